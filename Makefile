@@ -1,0 +1,37 @@
+# Orloj: `make` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help dev test check fmt bench setup setup-test sim
+
+CARGO ?= cargo
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: setup ## build, then run everything in one process on the embedded log with examples/ applied; Ctrl-C drains
+	$(CARGO) build --release --package orloj
+	@exec "$${CARGO_TARGET_DIR:-target}/release/orloj" dev --file examples $(ARGS)
+
+test: setup-test ## all set-up and all tests, Apache Kafka included; ORLOJ_TEST_KAFKA=off leaves Kafka out and says so
+	@if [ "$${ORLOJ_TEST_KAFKA:-on}" = off ]; then echo "ORLOJ_TEST_KAFKA=off: the tests on Apache Kafka are skipped"; fi
+	$(CARGO) test --workspace --no-fail-fast $(ARGS)
+
+check: setup ## formatting, lints, documentation, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check licenses bans sources; \
+	else echo "cargo-deny is not installed: licences and sources are not checked"; fi
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+bench: setup-test ## workloads with their calibration, one JSON line each; see bench/README.md
+	$(CARGO) build --release --package orloj-bench --package orloj
+	@exec "$${CARGO_TARGET_DIR:-target}/release/orloj-bench" $(ARGS)
+
+setup:
+	@scripts/setup.sh build
+
+setup-test:
+	@scripts/setup.sh test

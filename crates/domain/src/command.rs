@@ -1,0 +1,63 @@
+//! What people and programs ask of a job or a run (`schemas/Command.avsc`, topic `commands`).
+//! Not here: what comes of it, which the trigger or the dispatcher decides. Invariant: a command id names
+//! one command; sending it twice asks once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{CommandId, RunId};
+use crate::job::words;
+use crate::time::Timestamp;
+
+words! {
+    /// What is asked.
+    CommandType {
+        /// Request a run at once → trigger.
+        RunNow = "RunNow",
+        /// Request runs for past fire times → trigger.
+        Backfill = "Backfill",
+        /// End a run → dispatcher.
+        Cancel = "Cancel",
+        /// Send a dead letter back → dispatcher.
+        Redrive = "Redrive",
+        /// Request no further fire times → trigger.
+        Pause = "Pause",
+        /// Request fire times again → trigger.
+        Resume = "Resume",
+        /// A type that a newer version wrote.
+        Unknown = "Unknown",
+    }
+}
+
+/// One command about the job that is the record's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "Command", rename_all = "camelCase")]
+pub struct Command {
+    /// What is asked.
+    #[serde(rename = "type")]
+    pub kind: CommandType,
+    /// Chosen by the sender; the same id twice is the same command.
+    pub command_id: CommandId,
+    /// When it was sent, by the sender's clock; absent in hand-written JSON.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// Who sent it.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Parameters of the run (`RunNow`).
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
+    /// The run that is meant (`Cancel`, `Redrive`).
+    #[serde(default)]
+    pub run_id: Option<RunId>,
+    /// First fire time that is meant, inclusive (`Backfill`).
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// Last fire time that is meant, exclusive (`Backfill`).
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}

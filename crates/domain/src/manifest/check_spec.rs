@@ -1,0 +1,117 @@
+//! What every run specification must obey: ranges of its numbers, and what a program or a script must have.
+//! Not here: what this version does not do (`availability`). Invariant: a specification without complaints can
+//! be handed to the dispatcher and a runner without another look at its ranges.
+
+use std::collections::BTreeMap;
+
+use crate::job::{ExecTarget, RetryPolicy, RunSpec, ShellTarget, Target};
+use crate::job_event::FieldError;
+
+/// Longest run time of one attempt, inclusive: a year. Never unbounded.
+const TIMEOUT_MS_MAX: i64 = 366 * 86_400_000;
+/// Most attempts, inclusive.
+const ATTEMPTS_MAX: i32 = 1_000;
+/// Largest factor of a backoff, inclusive.
+const FACTOR_MAX: f64 = 100.0;
+
+pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
+    if !(0..=9).contains(&spec.priority) {
+        errors.push(FieldError::new("spec.priority", spec.priority, "must be 0 (lowest) to 9 (highest)"));
+    }
+    if spec.start_delay_ms < 0 {
+        errors.push(FieldError::new("spec.startDelay", format!("{}ms", spec.start_delay_ms), "must be 0s or more"));
+    }
+    if !(1..=TIMEOUT_MS_MAX).contains(&spec.timeout_ms) {
+        let message = "must be longer than 0s and at most 366 days; an attempt is never unbounded";
+        errors.push(FieldError::new("spec.timeout", format!("{}ms", spec.timeout_ms), message));
+    }
+    if spec.overlap.max < 1 {
+        errors.push(FieldError::new("spec.overlap.max", spec.overlap.max, "must be 1 or more"));
+    }
+    if spec.pause_after_failures < 0 {
+        errors.push(FieldError::new("spec.pauseAfterFailures", spec.pause_after_failures, "must be 0 (never) or more"));
+    }
+    check_retry(&spec.retry, errors);
+    match &spec.target {
+        Target::ExecTarget(exec) => check_exec(exec, errors),
+        Target::ShellTarget(shell) => check_shell(shell, errors),
+        Target::HttpTarget(_) | Target::KafkaTarget(_) | Target::HandlerTarget(_) => {}
+    }
+}
+
+fn check_retry(retry: &RetryPolicy, errors: &mut Vec<FieldError>) {
+    if !(1..=ATTEMPTS_MAX).contains(&retry.max_attempts) {
+        let message = format!("must be 1 to {ATTEMPTS_MAX}; it counts the first attempt too");
+        errors.push(FieldError::new("spec.retry.maxAttempts", retry.max_attempts, message));
+    }
+    if retry.initial_ms < 0 {
+        errors.push(FieldError::new("spec.retry.backoff.initial", format!("{}ms", retry.initial_ms), "must be 0s or more"));
+    }
+    if retry.max_ms < retry.initial_ms {
+        let message = "must be at least as long as `initial`";
+        errors.push(FieldError::new("spec.retry.backoff.max", format!("{}ms", retry.max_ms), message));
+    }
+    // Written so that NaN, which Avro can carry, is refused too.
+    if !(1.0..=FACTOR_MAX).contains(&retry.factor) {
+        errors.push(FieldError::new("spec.retry.backoff.factor", retry.factor, format!("must be 1 to {FACTOR_MAX}")));
+    }
+    if !(0.0..=1.0).contains(&retry.jitter) {
+        errors.push(FieldError::new("spec.retry.backoff.jitter", retry.jitter, "must be 0 to 1"));
+    }
+    for code in &retry.non_retryable_exit_codes {
+        if !(1..=255).contains(code) {
+            errors.push(FieldError::new("spec.retry.nonRetryableExitCodes", code, "must be 1 to 255, as processes exit"));
+        }
+    }
+}
+
+fn check_exec(exec: &ExecTarget, errors: &mut Vec<FieldError>) {
+    if exec.command.first().is_none_or(String::is_empty) {
+        let message = "names no program; write the program and its arguments, as in `[pg_dump, -Fc, app]`";
+        errors.push(FieldError::new("spec.run.exec.command", "", message));
+    }
+    for (index, argument) in exec.command.iter().enumerate() {
+        check_no_nul(&format!("spec.run.exec.command[{index}]"), argument, errors);
+    }
+    check_process("spec.run.exec", &exec.env, exec.working_dir.as_deref(), errors);
+}
+
+fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
+    if shell.script.trim().is_empty() {
+        errors.push(FieldError::new("spec.run.shell.script", &shell.script, "is empty; write what the shell is to run"));
+    }
+    check_no_nul("spec.run.shell.script", &shell.script, errors);
+    if let Some(program) = &shell.shell {
+        check_absolute("spec.run.shell.shell", program, errors);
+    }
+    check_process("spec.run.shell", &shell.env, shell.working_dir.as_deref(), errors);
+}
+
+fn check_process(path: &str, env: &BTreeMap<String, String>, working_dir: Option<&str>, errors: &mut Vec<FieldError>) {
+    for (name, value) in env {
+        let field = format!("{path}.env.{name}");
+        if name.is_empty() || name.contains(['=', '\0']) {
+            errors.push(FieldError::new(field.clone(), name, "is no name of a variable; remove `=` from it"));
+        }
+        if name.starts_with("ORLOJ_") {
+            errors.push(FieldError::new(field.clone(), name, "is reserved for what the runner tells the attempt; rename it"));
+        }
+        check_no_nul(&field, value, errors);
+    }
+    if let Some(directory) = working_dir {
+        check_absolute(&format!("{path}.workingDir"), directory, errors);
+    }
+}
+
+fn check_absolute(field: &str, path: &str, errors: &mut Vec<FieldError>) {
+    if !path.starts_with('/') {
+        errors.push(FieldError::new(field, path, "is no absolute path; start it with `/`"));
+    }
+    check_no_nul(field, path, errors);
+}
+
+fn check_no_nul(field: &str, text: &str, errors: &mut Vec<FieldError>) {
+    if text.contains('\0') {
+        errors.push(FieldError::new(field, text.escape_debug(), "holds a NUL character, which no process can be given; remove it"));
+    }
+}

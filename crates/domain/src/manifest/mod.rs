@@ -1,0 +1,54 @@
+//! What people write: the manifest (surface.md section 1), its conversion to and from a [`JobDefinition`], and
+//! the checks that every definition passes, whoever wrote it. Not here: YAML, files, and where a text came from.
+//! Invariant: every complaint is made at once, each with its field, the value found and how to mend it.
+
+mod availability;
+mod check;
+mod check_spec;
+mod convert;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod values;
+mod write;
+
+pub use check::{check, rules_of};
+pub use convert::to_definition;
+pub use shape::{
+    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry, Run,
+    ShellRun, Spec, Rule, Schedule, StatusCodes,
+};
+pub use values::{duration_text, parse_duration, parse_instant};
+pub use write::from_definition;
+
+use crate::job::{DEFINITION_BYTES_MAX, JobDefinition};
+use crate::job_event::FieldError;
+
+/// The only `apiVersion` there is.
+pub const API_VERSION: &str = "orloj/v1";
+/// The only `kind` there is.
+pub const KIND: &str = "Job";
+/// Namespace of a job that names none.
+pub const NAMESPACE_DEFAULT: &str = "default";
+
+/// Reads a manifest as JSON and converts it.
+///
+/// # Errors
+/// Every complaint; one that names line and column if the text is no JSON manifest at all.
+pub fn parse_json(text: &str) -> Result<JobDefinition, Vec<FieldError>> {
+    if text.len() > DEFINITION_BYTES_MAX {
+        let message = format!("is larger than {DEFINITION_BYTES_MAX} bytes; move scripts and payloads out of the definition");
+        return Err(vec![FieldError::new("manifest", format!("{} bytes", text.len()), message)]);
+    }
+    let manifest: Manifest = serde_json::from_str(text).map_err(|error| vec![no_manifest(&error)])?;
+    to_definition(manifest)
+}
+
+/// Names the field if the reader did, as in "unknown field `x`, expected ...".
+fn no_manifest(error: &serde_json::Error) -> FieldError {
+    let text = error.to_string();
+    let named = ["unknown field `", "missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| text.strip_prefix(start)?.split_once('`').map(|(name, _)| name.to_owned()));
+    FieldError::new(named.unwrap_or_else(|| "manifest".to_owned()), "", text)
+}

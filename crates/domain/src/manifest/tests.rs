@@ -1,0 +1,218 @@
+//! The manifest as data: what is read, what is filled in, what is refused and how the complaint reads.
+
+use serde_json::{Value, json};
+
+use super::{Manifest, check, from_definition, parse_json, rules_of, to_definition};
+use crate::job::{JobDefinition, MissedKind, OverlapKind, ScheduleRule, Target};
+use crate::job_event::FieldError;
+
+/// A manifest whose `spec` is the smallest one overlaid with `spec`.
+fn manifest(spec: Value) -> String {
+    let mut whole = json!({
+        "apiVersion": "orloj/v1",
+        "kind": "Job",
+        "metadata": {"namespace": "billing", "name": "nightly-invoice"},
+        "spec": {"run": {"exec": {"command": ["/bin/true"]}}},
+    });
+    if let (Some(target), Value::Object(fields)) = (whole["spec"].as_object_mut(), spec) {
+        target.extend(fields);
+    }
+    whole.to_string()
+}
+
+fn read(spec: Value) -> JobDefinition {
+    parse_json(&manifest(spec)).expect("a good manifest")
+}
+
+fn complaints(spec: Value) -> Vec<FieldError> {
+    parse_json(&manifest(spec)).expect_err("a manifest to refuse")
+}
+
+#[test]
+fn absent_fields_get_their_defaults() {
+    let definition = read(json!({}));
+    assert_eq!(definition.job.as_str(), "billing/nightly-invoice");
+    assert!(definition.schedule.is_empty());
+    assert_eq!(definition.missed.policy, MissedKind::Latest);
+    assert_eq!((definition.missed.window_ms, definition.missed.max), (3_600_000, 100));
+    let spec = &definition.spec;
+    assert_eq!((spec.overlap.policy, spec.overlap.max), (OverlapKind::Forbid, 100));
+    assert_eq!((spec.timeout_ms, spec.start_delay_ms, spec.deadline_ms), (3_600_000, 0, None));
+    assert_eq!((spec.retry.max_attempts, spec.retry.initial_ms, spec.retry.max_ms), (1, 5_000, 600_000));
+    assert!((spec.retry.factor - 2.0).abs() < f64::EPSILON && (spec.retry.jitter - 0.2).abs() < f64::EPSILON);
+    assert_eq!((spec.queue.as_str(), spec.priority, spec.pause_after_failures), ("default", 5, 0));
+    assert!(!definition.suspend);
+}
+
+#[test]
+fn a_schedule_is_one_rule_or_a_list() {
+    let one = read(json!({"schedule": {"cron": "30 2 * * MON-FRI", "timeZone": "Europe/Berlin"}}));
+    assert!(matches!(&one.schedule[..], [ScheduleRule::CronRule(cron)] if cron.time_zone == "Europe/Berlin"));
+    let list = read(json!({"schedule": [{"every": "15m"}, {"at": "2026-12-01T09:00:00+01:00"}, {"cron": "@every 90s"}]}));
+    assert_eq!(list.schedule.len(), 3);
+    assert_eq!(rules_of(&list).expect("rules").len(), 3);
+}
+
+#[test]
+fn what_is_written_reads_back_the_same() {
+    for spec in [
+        json!({}),
+        json!({"schedule": {"cron": "0 9 * * 1", "timeZone": "Asia/Tokyo", "dialect": "unix", "dst": {"gap": "skip", "fold": "both"}}}),
+        json!({"schedule": [{"every": "1d", "anchor": "2026-01-01T06:00:00Z"}, {"at": "2026-12-01T08:00:00.250Z"}]}),
+        json!({"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2027-01-01T00:00:00Z", "maxFires": 3, "jitter": "30s"}),
+        json!({"missed": {"policy": "all", "window": "7d", "max": 5}, "overlap": {"policy": "allow"}}),
+        json!({"startDelay": "90s", "timeout": "10m", "delivery": "atMostOnce", "queue": "batch", "priority": 9, "suspend": true}),
+        json!({"retry": {"maxAttempts": 5, "backoff": {"initial": "1h", "factor": 1.5, "jitter": 0.0}, "nonRetryableExitCodes": [2]}}),
+        json!({"run": {"shell": {"script": "echo hi", "env": {"A": "b"}, "stdin": "in", "workingDir": "/tmp", "shell": "/bin/bash"}}}),
+    ] {
+        let definition = read(spec);
+        let again = from_definition(&definition);
+        let text = serde_json::to_string(&again).expect("json");
+        assert_eq!(parse_json(&text), Ok(definition), "{text}");
+    }
+}
+
+#[test]
+fn targets_of_later_versions_are_kept_whole_by_the_conversion() {
+    let text = manifest(json!({"run": {"http": {
+        "url": "https://billing.internal/run",
+        "headers": {"Authorization": {"secretRef": "token"}, "Accept": "text/plain"},
+        "success": [204, "200-201"],
+    }}}));
+    let manifest: Manifest = serde_json::from_str(&text).expect("shape");
+    let errors = to_definition(manifest.clone()).expect_err("not available");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    let mut definition = read(json!({}));
+    definition.spec.target = Target::HttpTarget(crate::job::HttpTarget {
+        method: "POST".to_owned(),
+        url: "https://billing.internal/run".to_owned(),
+        headers: [
+            ("Authorization".to_owned(), crate::job::HeaderValue { value: None, secret_ref: Some("token".to_owned()) }),
+            ("Accept".to_owned(), crate::job::HeaderValue { value: Some("text/plain".to_owned()), secret_ref: None }),
+        ]
+        .into(),
+        body: String::new(),
+        success: vec!["204".to_owned(), "200-201".to_owned()],
+    });
+    assert_eq!(from_definition(&definition), manifest);
+}
+
+#[test]
+fn every_complaint_comes_at_once_with_its_field() {
+    let errors = complaints(json!({
+        "schedule": [{"cron": "61 * * * *"}, {"every": "soon"}, {"at": "2026-12-01"}, {"cron": "0 0 * * *", "timeZone": "Mars/Olympus"}],
+        "timeout": "0s",
+        "priority": 10,
+        "retry": {"maxAttempts": 0, "backoff": {"factor": 0.5}},
+        "queue": "No Spaces",
+    }));
+    let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+    for field in [
+        "spec.schedule[0].cron",
+        "spec.schedule[1].every",
+        "spec.schedule[2].at",
+        "spec.schedule[3].timeZone",
+        "spec.timeout",
+        "spec.priority",
+        "spec.retry.maxAttempts",
+        "spec.retry.backoff.factor",
+        "spec.queue",
+    ] {
+        assert!(fields.contains(&field), "{field} in {errors:#?}");
+    }
+    assert_eq!(fields.len(), 9, "{errors:#?}");
+}
+
+#[test]
+fn one_bad_field_is_one_complaint() {
+    for (spec, field) in [
+        (json!({"schedule": {"cron": "0 0 31 2 *"}}), "spec.schedule.cron"),
+        (json!({"schedule": {"cron": "@reboot"}}), "spec.schedule.cron"),
+        (json!({"schedule": {"cron": "@every 500ms"}}), "spec.schedule.cron"),
+        (json!({"schedule": {"cron": "* * * * *", "every": "5m"}}), "spec.schedule"),
+        (json!({"schedule": {}}), "spec.schedule"),
+        (json!({"schedule": {"every": "500ms"}}), "spec.schedule.every"),
+        (json!({"schedule": {"every": "0s"}}), "spec.schedule.every"),
+        (json!({"schedule": {"every": "5m", "timeZone": "UTC"}}), "spec.schedule.timeZone"),
+        (json!({"schedule": {"afterFinish": "5m"}}), "spec.schedule.afterFinish"),
+        (json!({"maxFires": 0}), "spec.maxFires"),
+        (json!({"jitter": "-1s"}), "spec.jitter"),
+        (json!({"missed": {"window": "-1s"}}), "spec.missed.window"),
+        (json!({"missed": {"max": 0}}), "spec.missed.max"),
+        (json!({"notBefore": "2027-01-01T00:00:00Z", "notAfter": "2026-01-01T00:00:00Z"}), "spec.notAfter"),
+        (json!({"overlap": {"policy": "queue"}}), "spec.overlap.policy"),
+        (json!({"overlap": {"policy": "replace"}}), "spec.overlap.policy"),
+        (json!({"concurrency": 2}), "spec.concurrency"),
+        (json!({"deadline": "2h"}), "spec.deadline"),
+        (json!({"pauseAfterFailures": 3}), "spec.pauseAfterFailures"),
+        (json!({"run": {}}), "spec.run"),
+        (json!({"run": {"exec": {"command": []}}}), "spec.run.exec.command"),
+        (json!({"run": {"exec": {"command": ["x"], "workingDir": "srv"}}}), "spec.run.exec.workingDir"),
+        (json!({"run": {"exec": {"command": ["x"], "env": {"ORLOJ_JOB": "1"}}}}), "spec.run.exec.env.ORLOJ_JOB"),
+        (json!({"run": {"shell": {"script": " "}}}), "spec.run.shell.script"),
+        (json!({"run": {"kafka": {"topic": "t"}}}), "spec.run.kafka"),
+        (json!({"run": {"handler": {"name": "h", "payload": {"tenant": 7}}}}), "spec.run.handler"),
+        (json!({"retry": {"backoff": {"initial": "1m", "max": "1s"}}}), "spec.retry.backoff.max"),
+        (json!({"retry": {"nonRetryableExitCodes": [256]}}), "spec.retry.nonRetryableExitCodes"),
+        (json!({"tiemout": "5m"}), "tiemout"),
+        (json!({"timeout": 5}), "manifest"),
+    ] {
+        let errors = complaints(spec.clone());
+        assert_eq!(errors.len(), 1, "{spec}: {errors:#?}");
+        assert_eq!(errors[0].field, field, "{spec}: {errors:#?}");
+        assert!(!errors[0].message.is_empty());
+    }
+}
+
+#[test]
+fn metadata_is_checked() {
+    for (metadata, fields) in [
+        (json!({"namespace": "Billing", "name": "a_b"}), vec!["metadata.namespace", "metadata.name"]),
+        (json!({"name": "a", "labels": {"team": "Not Good"}}), vec!["metadata.labels.team"]),
+        (json!({"name": "a", "labels": {"app.example.com/team": "b", "tier": "1.2", "empty": ""}}), vec![]),
+        (json!({"name": "a", "labels": {"-x": "b"}}), vec!["metadata.labels.-x"]),
+        (json!({"name": "a"}), vec![]),
+    ] {
+        let text = json!({
+            "apiVersion": "orloj/v1", "kind": "Job", "metadata": metadata, "spec": {"run": {"exec": {"command": ["x"]}}},
+        })
+        .to_string();
+        let found: Vec<String> = match parse_json(&text) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.into_iter().map(|error| error.field).collect(),
+        };
+        assert_eq!(found, fields, "{text}");
+    }
+}
+
+#[test]
+fn other_kinds_and_texts_that_are_no_manifest_are_refused() {
+    let other = manifest(json!({})).replace("orloj/v1", "batch/v1").replace("\"Job\"", "\"CronJob\"");
+    let fields: Vec<String> = parse_json(&other).expect_err("refused").into_iter().map(|error| error.field).collect();
+    assert_eq!(fields, ["apiVersion", "kind"]);
+    for text in ["", "{", "[]", "null", "{\"apiVersion\": \"orloj/v1\"}"] {
+        assert_eq!(parse_json(text).expect_err("refused").len(), 1, "{text}");
+    }
+    let huge = manifest(json!({"run": {"shell": {"script": "x".repeat(300_000)}}}));
+    assert_eq!(parse_json(&huge).expect_err("refused")[0].field, "manifest");
+}
+
+#[test]
+fn definitions_that_came_as_records_pass_the_same_checks() {
+    let mut definition = read(json!({}));
+    assert!(check(&definition).is_empty());
+    definition.spec.retry.factor = f64::NAN;
+    definition.spec.retry.jitter = f64::INFINITY;
+    definition.jitter_ms = -1;
+    definition.schedule = vec![ScheduleRule::EveryRule(crate::job::EveryRule { period_ms: -5, anchor: crate::time::Timestamp::MIN })];
+    let fields: Vec<String> = check(&definition).into_iter().map(|error| error.field).collect();
+    assert_eq!(fields, ["spec.jitter", "spec.schedule.every", "spec.retry.backoff.factor", "spec.retry.backoff.jitter"]);
+}
+
+#[test]
+fn rules_are_bounded() {
+    let rules: Vec<Value> = (0..1001).map(|minute| json!({"every": format!("{}m", minute + 1)})).collect();
+    assert_eq!(complaints(json!({"schedule": rules}))[0].field, "spec.schedule");
+    let longest = "0 0 * * *,".repeat(30_000);
+    assert!(!complaints(json!({"schedule": {"cron": longest}})).is_empty());
+}

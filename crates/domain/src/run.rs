@@ -1,0 +1,138 @@
+//! A run from request to end: what the dispatcher keeps of it while it lives (`schemas/LiveRun.avsc`, topics
+//! `run.state`, `run.delay`, `run.retry`) and tells the world (`schemas/RunEvent.avsc`, topic `run.events`).
+//! Invariant: a live run is in exactly one of the three topics, and exactly one terminal event ends it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::Outcome;
+use crate::fire::TriggerKind;
+use crate::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
+use crate::job::words;
+use crate::time::Timestamp;
+
+words! {
+    /// Where a run is in its life.
+    RunState {
+        /// Until its start delay is over (`run.delay`).
+        Delayed = "delayed",
+        /// Until a limit lets it go (`run.state`).
+        Waiting = "waiting",
+        /// On its queue, for a runner to claim (`run.state`).
+        Ready = "ready",
+        /// Claimed by a runner (`run.state`).
+        Running = "running",
+        /// Until its backoff is over (`run.retry`).
+        Retrying = "retrying",
+        /// Ended: an attempt succeeded.
+        Succeeded = "succeeded",
+        /// Ended: it failed and is not kept as a dead letter.
+        Failed = "failed",
+        /// Ended: attempts used up; parked as a dead letter.
+        Dead = "dead",
+        /// Ended: stopped on request, or forbidden by the overlap policy.
+        Cancelled = "cancelled",
+        /// Ended: its deadline passed.
+        Expired = "expired",
+        /// A state that a newer version wrote.
+        Unknown = "unknown",
+    }
+}
+
+impl RunState {
+    /// True for states that a run never leaves.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed | Self::Dead | Self::Cancelled | Self::Expired => true,
+            Self::Delayed | Self::Waiting | Self::Ready | Self::Running | Self::Retrying | Self::Unknown => false,
+        }
+    }
+}
+
+/// A header of the request, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "RecordHeader", rename_all = "camelCase")]
+pub struct RecordHeader {
+    /// Its name.
+    pub key: String,
+    /// Its value; any bytes.
+    #[serde(with = "serde_bytes")]
+    pub value: Vec<u8>,
+}
+
+/// What the dispatcher keeps of a live run; key = run id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "LiveRun", rename_all = "camelCase")]
+pub struct LiveRun {
+    /// The run.
+    pub run_id: RunId,
+    /// The job.
+    pub job: JobId,
+    /// Where it is: delayed, waiting, ready, running or retrying.
+    pub state: RunState,
+    /// The attempt it is at or waits for, numbered from 1.
+    pub attempt: i32,
+    /// The newest fencing token handed out; 0 before the first.
+    pub token: i64,
+    /// When it was requested, by the trigger's decision.
+    pub requested_at: Timestamp,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// Delayed and retrying: the absolute instant at which it goes on.
+    pub due_at: Option<Timestamp>,
+    /// Running: the runner that claimed it.
+    pub runner: Option<RunnerId>,
+    /// Running: the session that holds the lease.
+    pub session: Option<SessionId>,
+    /// When the first of its attempts failed.
+    pub first_failure: Option<Timestamp>,
+    /// How the last attempt ended.
+    pub last_outcome: Option<Outcome>,
+    /// How often it was sent back from the dead letters.
+    pub redrives: i32,
+    /// Commands about it that were carried out, oldest first.
+    pub recent_commands: Vec<CommandId>,
+    /// Offset of the request in `fires`.
+    pub request_offset: i64,
+    /// Headers of the request, byte for byte.
+    pub request_headers: Vec<RecordHeader>,
+    /// The value of the request in `fires`, byte for byte.
+    #[serde(with = "serde_bytes")]
+    pub request: Vec<u8>,
+}
+
+/// One step of a run, or its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "RunEvent", rename_all = "camelCase")]
+pub struct RunEvent {
+    /// The state it is in from here.
+    pub state: RunState,
+    /// The run.
+    pub run_id: RunId,
+    /// The job.
+    pub job: JobId,
+    /// The definition version it was requested under.
+    pub version: i64,
+    /// What caused it.
+    pub trigger: TriggerKind,
+    /// Its nominal instant.
+    pub fire_time: Timestamp,
+    /// When it was requested.
+    pub requested_at: Timestamp,
+    /// When this was decided.
+    pub at: Timestamp,
+    /// The queue.
+    pub queue: QueueName,
+    /// The attempt it is at, waits for or ended with; 0 when none was ever ready.
+    pub attempt: i32,
+    /// The newest fencing token.
+    pub token: i64,
+    /// Delayed and retrying: when it goes on.
+    pub due_at: Option<Timestamp>,
+    /// Running: the runner.
+    pub runner: Option<RunnerId>,
+    /// Retrying: how the attempt ended. Terminal: how the run ended.
+    pub outcome: Option<Outcome>,
+    /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
+    pub disposition: Option<String>,
+}

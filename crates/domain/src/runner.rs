@@ -1,0 +1,113 @@
+//! What runners say about themselves and about what they run: heartbeats, captured output, and what is
+//! addressed to one of them (`schemas/RunnerHeartbeat.avsc`, `AttemptOutput.avsc`, `RunnerMessage.avsc`).
+//! Invariant: a lease belongs to a session, and a session to one life of one process.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{QueueName, RunId, RunnerId, SessionId};
+use crate::job::words;
+use crate::time::Timestamp;
+
+/// One sign of life (topic `runner.heartbeats`, key = runner id); extends the lease of all its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "RunnerHeartbeat", rename_all = "camelCase")]
+pub struct RunnerHeartbeat {
+    /// The runner.
+    pub runner: RunnerId,
+    /// This life of it.
+    pub session: SessionId,
+    /// Counts up within a session, from 1.
+    pub sequence: i64,
+    /// When it was sent, by the runner's clock.
+    pub at: Timestamp,
+    /// When the session began, by the runner's clock.
+    pub since: Timestamp,
+    /// How long the dispatcher waits for the next one, in milliseconds.
+    pub lease_ms: i64,
+    /// What it subscribes to.
+    pub queues: Vec<QueueName>,
+    /// Attempts it can hold.
+    pub slots: i32,
+    /// Attempts it holds.
+    pub busy: i32,
+    /// It claims nothing more and ends when its attempts have ended.
+    pub is_draining: bool,
+    /// Host name and process id, for people.
+    pub host: String,
+}
+
+words! {
+    /// Where output came from.
+    OutputStream {
+        /// Standard output.
+        Stdout = "stdout",
+        /// Standard error.
+        Stderr = "stderr",
+        /// A note of the runner's own, for example that output was cut.
+        Runner = "runner",
+        /// A stream that a newer version wrote.
+        Unknown = "unknown",
+    }
+}
+
+/// A piece of output, as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "OutputChunk", rename_all = "camelCase")]
+pub struct OutputChunk {
+    /// Where it came from.
+    pub stream: OutputStream,
+    /// When it was read, by the runner's clock.
+    pub at: Timestamp,
+    /// The bytes; any bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// Output of one attempt (topic `attempt.output`, key = run id), in order of `sequence`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "AttemptOutput", rename_all = "camelCase")]
+pub struct AttemptOutput {
+    /// The run.
+    pub run_id: RunId,
+    /// The attempt, numbered from 1.
+    pub attempt: i32,
+    /// Fencing token of the attempt.
+    pub token: i64,
+    /// Counts up within the attempt, from 0.
+    pub sequence: i64,
+    /// What was written, in order.
+    pub chunks: Vec<OutputChunk>,
+    /// Bytes left out between the head and the tail, counted at the end.
+    pub dropped_bytes: i64,
+    /// Nothing more follows.
+    pub is_last: bool,
+}
+
+words! {
+    /// What is asked of one runner.
+    RunnerMessageType {
+        /// End the attempt.
+        Cancel = "cancel",
+        /// A message that a newer version wrote.
+        Unknown = "unknown",
+    }
+}
+
+/// A message to one runner (topic `runner.inbox`, key = runner id).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "RunnerMessage", rename_all = "camelCase")]
+pub struct RunnerMessage {
+    /// What is asked.
+    #[serde(rename = "type")]
+    pub kind: RunnerMessageType,
+    /// The session it is meant for.
+    pub session: SessionId,
+    /// The run.
+    pub run_id: RunId,
+    /// The attempt.
+    pub attempt: i32,
+    /// Fencing token of the attempt.
+    pub token: i64,
+    /// Why.
+    pub reason: Option<String>,
+}

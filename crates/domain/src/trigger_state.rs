@@ -1,0 +1,50 @@
+//! What the trigger keeps of one job (`schemas/TriggerState.avsc`, compacted topic `trigger.state`): the
+//! accepted definition and its cursor. Invariant: definition and pause are written with the decision that
+//! changes them; the cursor lags by at most the decisions behind the saved `fires` position.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{CommandId, JobId};
+use crate::job::JobDefinition;
+use crate::time::Timestamp;
+
+/// Why and by whom a job was paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "Pause", rename_all = "camelCase")]
+pub struct Pause {
+    /// Since when.
+    pub at: Timestamp,
+    /// In the words of who asked.
+    pub reason: String,
+    /// Who asked.
+    pub actor: Option<String>,
+}
+
+/// The trigger's memory of one job. A deleted job keeps its entry without a definition, so that its
+/// version numbers never come back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "TriggerState", rename_all = "camelCase")]
+pub struct TriggerState {
+    /// The job.
+    pub job: JobId,
+    /// The version in force, counted from 1; after a delete, the last one that was.
+    pub version: i64,
+    /// The definition in force; absent when deleted.
+    pub definition: Option<JobDefinition>,
+    /// Offset in `jobs` of the definition in force.
+    pub definition_offset: i64,
+    /// First offset of `jobs` that was not yet applied to this job.
+    pub jobs_next: i64,
+    /// First offset of `commands` that was not yet applied to this job.
+    pub commands_next: i64,
+    /// When the version took effect: its fire times are later than this.
+    pub effective_from: Timestamp,
+    /// Every fire time up to this instant, inclusive, is decided.
+    pub cursor: Timestamp,
+    /// Fire times requested by this version.
+    pub fires: i64,
+    /// Present while paused by command.
+    pub pause: Option<Pause>,
+    /// The newest command ids that were carried out, oldest first; a repeat is a no-op.
+    pub recent_commands: Vec<CommandId>,
+}

@@ -1,0 +1,207 @@
+//! The keys there are, their defaults, and how each text becomes a value. Not here: where a text came from
+//! (`layers`). Invariant: a key that is accepted has an effect; what this version does not do is refused.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use orloj_domain::id::{QueueName, RunnerId};
+use orloj_domain::manifest::parse_duration;
+use orloj_domain::shard::ShardCount;
+
+use super::layers::{Merged, Values};
+use super::{Complaint, Config, ConfigError, LogFormat};
+
+/// Every key but `kafka.*`, with its default.
+pub(super) const KEYS: &[(&str, Option<&str>)] = &[
+    ("topics.prefix", Some("orloj.")),
+    ("shards", Some("32")),
+    ("listen", Some("127.0.0.1:1410")),
+    ("data.dir", Some("orloj-data")),
+    ("runner.queues", Some("default")),
+    ("runner.slots", Some("16")),
+    ("runner.lease", Some("15s")),
+    ("runner.id", None),
+    ("runner.drainTimeout", Some("30s")),
+    ("log.format", Some("text")),
+    ("otel.endpoint", None),
+];
+
+/// Variables that start with `ORLOJ_` and are no configuration: of the CLI, of attempts, of tests.
+const OTHER_VARIABLES: &[&str] = &[
+    "SERVER", "TOKEN", "NAMESPACE", "LOG", "CONFIG", "RUN_ID", "ATTEMPT", "FENCING_TOKEN", "FIRE_TIME", "JOB",
+];
+const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "TEST_", "SERVICE_", "PORT"];
+
+/// Shortest lease: several heartbeats must fit, or a hiccup of the log would end attempts.
+const LEASE_MIN: Duration = Duration::from_secs(2);
+const LEASE_MAX: Duration = Duration::from_secs(600);
+const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
+const SLOTS_MAX: u16 = 10_000;
+
+pub(super) fn is_known(key: &str) -> bool {
+    key.strip_prefix("kafka.").map_or_else(|| KEYS.iter().any(|(known, _)| *known == key), |property| !property.is_empty())
+}
+
+pub(super) fn is_other_variable(rest: &str) -> bool {
+    OTHER_VARIABLES.contains(&rest) || OTHER_VARIABLE_PREFIXES.iter().any(|prefix| rest.starts_with(prefix))
+}
+
+/// True for keys whose value is shown to nobody.
+pub(super) fn is_secret(key: &str) -> bool {
+    const WORDS: &[&str] = &["password", "secret", "token", "jaas", "key.pem", "oauthbearer.config", "credentials"];
+    let key = key.to_ascii_lowercase();
+    // `...oauthbearer.token.endpoint.url` is an address, and worth seeing.
+    !key.ends_with(".url") && WORDS.iter().any(|word| key.contains(word))
+}
+
+/// The value as TOML: numbers bare, lists as lists, all else quoted.
+pub(super) fn toml_text(key: &str, value: &str) -> String {
+    match key {
+        "shards" | "runner.slots" => value.to_owned(),
+        "runner.queues" => toml::Value::from(value.split(',').map(str::trim).collect::<Vec<_>>()).to_string(),
+        _ => toml::Value::from(value).to_string(),
+    }
+}
+
+/// The known key that a wrong one was probably meant to be.
+pub(super) fn nearest(key: &str) -> Option<&'static str> {
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['.', '_', '-'], "");
+    KEYS.iter()
+        .map(|(known, _)| (distance(&plain(known), &plain(key)), *known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, left_char) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for column in 1..=right.len() {
+            let substituted = diagonal + usize::from(left_char != right[column - 1]);
+            diagonal = row[column];
+            row[column] = substituted.min(row[column] + 1).min(row[column - 1] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+struct Reader {
+    values: Values,
+    complaints: Vec<Complaint>,
+}
+
+impl Reader {
+    /// Reads the value of a key; a refused one is complained about and gives nothing.
+    fn read<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (text, origin) = self.values.get(key)?;
+        match parse(text.trim()) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                let complaint = Complaint { origin: origin.clone(), key: key.to_owned(), message };
+                self.complaints.push(complaint);
+                None
+            }
+        }
+    }
+}
+
+pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
+    let mut reader = Reader { values: merged.values, complaints: Vec::new() };
+    let kafka: BTreeMap<String, String> = reader
+        .values
+        .iter()
+        .filter_map(|(key, (value, _))| key.strip_prefix("kafka.").map(|property| (property.to_owned(), value.clone())))
+        .collect();
+    let topics_prefix = reader.read("topics.prefix", topics_prefix);
+    let shards = reader.read("shards", shards);
+    let listen = reader.read("listen", |text| {
+        text.parse().map_err(|_| format!("is `{text}`, no address; write for example `127.0.0.1:1410`"))
+    });
+    let data_dir = reader.read("data.dir", |text| non_empty(text).map(Into::into));
+    let runner_queues = reader.read("runner.queues", queues);
+    let runner_slots = reader.read("runner.slots", slots);
+    let runner_lease = reader.read("runner.lease", |text| duration(text, LEASE_MIN, LEASE_MAX));
+    let runner_id = reader.read("runner.id", |text| RunnerId::new(text).map_err(|error| error.to_string()));
+    let runner_drain_timeout = reader.read("runner.drainTimeout", |text| duration(text, Duration::ZERO, DRAIN_MAX));
+    let log_format = reader.read("log.format", log_format);
+    reader.read::<()>("otel.endpoint", |_| {
+        Err("is not available in this version; remove it, and scrape `/metrics` instead".to_owned())
+    });
+    let complete = (|| {
+        Some(Config {
+            kafka,
+            topics_prefix: topics_prefix?,
+            shards: shards?,
+            listen: listen?,
+            data_dir: data_dir?,
+            runner_queues: runner_queues?,
+            runner_slots: runner_slots?,
+            runner_lease: runner_lease?,
+            runner_id,
+            runner_drain_timeout: runner_drain_timeout?,
+            log_format: log_format?,
+            values: reader.values,
+            unknown_variables: merged.unknown_variables,
+        })
+    })();
+    match complete {
+        Some(config) if reader.complaints.is_empty() => Ok(config),
+        Some(_) | None => Err(ConfigError(reader.complaints)),
+    }
+}
+
+fn non_empty(text: &str) -> Result<&str, String> {
+    if text.is_empty() { Err("is empty; write a value or remove it".to_owned()) } else { Ok(text) }
+}
+
+fn topics_prefix(text: &str) -> Result<String, String> {
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    if text.len() <= 100 && text.chars().all(is_allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("is `{text}`; use at most 100 letters, digits, `.`, `_` and `-`, as Kafka's topics have them"))
+    }
+}
+
+fn shards(text: &str) -> Result<ShardCount, String> {
+    let complaint = || format!("is `{text}`; write a number from 1 to 4096, and keep it for the life of the installation");
+    text.parse().ok().and_then(ShardCount::new).ok_or_else(complaint)
+}
+
+fn queues(text: &str) -> Result<Vec<QueueName>, String> {
+    let names: Result<Vec<QueueName>, String> =
+        text.split(',').map(|name| QueueName::new(name.trim()).map_err(|error| error.to_string())).collect();
+    let mut names = names?;
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn slots(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|slots| (1..=SLOTS_MAX).contains(slots))
+        .ok_or_else(|| format!("is `{text}`; write how many attempts may run at once, from 1 to {SLOTS_MAX}"))
+}
+
+fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|message| format!("is `{text}`, which {message}"))?;
+    if (min..=max).contains(&duration) {
+        return Ok(duration);
+    }
+    let shown: [&dyn Display; 2] = [&min.as_secs(), &max.as_secs()];
+    Err(format!("is `{text}`; write {}s to {}s", shown[0], shown[1]))
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("is `{other}`; write `text` or `json`")),
+    }
+}

@@ -1,0 +1,307 @@
+//! The work of a turn: due ticks, waiting records, lazy saves, and the one atomic append that ends it.
+//! Invariant: an append covers all that was decided and how far inputs were consumed; when its outcome is in
+//! doubt every machine is dropped.
+
+use orloj_domain::shard::Shard;
+use orloj_domain::time::Timestamp;
+
+use super::{
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service,
+    WriteContext, quarantined,
+};
+use crate::log::{AppendError, Isolation, NewRecord, Position, Record, TopicPartition};
+use crate::topics;
+
+/// Most records of one atomic append; what one machine answers to one input is never split.
+const BATCH_RECORDS_MAX: usize = 10_000;
+/// Most bytes of one atomic append.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Most state records saved lazily per shard and turn.
+const SAVES_PER_TURN_MAX: usize = 500;
+
+impl<S: Service> Driver<S> {
+    /// Runs what is due; false if more is due than fits a turn.
+    pub(super) fn run_due(&mut self) -> bool {
+        let now = self.parts.clock.now();
+        self.end_stalls();
+        self.run_shared_due(now);
+        for _ in 0..BATCHES_PER_TURN_MAX {
+            if !self.tick_until_full(now) {
+                return true;
+            }
+            self.flush();
+            if self.retry_at.is_some() || self.shards.is_empty() {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Ticks every shard that is due; true if the batch is full and more is due.
+    fn tick_until_full(&mut self, now: Timestamp) -> bool {
+        let shards: Vec<Shard> = self.shards.keys().copied().collect();
+        for shard in shards {
+            while self.is_due(shard, now) {
+                if self.is_batch_full() {
+                    return true;
+                }
+                self.decide(shard, &S::Machine::tick(), now);
+            }
+        }
+        false
+    }
+
+    fn is_due(&self, shard: Shard, now: Timestamp) -> bool {
+        let deadline = self.shards.get(&shard).and_then(super::ShardRun::next_deadline);
+        deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    fn is_batch_full(&self) -> bool {
+        let records: usize = self.shards.values().map(|run| run.pending.len()).sum();
+        let bytes: usize = self.shards.values().map(|run| run.pending_bytes).sum();
+        records >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX
+    }
+
+    /// Shared state is judged only when all of the shared inputs was read: a sign of life that waits in the
+    /// log must not be taken for silence.
+    fn run_shared_due(&mut self, now: Timestamp) {
+        if self.service.shared_deadline().is_none_or(|deadline| deadline > now) || self.shards.is_empty() {
+            return;
+        }
+        for (at, next) in &self.shared_next {
+            match self.parts.log.end(at, Isolation::Committed) {
+                Ok(end) if *next >= end => {}
+                Ok(_) => {
+                    self.retry_at = Some(self.parts.clock.monotonic() + RETRY_WAIT / 10);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(service = S::NAME, %error, "can't see the end of a shared input");
+                    self.retry_at = Some(self.parts.clock.monotonic() + RETRY_WAIT);
+                    return;
+                }
+            }
+        }
+        let inputs = self.service.shared_tick(now);
+        self.broadcast(&inputs, now);
+    }
+
+    fn broadcast(&mut self, inputs: &[<S::Machine as Machine>::Input], now: Timestamp) {
+        let shards: Vec<Shard> = self.shards.keys().copied().collect();
+        for shard in shards {
+            for input in inputs {
+                self.decide(shard, input, now);
+            }
+        }
+    }
+
+    /// Handles the records that wait, as many as fit a batch.
+    pub(super) fn run_backlog(&mut self) {
+        let now = self.parts.clock.now();
+        while !self.is_batch_full() {
+            let Some(record) = self.backlog.pop_front() else { break };
+            self.take_record(&record, now);
+        }
+        if self.backlog.is_empty() {
+            for run in self.shards.values_mut() {
+                run.go_live_if_caught_up();
+            }
+        }
+    }
+
+    fn take_record(&mut self, record: &Record, now: Timestamp) {
+        if self.topics.is_shared(&record.topic) {
+            self.shared_next.insert(record.topic_partition(), record.offset + 1);
+            let inputs = self.service.read_shared(record, now);
+            self.broadcast(&inputs, now);
+            return;
+        }
+        let shard = Shard(record.partition);
+        let Some(run) = self.shards.get_mut(&shard) else { return };
+        if run.is_repeat(record) || record.key_text().is_some_and(|key| key.starts_with("__")) {
+            return;
+        }
+        match self.service.read(record, now) {
+            Inbound::Input(input) => self.decide(shard, &input, now),
+            Inbound::Nothing => {}
+            Inbound::Bad(reason, input) => {
+                tracing::warn!(service = S::NAME, position = %record.position(), %reason, "quarantined a record");
+                self.parts.metrics.quarantined.inc();
+                if let Some(run) = self.shards.get_mut(&shard) {
+                    run.push(vec![quarantined(record, &reason)]);
+                }
+                if let Some(input) = input {
+                    self.decide(shard, &input, now);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, shard: Shard, input: &<S::Machine as Machine>::Input, now: Timestamp) {
+        let Some(run) = self.shards.get_mut(&shard) else { return };
+        let incarnation = self.owner.incarnation();
+        let context = WriteContext { shard, incarnation: &incarnation };
+        for event in run.machine.decide(input, now) {
+            run.machine.apply(&event);
+            run.push(self.service.write(&context, &event));
+            run.pending_events += 1;
+        }
+    }
+
+    /// Saves state that so far only decisions explain, and positions that moved without a decision.
+    pub(super) fn save_lazily(&mut self) {
+        let now = self.parts.clock.now();
+        let decisions = self.topics.decisions.first();
+        for (shard, run) in &mut self.shards {
+            if run.checkpoint_due > now || !run.is_live() {
+                continue;
+            }
+            let is_round_open = run.save_mark.is_some();
+            if !is_round_open && !self.service.has_unsaved(&run.machine) {
+                run.must_save_positions = run.has_new_positions;
+                run.checkpoint_due = now.plus(CHECKPOINT_INTERVAL);
+                continue;
+            }
+            // A round may only promise to cover decisions that are in the log already.
+            if !is_round_open && !run.pending.is_empty() {
+                continue;
+            }
+            let mark = *run.save_mark.get_or_insert(run.decided_next);
+            let (records, is_complete) = self.service.save(&mut run.machine, *shard, SAVES_PER_TURN_MAX);
+            run.push(records);
+            if is_complete {
+                if let Some(decisions) = decisions {
+                    run.positions.insert(decisions.clone(), mark);
+                }
+                run.has_new_positions = true;
+                run.must_save_positions = true;
+                run.save_mark = None;
+                run.checkpoint_due = now.plus(CHECKPOINT_INTERVAL);
+            }
+        }
+    }
+
+    /// Appends all that waits, of every shard that answers, in one atomic write.
+    pub(super) fn flush(&mut self) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        let Some((shards, records)) = self.gather() else { return };
+        let started = self.parts.clock.monotonic();
+        let count = records.len();
+        match self.owner.append(&shards, records.clone()) {
+            Ok(positions) => {
+                let elapsed = self.parts.clock.monotonic().saturating_sub(started);
+                self.parts.metrics.appended(count, elapsed);
+                self.committed(&shards, &positions);
+            }
+            Err(error) => self.not_appended(&shards, records, error),
+        }
+    }
+
+    /// The records of the next batch, in order of shard, with the positions they rest on.
+    fn gather(&mut self) -> Option<(Vec<Shard>, Vec<NewRecord>)> {
+        let state_topic = self.topics.state.first()?.clone();
+        let mut shards = Vec::new();
+        let mut records = Vec::new();
+        for (shard, run) in &mut self.shards {
+            let is_wanted = !run.pending.is_empty() || (run.must_save_positions && run.has_new_positions);
+            if run.stalled_until.is_some() || !is_wanted {
+                continue;
+            }
+            shards.push(*shard);
+            records.append(&mut run.pending);
+            run.pending_bytes = 0;
+            if run.has_new_positions {
+                records.push(run.positions_record(&state_topic, shard.0));
+                run.has_new_positions = false;
+            }
+            run.must_save_positions = false;
+        }
+        (!records.is_empty()).then_some((shards, records))
+    }
+
+    fn committed(&mut self, shards: &[Shard], positions: &[Position]) {
+        let mut events = 0;
+        for shard in shards {
+            if let Some(run) = self.shards.get_mut(shard) {
+                events += std::mem::take(&mut run.pending_events);
+            }
+        }
+        if let Some(decisions) = self.topics.decisions.first() {
+            for position in positions.iter().filter(|position| position.topic == *decisions) {
+                if let Some(run) = self.shards.get_mut(&Shard(position.partition)) {
+                    run.decided_next = run.decided_next.max(position.offset + 1);
+                }
+            }
+        }
+        self.service.committed(events);
+    }
+
+    /// Reacts to each class of failure; only a batch that certainly left no trace is tried again.
+    fn not_appended(&mut self, shards: &[Shard], records: Vec<NewRecord>, error: AppendError) {
+        let now = self.parts.clock.monotonic();
+        match &error {
+            AppendError::Refused(_) | AppendError::Unknown(_) => {
+                self.drop_all(&error.to_string());
+                self.owner.abandon(&error.to_string());
+                return;
+            }
+            AppendError::Stalled(partitions) => self.stall(partitions),
+            AppendError::NoSuchTopic(name) => {
+                self.create_queue_topic(name);
+                self.retry_at = Some(now + RETRY_WAIT / 10);
+            }
+            AppendError::Retriable(_) | AppendError::Full(_) | AppendError::TooLarge { .. } => {
+                self.retry_at = Some(now + RETRY_WAIT);
+            }
+        }
+        tracing::warn!(service = S::NAME, %error, records = records.len(), "append failed, trying again");
+        self.parts.health.not_ready(&error.to_string());
+        self.put_back(shards, records);
+    }
+
+    /// What was gathered waits again, in the order it had.
+    fn put_back(&mut self, shards: &[Shard], records: Vec<NewRecord>) {
+        for shard in shards {
+            if let Some(run) = self.shards.get_mut(shard) {
+                run.pending_bytes = 0;
+            }
+        }
+        for record in records {
+            if let Some(run) = self.shards.get_mut(&Shard(record.partition)) {
+                run.pending_bytes += record.size_bytes();
+                run.pending.push(record);
+            }
+        }
+    }
+
+    fn stall(&mut self, partitions: &[TopicPartition]) {
+        let until = self.parts.clock.monotonic() + STALL_WAIT;
+        for at in partitions {
+            if let Some(run) = self.shards.get_mut(&Shard(at.partition)) {
+                run.stalled_until = Some(until);
+            }
+        }
+    }
+
+    fn end_stalls(&mut self) {
+        let now = self.parts.clock.monotonic();
+        for run in self.shards.values_mut() {
+            if run.stalled_until.is_some_and(|until| until <= now) {
+                run.stalled_until = None;
+            }
+        }
+    }
+
+    /// A queue comes into being with the first run on it.
+    fn create_queue_topic(&self, name: &str) {
+        let created = topics::queue_topic(name, self.parts.shards.get())
+            .map(|spec| self.parts.log.create_topic(&spec));
+        match created {
+            Some(Ok(())) => tracing::info!(service = S::NAME, topic = name, "created a queue's topic"),
+            Some(Err(error)) => tracing::error!(service = S::NAME, topic = name, %error, "can't create a queue's topic: create it by `orloj topics apply`"),
+            None => tracing::error!(service = S::NAME, topic = name, "a topic is missing: create it by `orloj topics apply`"),
+        }
+    }
+}

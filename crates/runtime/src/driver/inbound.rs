@@ -1,0 +1,70 @@
+//! Records that can't be used: what is wrong with them, and how they are kept. Not here: decoding (`codec`).
+//! Invariant: a quarantined record keeps key, value and headers byte for byte; headers are added, never changed.
+
+use orloj_domain::job_event::FieldError;
+use orloj_domain::shard::ShardCount;
+use orloj_domain::topic;
+
+use crate::log::{Header, NewRecord, Record};
+
+/// Why a record can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecodable {
+    /// Every complaint; at least one.
+    pub errors: Vec<FieldError>,
+}
+
+impl Undecodable {
+    /// One complaint.
+    #[must_use]
+    pub fn new(field: &str, value: &str, message: impl Into<String>) -> Self {
+        Self { errors: vec![FieldError::new(field, value, message)] }
+    }
+}
+
+impl std::fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a job-keyed record is in the partition its key belongs to.
+///
+/// # Errors
+/// [`Undecodable`] that names both partitions and the producer setting to change.
+pub fn check_partition(record: &Record, shards: ShardCount) -> Result<(), Undecodable> {
+    let key = record.key.as_deref().unwrap_or_default();
+    let wanted = shards.shard_of_key(key);
+    if wanted.0 == record.partition {
+        return Ok(());
+    }
+    Err(Undecodable::new(
+        "partition",
+        &record.partition.to_string(),
+        format!(
+            "the key belongs to partition {wanted}: partition by murmur2 of the key (the Java client's default; \
+             with librdkafka set `partitioner=murmur2_random`)"
+        ),
+    ))
+}
+
+/// The record as it is kept in quarantine.
+#[must_use]
+pub fn quarantined(record: &Record, reason: &Undecodable) -> NewRecord {
+    let mut headers = record.headers.clone();
+    headers.push(Header::text("orloj-quarantine-topic", &record.topic));
+    headers.push(Header::text("orloj-quarantine-partition", record.partition));
+    headers.push(Header::text("orloj-quarantine-offset", record.offset));
+    headers.push(Header::text("orloj-quarantine-error", reason));
+    NewRecord {
+        topic: topic::QUARANTINE.to_owned(),
+        partition: record.partition,
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers,
+    }
+}

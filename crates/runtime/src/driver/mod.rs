@@ -1,0 +1,380 @@
+//! The loop that drives a service's machines, one per owned shard: wait for the first of records, deadline,
+//! rebalance, shutdown; decide; apply; append events and positions in one atomic write. Not here: what is
+//! decided (`services/*`), how a shard is owned (`log::Owner`). Invariant: what others can see was committed,
+//! and memory that led to an append in doubt is dropped; there is no repair path.
+
+mod flush;
+mod inbound;
+mod service;
+mod shard_run;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::shard::{Shard, ShardCount};
+use orloj_domain::time::Timestamp;
+
+use crate::clock::Clock;
+use crate::health::Component;
+use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record, RestoreRange, TakenShard, TopicPartition};
+use crate::metrics::DriverMetrics;
+use crate::shutdown::Shutdown;
+
+pub use inbound::{Undecodable, check_partition, quarantined};
+pub use service::{Inbound, Machine, Service, ServiceTopics, WriteContext};
+use shard_run::{Phase, ShardRun};
+
+/// Most records taken from the log in one turn.
+const POLL_RECORDS_MAX: usize = 4096;
+/// Longest wait in one turn; shutdown and records end it earlier.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long to wait before trying an append again that failed without a trace.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// How long a shard whose partitions do not answer is left out of batches.
+const STALL_WAIT: Duration = Duration::from_secs(2);
+/// How often lazily written state and positions are saved.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Batches of due work appended before membership is looked at again.
+const BATCHES_PER_TURN_MAX: usize = 8;
+
+/// What ends a driver for good.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// A person must act: wrong partition count, missing topic, missing right.
+    #[error("{service} can't go on: {source}")]
+    Log {
+        /// The service.
+        service: &'static str,
+        /// What the log said.
+        source: LogError,
+    },
+}
+
+/// What a driver works with, all of it given: nothing is read from the environment.
+pub struct DriverParts {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// How many shards the installation has.
+    pub shards: ShardCount,
+    /// Where readiness is reported.
+    pub health: Component,
+    /// Counters and histograms.
+    pub metrics: DriverMetrics,
+}
+
+/// One service instance: its machines and their share of the log.
+pub struct Driver<S: Service> {
+    service: S,
+    topics: ServiceTopics,
+    parts: DriverParts,
+    owner: Box<dyn Owner>,
+    shards: BTreeMap<Shard, ShardRun<S::Machine>>,
+    /// Records that wait until due work is done.
+    backlog: VecDeque<Record>,
+    /// Shared inputs (heartbeats, settings) and the next offset wanted of each.
+    shared_next: BTreeMap<TopicPartition, i64>,
+    /// On the monotonic clock: no append before this.
+    retry_at: Option<Duration>,
+}
+
+impl<S: Service> Driver<S> {
+    /// Joins the owners of the service's shards. No shard is owned yet on return.
+    ///
+    /// # Errors
+    /// What joining reports, for example that the log can't be reached.
+    pub fn join(service: S, parts: DriverParts) -> Result<Self, LogError> {
+        let topics = service.topics();
+        let restore = topics.state.iter().chain(&topics.decisions);
+        let shared = topics.shared.iter().map(|shared| shared.topic.clone());
+        let owner = parts.log.own(OwnerSpec {
+            service: S::NAME.to_owned(),
+            membership_topic: topics.membership.clone(),
+            owners_topic: topics.owners.clone(),
+            restore_topics: restore.cloned().collect(),
+            input_topics: topics.inputs.iter().cloned().chain(shared).collect(),
+            shards: parts.shards.get(),
+        })?;
+        Ok(Self {
+            service,
+            topics,
+            parts,
+            owner,
+            shards: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            shared_next: BTreeMap::new(),
+            retry_at: None,
+        })
+    }
+
+    /// Turns until shutdown is asked, then saves, releases and leaves.
+    ///
+    /// # Errors
+    /// Only what needs a person; everything transient is waited out.
+    pub fn run(mut self, shutdown: &Shutdown) -> Result<(), DriverError> {
+        shutdown.on_request(self.owner.waker());
+        while !shutdown.is_requested() {
+            self.turn(WAIT_MAX)?;
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// One turn: wait at most `wait_max` for something to do, then do all of it.
+    ///
+    /// # Errors
+    /// Only what needs a person.
+    pub fn turn(&mut self, wait_max: Duration) -> Result<(), DriverError> {
+        let timeout = self.time_to_next_wake().min(wait_max);
+        let records_max = if self.backlog.is_empty() { POLL_RECORDS_MAX } else { 0 };
+        match self.owner.poll(records_max, timeout) {
+            Ok(events) => {
+                for event in events {
+                    self.handle(event)?;
+                }
+            }
+            Err(error) => self.tolerate(error)?,
+        }
+        if self.is_waiting_to_retry() {
+            return Ok(());
+        }
+        let is_drained = self.run_due();
+        if is_drained {
+            self.run_backlog();
+        }
+        self.save_lazily();
+        self.flush();
+        self.report();
+        Ok(())
+    }
+
+    /// Stops as a crash would: nothing is saved, nothing is released.
+    pub fn crash(self) {
+        drop(self);
+    }
+
+    /// The machine of a shard that is owned and live, for tests and for status.
+    #[must_use]
+    pub fn machine(&self, shard: Shard) -> Option<&S::Machine> {
+        self.shards.get(&shard).map(|run| &run.machine)
+    }
+
+    /// The earliest instant at which there is work without new records.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let machines = self.shards.values().filter_map(ShardRun::next_deadline);
+        machines.chain(self.service.shared_deadline()).min()
+    }
+
+    /// Saves, gives all shards back and leaves the group.
+    pub fn leave(mut self) {
+        if !self.is_waiting_to_retry() {
+            self.flush();
+            for run in self.shards.values_mut() {
+                run.checkpoint_due = Timestamp::MIN;
+            }
+            self.save_lazily();
+            self.flush();
+        }
+        self.shards.clear();
+        self.owner.leave();
+    }
+
+    fn time_to_next_wake(&self) -> Duration {
+        if let Some(retry_at) = self.retry_at {
+            return retry_at.saturating_sub(self.parts.clock.monotonic());
+        }
+        if !self.backlog.is_empty() {
+            return Duration::ZERO;
+        }
+        let saves = self.shards.values().filter_map(|run| run.next_save(&self.service));
+        let now = self.parts.clock.now();
+        self.next_deadline().into_iter().chain(saves).min().map_or(WAIT_MAX, |due| due.since(now))
+    }
+
+    fn is_waiting_to_retry(&mut self) -> bool {
+        match self.retry_at {
+            Some(retry_at) if self.parts.clock.monotonic() < retry_at => true,
+            Some(_) => {
+                self.retry_at = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn tolerate(&mut self, error: LogError) -> Result<(), DriverError> {
+        match error {
+            LogError::Unavailable(_) | LogError::NoSuchTopic(_) | LogError::Busy(_) => {
+                tracing::warn!(service = S::NAME, %error, "the log does not answer, trying again");
+                self.parts.health.not_ready(&error.to_string());
+                self.retry_at = Some(self.parts.clock.monotonic() + RETRY_WAIT);
+                Ok(())
+            }
+            LogError::OutOfRange { .. } => {
+                tracing::error!(service = S::NAME, %error, "records were removed before they were read");
+                self.skip_to_first(&error);
+                Ok(())
+            }
+            LogError::Lost(reason) => {
+                self.drop_all(&reason);
+                Ok(())
+            }
+            LogError::Misconfigured(_) => Err(DriverError::Log { service: S::NAME, source: error }),
+        }
+    }
+
+    /// Retention overtook us: what is left is read, and the error above tells a person.
+    fn skip_to_first(&mut self, error: &LogError) {
+        let LogError::OutOfRange { at, first, .. } = error else { return };
+        if let Err(error) = self.owner.read_inputs(&[(at.clone(), *first)]) {
+            tracing::warn!(service = S::NAME, %error, "can't go on reading");
+        }
+    }
+
+    fn handle(&mut self, event: OwnerEvent) -> Result<(), DriverError> {
+        match event {
+            OwnerEvent::Taken(taken) => match self.take_over(&taken) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    // Half-restored shards have no machine; under a new incarnation they come again.
+                    let reason = format!("restore failed: {error}");
+                    self.drop_all(&reason);
+                    self.owner.abandon(&reason);
+                    self.tolerate(error)
+                }
+            },
+            OwnerEvent::Revoking(revoked) => {
+                self.flush();
+                for shard in &revoked {
+                    self.shards.remove(shard);
+                }
+                self.backlog.retain(|record| !revoked.contains(&Shard(record.partition)));
+                self.owner.release(&revoked).or_else(|error| self.tolerate(error))
+            }
+            OwnerEvent::Lost { reason } => {
+                self.drop_all(&reason);
+                Ok(())
+            }
+            OwnerEvent::Records(records) => {
+                self.backlog.extend(records);
+                Ok(())
+            }
+            OwnerEvent::CaughtUp(at) => {
+                // The records before this event may still wait in the backlog; `run_backlog` notices.
+                if let Some(run) = self.shards.get_mut(&Shard(at.partition)) {
+                    run.caught_up(&at.topic);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn drop_all(&mut self, reason: &str) {
+        tracing::warn!(service = S::NAME, reason, shards = self.shards.len(), "dropped all shards");
+        self.shards.clear();
+        self.backlog.clear();
+        self.shared_next.clear();
+        self.service.forget_shared();
+        self.parts.metrics.lost.inc();
+    }
+
+    /// Restores the shards, then starts reading their inputs.
+    fn take_over(&mut self, taken: &[TakenShard]) -> Result<(), LogError> {
+        let mut runs = self.restore_state(taken)?;
+        self.start_after_saved(&mut runs);
+        self.restore_decisions(taken, &mut runs)?;
+        let now = self.parts.clock.now();
+        let mut inputs = self.shared_inputs()?;
+        for (shard, mut run) in runs {
+            self.service.restored(&run.machine, now);
+            for topic in &self.topics.inputs {
+                let next = run.positions.get(topic).copied().unwrap_or(0);
+                inputs.push((TopicPartition::new(topic.clone(), shard.0), next));
+            }
+            run.phase = Phase::CatchingUp(self.topics.inputs.iter().cloned().collect());
+            run.checkpoint_due = now.plus(CHECKPOINT_INTERVAL);
+            self.backlog.retain(|record| record.partition != shard.0 || self.topics.is_shared(&record.topic));
+            self.shards.insert(shard, run);
+        }
+        self.owner.read_inputs(&inputs)
+    }
+
+    fn restore_state(&mut self, taken: &[TakenShard]) -> Result<BTreeMap<Shard, ShardRun<S::Machine>>, LogError> {
+        let mut runs: BTreeMap<_, _> = taken
+            .iter()
+            .map(|taken| (taken.shard, ShardRun::new(self.service.machine(taken.shard))))
+            .collect();
+        let ranges = ranges(taken, &self.topics.state, |_, _| 0);
+        let service = &self.service;
+        self.owner.restore(&ranges, &mut |record| {
+            if let Some(run) = runs.get_mut(&Shard(record.partition)) {
+                run.replay(service, &record);
+            }
+        })?;
+        Ok(runs)
+    }
+
+    /// Decisions that the saved state covers need not be read again.
+    fn start_after_saved(&self, runs: &mut BTreeMap<Shard, ShardRun<S::Machine>>) {
+        let Some(decisions) = self.topics.decisions.first() else { return };
+        for run in runs.values_mut() {
+            run.decided_next = run.positions.get(decisions).copied().unwrap_or(0);
+        }
+    }
+
+    fn restore_decisions(
+        &mut self,
+        taken: &[TakenShard],
+        runs: &mut BTreeMap<Shard, ShardRun<S::Machine>>,
+    ) -> Result<(), LogError> {
+        let ranges = ranges(taken, &self.topics.decisions, |shard, topic| {
+            runs.get(&shard).and_then(|run| run.positions.get(topic)).copied().unwrap_or(0)
+        });
+        let service = &self.service;
+        self.owner.restore(&ranges, &mut |record| {
+            if let Some(run) = runs.get_mut(&Shard(record.partition)) {
+                run.replay(service, &record);
+                run.decided_next = run.decided_next.max(record.offset + 1);
+            }
+        })
+    }
+
+    /// Shared inputs are read from their end on, once per incarnation: only what is new matters.
+    fn shared_inputs(&mut self) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        if !self.shared_next.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut inputs = Vec::new();
+        for shared in &self.topics.shared {
+            let end = self.parts.log.end(shared, crate::log::Isolation::Committed)?;
+            self.shared_next.insert(shared.clone(), end);
+            inputs.push((shared.clone(), end));
+        }
+        Ok(inputs)
+    }
+
+    fn report(&mut self) {
+        let live = self.shards.values().filter(|run| run.is_live()).count();
+        self.parts.metrics.shards.set(i64::try_from(live).unwrap_or(i64::MAX));
+        if self.retry_at.is_none() && live == self.shards.len() {
+            self.parts.health.ready();
+        }
+    }
+}
+
+fn ranges(taken: &[TakenShard], topics: &[String], from: impl Fn(Shard, &str) -> i64) -> Vec<RestoreRange> {
+    let mut ranges = Vec::new();
+    for shard in taken {
+        for (topic, until) in &shard.restore_until {
+            let from = from(shard.shard, topic);
+            if topics.contains(topic) && from < *until {
+                let at = TopicPartition::new(topic.clone(), shard.shard.0);
+                ranges.push(RestoreRange { at, from, until: *until });
+            }
+        }
+    }
+    ranges
+}

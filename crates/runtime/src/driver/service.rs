@@ -1,0 +1,138 @@
+//! What a service is to the driver: a pure machine per shard, and the edges that turn records into inputs and
+//! events into records. Two real ones: the trigger and the dispatcher. Invariant: only `apply` changes a
+//! machine, live and on replay.
+
+use orloj_domain::id::Incarnation;
+use orloj_domain::shard::Shard;
+use orloj_domain::time::Timestamp;
+
+use super::inbound::Undecodable;
+use crate::log::{NewRecord, Record, TopicPartition};
+
+/// A pure state machine over one shard.
+pub trait Machine: Send + 'static {
+    /// What it is asked to decide on.
+    type Input;
+    /// What it decides.
+    type Event;
+
+    /// The input that says that time has passed.
+    fn tick() -> Self::Input;
+
+    /// Decides. Bounded: a tick answers with at most some thousand events, and if more is due the deadline
+    /// stays in the past.
+    fn decide(&self, input: &Self::Input, now: Timestamp) -> Vec<Self::Event>;
+
+    /// Takes an event into the state.
+    fn apply(&mut self, event: &Self::Event);
+
+    /// When a tick is wanted next; in the past if one is due.
+    fn next_deadline(&self) -> Option<Timestamp>;
+}
+
+/// The topics of a service.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceTopics {
+    /// The topic whose partitions are shared among instances.
+    pub membership: String,
+    /// Topic of owner records.
+    pub owners: String,
+    /// Compacted state, restored from the start; the first one holds the positions record.
+    pub state: Vec<String>,
+    /// Decisions, restored from the saved position; at most one topic.
+    pub decisions: Vec<String>,
+    /// Inputs of the shard, read from the saved positions.
+    pub inputs: Vec<String>,
+    /// Inputs that every instance reads whole, from their end on.
+    pub shared: Vec<TopicPartition>,
+}
+
+impl ServiceTopics {
+    pub(super) fn is_shared(&self, topic: &str) -> bool {
+        self.shared.iter().any(|shared| shared.topic == topic)
+    }
+}
+
+/// What an event is written with.
+#[derive(Debug)]
+pub struct WriteContext<'a> {
+    /// The shard of the machine.
+    pub shard: Shard,
+    /// The incarnation that writes.
+    pub incarnation: &'a Incarnation,
+}
+
+/// What a record asks of the machine.
+#[derive(Debug)]
+pub enum Inbound<I> {
+    /// An input for the machine of the record's shard.
+    Input(I),
+    /// Nothing for this service.
+    Nothing,
+    /// It can't be used: it goes to quarantine, and the machine may have something to say about it.
+    Bad(Undecodable, Option<I>),
+}
+
+/// A service over machines.
+pub trait Service: Send + 'static {
+    /// Its machine.
+    type Machine: Machine;
+
+    /// Its name: `trigger` or `dispatcher`.
+    const NAME: &'static str;
+
+    /// Its topics.
+    fn topics(&self) -> ServiceTopics;
+
+    /// A machine that knows nothing yet.
+    fn machine(&self, shard: Shard) -> Self::Machine;
+
+    /// Folds one record of a state or decision topic into a machine that is being restored. Barrier and
+    /// positions records never come here.
+    ///
+    /// # Errors
+    /// [`Undecodable`] when the record can't be used; it is reported and skipped.
+    fn replay(&self, machine: &mut Self::Machine, record: &Record) -> Result<(), Undecodable>;
+
+    /// Turns an input record of a shard into an input.
+    fn read(&mut self, record: &Record, now: Timestamp) -> Inbound<<Self::Machine as Machine>::Input>;
+
+    /// Turns an event into the records that say it.
+    fn write(&self, context: &WriteContext<'_>, event: &<Self::Machine as Machine>::Event) -> Vec<NewRecord>;
+
+    /// A shard was restored; its inputs are not read yet.
+    fn restored(&mut self, _machine: &Self::Machine, _now: Timestamp) {}
+
+    /// Takes a record of a shared input; answers inputs for every machine.
+    fn read_shared(&mut self, _record: &Record, _now: Timestamp) -> Vec<<Self::Machine as Machine>::Input> {
+        Vec::new()
+    }
+
+    /// When the shared state wants a tick.
+    fn shared_deadline(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Time has passed for the shared state, and all of the shared inputs was read; answers inputs for every
+    /// machine.
+    fn shared_tick(&mut self, _now: Timestamp) -> Vec<<Self::Machine as Machine>::Input> {
+        Vec::new()
+    }
+
+    /// All shards are gone: shared state starts afresh.
+    fn forget_shared(&mut self) {}
+
+    /// True if the machine holds state that only decisions explain so far.
+    fn has_unsaved(&self, _machine: &Self::Machine) -> bool {
+        false
+    }
+
+    /// Records that save such state, at most `max`, and whether that was all of it. What changed since the
+    /// first call of a round waits for the next round.
+    fn save(&self, _machine: &mut Self::Machine, _shard: Shard, _max: usize) -> (Vec<NewRecord>, bool) {
+        (Vec::new(), true)
+    }
+
+    /// Events of a committed batch, for metrics.
+    fn committed(&mut self, _events: u64) {}
+}

@@ -1,0 +1,131 @@
+//! One owned shard in the driver: its machine, how far its inputs were consumed, and what waits to be
+//! appended. Invariant: `pending` holds exactly what the machine has applied and the log has not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use orloj_domain::owner::{BARRIER_KEY, POSITIONS_KEY, ShardPositions};
+use orloj_domain::time::Timestamp;
+
+use super::service::{Machine, Service};
+use crate::codec;
+use crate::log::{NewRecord, Record};
+
+/// How far a shard has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Inputs from before the takeover are still being read: nothing is due yet.
+    CatchingUp(BTreeSet<String>),
+    /// Everything is in force.
+    Live,
+}
+
+pub(super) struct ShardRun<M> {
+    pub(super) machine: M,
+    pub(super) phase: Phase,
+    /// Topic → first offset not covered: of inputs as consumed, of the decision topic as saved.
+    pub(super) positions: BTreeMap<String, i64>,
+    pub(super) has_new_positions: bool,
+    /// The positions are due to be saved even if nothing else is.
+    pub(super) must_save_positions: bool,
+    pub(super) pending: Vec<NewRecord>,
+    pub(super) pending_bytes: usize,
+    pub(super) pending_events: u64,
+    /// First offset of the decision topic after our last decision.
+    pub(super) decided_next: i64,
+    /// While a round of saving goes on: the decision offset it will cover.
+    pub(super) save_mark: Option<i64>,
+    pub(super) checkpoint_due: Timestamp,
+    /// On the monotonic clock: left out of batches until then, because its partitions do not answer.
+    pub(super) stalled_until: Option<Duration>,
+}
+
+impl<M: Machine> ShardRun<M> {
+    pub(super) fn new(machine: M) -> Self {
+        Self {
+            machine,
+            phase: Phase::CatchingUp(BTreeSet::new()),
+            positions: BTreeMap::new(),
+            has_new_positions: false,
+            must_save_positions: false,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            pending_events: 0,
+            decided_next: 0,
+            save_mark: None,
+            checkpoint_due: Timestamp::MAX,
+            stalled_until: None,
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    pub(super) fn caught_up(&mut self, topic: &str) {
+        if let Phase::CatchingUp(left) = &mut self.phase {
+            left.remove(topic);
+        }
+    }
+
+    /// Goes live once every input was caught up with and handled.
+    pub(super) fn go_live_if_caught_up(&mut self) {
+        if matches!(&self.phase, Phase::CatchingUp(left) if left.is_empty()) {
+            self.phase = Phase::Live;
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        if self.is_live() && self.stalled_until.is_none() { self.machine.next_deadline() } else { None }
+    }
+
+    /// When lazily written state is to be saved, if there is any.
+    pub(super) fn next_save<S: Service<Machine = M>>(&self, service: &S) -> Option<Timestamp> {
+        let is_wanted = self.has_new_positions || self.save_mark.is_some() || service.has_unsaved(&self.machine);
+        (self.is_live() && is_wanted).then_some(self.checkpoint_due)
+    }
+
+    /// Takes one record of a state or decision topic while restoring.
+    pub(super) fn replay<S: Service<Machine = M>>(&mut self, service: &S, record: &Record) {
+        match record.key_text() {
+            Some(BARRIER_KEY) => {}
+            Some(POSITIONS_KEY) => self.replay_positions(record),
+            Some(_) | None => {
+                if let Err(error) = service.replay(&mut self.machine, record) {
+                    tracing::error!(position = %record.position(), %error, "a state record can't be used and is left out");
+                }
+            }
+        }
+    }
+
+    fn replay_positions(&mut self, record: &Record) {
+        match codec::decode::<ShardPositions>(record.value.as_deref().unwrap_or_default()) {
+            Ok(saved) => self.positions = saved.positions,
+            Err(error) => {
+                tracing::error!(position = %record.position(), %error, "positions can't be read: starting from the beginning");
+            }
+        }
+    }
+
+    /// True if the record was consumed before; marks it as consumed otherwise.
+    pub(super) fn is_repeat(&mut self, record: &Record) -> bool {
+        let next = self.positions.entry(record.topic.clone()).or_insert(0);
+        if record.offset < *next {
+            return true;
+        }
+        *next = record.offset + 1;
+        self.has_new_positions = true;
+        false
+    }
+
+    pub(super) fn push(&mut self, records: Vec<NewRecord>) {
+        self.pending_bytes += records.iter().map(NewRecord::size_bytes).sum::<usize>();
+        self.pending.extend(records);
+    }
+
+    /// The record that says how far inputs were consumed.
+    pub(super) fn positions_record(&self, state_topic: &str, partition: i32) -> NewRecord {
+        let positions = ShardPositions { positions: self.positions.clone() };
+        NewRecord::new(state_topic, partition, POSITIONS_KEY, Some(codec::encode(&positions)))
+    }
+}

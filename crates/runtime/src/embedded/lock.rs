@@ -1,0 +1,47 @@
+//! One process per directory: an advisory lock of the operating system on `log.lock`, which vanishes with its
+//! holder however that dies. Not here: the log file. Invariant: whoever holds it is the only writer.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::log::LogError;
+
+/// The lock, held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock of `directory`, or says who has it.
+    pub(crate) fn take(directory: &Path) -> Result<Self, LogError> {
+        let path = directory.join("log.lock");
+        let failed = |error: std::io::Error| {
+            LogError::Misconfigured(format!("`{}` cannot be opened: {error}", path.display()))
+        };
+        let mut file =
+            OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(busy(directory, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // Who has it is told for people only; on a full disk the lock holds without it.
+        let told = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+        if let Err(error) = told {
+            tracing::debug!(%error, path = %path.display(), "the process id was not written");
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+fn busy(directory: &Path, file: &mut File) -> LogError {
+    let mut holder = String::new();
+    let is_told = file.read_to_string(&mut holder).is_ok() && !holder.is_empty();
+    let holder = if is_told { format!(" (pid {holder})") } else { String::new() };
+    LogError::Busy(format!(
+        "`{}` is in use by another orloj process{holder}: stop it or choose another --data directory",
+        directory.display()
+    ))
+}

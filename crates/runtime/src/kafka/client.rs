@@ -1,0 +1,242 @@
+//! What all Kafka clients here have in common: how they complain, how they wake a thread that waits, how they
+//! end, and how long a call may take. Not here: settings (`config`), what an error means (`fault`).
+//! Invariant: no client is dropped on a thread that anybody waits for without a deadline.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::statistics::Statistics;
+
+use crate::clock::{Clock, SystemClock};
+use crate::log::Waker;
+
+/// Shortest time between two warnings of one client; an outage makes each of them complain several times a second.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Longest time a thread waits before it looks by itself: librdkafka may swallow the one notice it gives, when
+/// the thing that came was an event for the client itself.
+const WAIT_SLICE: Duration = Duration::from_millis(40);
+
+/// Takes the complaints of one client: all of them are kept quiet but one in ten seconds, and the last is kept.
+#[derive(Clone)]
+pub(crate) struct Complaints(Arc<Inner>);
+
+struct Inner {
+    client: &'static str,
+    clock: SystemClock,
+    last_error: Mutex<Option<String>>,
+    next_warning_millis: AtomicU64,
+    hushed: AtomicU64,
+}
+
+impl Complaints {
+    /// Nothing to complain about yet; `client` says in the log which kind of client it is.
+    pub(crate) fn new(client: &'static str) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            clock: SystemClock::new(),
+            last_error: Mutex::new(None),
+            next_warning_millis: AtomicU64::new(0),
+            hushed: AtomicU64::new(0),
+        }))
+    }
+
+    /// The last complaint since this was asked before.
+    pub(crate) fn take_last(&self) -> Option<String> {
+        lock(&self.0.last_error).take()
+    }
+
+    fn warn(&self, message: &str) {
+        let now = u64::try_from(self.0.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        if now < self.0.next_warning_millis.load(Ordering::Relaxed) {
+            self.0.hushed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(client = self.0.client, message, "kafka client complains");
+            return;
+        }
+        let interval = u64::try_from(WARNING_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        self.0.next_warning_millis.store(now.saturating_add(interval), Ordering::Relaxed);
+        let hushed = self.0.hushed.swap(0, Ordering::Relaxed);
+        tracing::warn!(client = self.0.client, hushed, message, "kafka client complains");
+    }
+}
+
+impl ClientContext for Complaints {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let is_serious = (level as i32) <= (RDKafkaLogLevel::Warning as i32);
+        // A setting meant for another kind of client is no fault: all kinds are given all of the user's settings.
+        if is_serious && facility != "CONFWARN" {
+            self.warn(message);
+        } else {
+            tracing::debug!(client = self.0.client, facility, message, "kafka client");
+        }
+    }
+
+    fn stats(&self, _statistics: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The log line that comes with it is what a person sees.
+        tracing::debug!(client = self.0.client, %error, reason, "kafka client error");
+        *lock(&self.0.last_error) = Some(reason.to_owned());
+    }
+}
+
+impl ConsumerContext for Complaints {}
+
+/// Where a thread waits until a client has something for it or another thread wakes it.
+#[derive(Clone, Default)]
+pub(crate) struct Bell(Arc<(Mutex<Rings>, Condvar)>);
+
+#[derive(Default)]
+struct Rings {
+    is_nonempty: bool,
+    is_woken: bool,
+}
+
+/// Why a wait ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    /// The client may have something, or nobody knows: look.
+    Look,
+    /// Another thread wants this one to return.
+    Woken,
+}
+
+impl Bell {
+    /// For the client's callback: its queue is no longer empty.
+    pub(crate) fn ring_nonempty(&self) {
+        lock(&self.0.0).is_nonempty = true;
+        self.0.1.notify_all();
+    }
+
+    /// For other threads.
+    pub(crate) fn waker(&self) -> Waker {
+        let bell = self.clone();
+        Waker::new(move || {
+            lock(&bell.0.0).is_woken = true;
+            bell.0.1.notify_all();
+        })
+    }
+
+    /// Waits for either, `timeout` at most; takes the waking back, so that one wakes one.
+    pub(crate) fn wait(&self, timeout: Duration) -> Ring {
+        let rings = lock(&self.0.0);
+        let is_quiet = |rings: &mut Rings| !rings.is_nonempty && !rings.is_woken;
+        let waited = self.0.1.wait_timeout_while(rings, timeout.min(WAIT_SLICE), is_quiet);
+        let (mut rings, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        rings.is_nonempty = false;
+        if std::mem::take(&mut rings.is_woken) { Ring::Woken } else { Ring::Look }
+    }
+}
+
+/// How much time a call has left.
+pub(crate) struct Deadline {
+    clock: SystemClock,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// Starts now.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self { clock: SystemClock::new(), timeout }
+    }
+
+    /// Zero once it has passed.
+    pub(crate) fn left(&self) -> Duration {
+        self.timeout.saturating_sub(self.clock.monotonic())
+    }
+
+    /// True once it has passed.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+/// A client that is dropped on a thread of its own, see [`drop_aside`].
+pub(crate) struct Aside<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Aside<T> {
+    /// Takes the client.
+    pub(crate) fn new(client: T) -> Self {
+        Self(Some(client))
+    }
+
+    /// Hands the client out for another kind of end.
+    pub(crate) fn into_inner(mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T: Send + 'static> std::ops::Deref for Aside<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("taken only by what consumes the wrapper")
+    }
+}
+
+impl<T: Send + 'static> std::ops::DerefMut for Aside<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken only by what consumes the wrapper")
+    }
+}
+
+impl<T: Send + 'static> Drop for Aside<T> {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop_aside(client);
+        }
+    }
+}
+
+/// Drops a client on a thread of its own: that may take as long as the broker is away.
+pub(crate) fn drop_aside<T: Send + 'static>(client: T) {
+    // Without a thread it is dropped here, which is slow but right.
+    let spawned = std::thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(client));
+    drop(spawned);
+}
+
+/// As [`drop_aside`], and waits for the end of it, `timeout` at most: for a client that should say good-bye.
+pub(crate) fn drop_within<T: Send + 'static>(client: T, timeout: Duration) {
+    let (done, is_done) = crossbeam_channel::bounded::<()>(1);
+    drop_aside((client, done));
+    // Disconnected as soon as both are dropped, in order; a time-out leaves the rest to the thread.
+    let _ = is_done.recv_timeout(timeout);
+}
+
+/// Locks; a thread that panicked while it held the lock left nothing half done that matters here.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_rings_once_for_each_waking() {
+        let bell = Bell::default();
+        bell.waker().wake();
+        assert_eq!(bell.wait(Duration::from_secs(10)), Ring::Woken);
+        bell.ring_nonempty();
+        assert_eq!(bell.wait(Duration::from_secs(10)), Ring::Look);
+        assert_eq!(bell.wait(Duration::ZERO), Ring::Look);
+    }
+
+    #[test]
+    fn a_client_is_dropped_before_the_wait_ends() {
+        struct Client(Arc<AtomicU64>);
+        impl Drop for Client {
+            fn drop(&mut self) {
+                self.0.store(1, Ordering::SeqCst);
+            }
+        }
+        let is_dropped = Arc::new(AtomicU64::new(0));
+        drop_within(Client(is_dropped.clone()), Duration::from_secs(10));
+        assert_eq!(is_dropped.load(Ordering::SeqCst), 1);
+    }
+}

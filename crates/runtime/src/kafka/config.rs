@@ -1,0 +1,245 @@
+//! Settings of the Kafka clients: ours, then whatever the user gave under `kafka.`, then what no user may
+//! change because a promise rests on it. Not here: settings of topics (`admin`).
+//! Invariant: secrets never show in `Debug`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::ClientConfig;
+
+use crate::log::Isolation;
+
+/// Where Kafka is and how to talk to it.
+#[derive(Clone, Default)]
+pub struct KafkaConfig {
+    /// Settings of librdkafka by its own names, handed on untouched: the `kafka.*` keys without `kafka.`.
+    pub properties: BTreeMap<String, String>,
+    /// Put before every topic, group and producer id of this installation, for example `orloj.`.
+    pub prefix: String,
+}
+
+/// Used when `kafka.bootstrap.servers` is not set.
+const BOOTSTRAP_DEFAULT: &str = "localhost:9092";
+/// Largest record that librdkafka takes unless the user says otherwise (`message.max.bytes`).
+const RECORD_BYTES_MAX_DEFAULT: usize = 1_000_000;
+
+/// For every client. Reconnects must be quick: a broker that comes back is waited for by everyone.
+const COMMON: [(&str, &str); 9] = [
+    ("client.id", "orloj"),
+    ("socket.nagle.disable", "true"),
+    ("socket.keepalive.enable", "true"),
+    ("socket.connection.setup.timeout.ms", "5000"),
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    ("topic.metadata.refresh.fast.interval.ms", "50"),
+    ("log.connection.close", "false"),
+];
+
+/// For every consumer. The default pre-fetch of 64 MiB and its pause of a second once that is full are meant
+/// for one consumer in a process, not for several that tail quiet topics.
+const CONSUMER: [(&str, &str); 5] = [
+    ("queued.max.messages.kbytes", "8192"),
+    ("fetch.queue.backoff.ms", "10"),
+    ("fetch.error.backoff.ms", "50"),
+    ("fetch.wait.max.ms", "250"),
+    ("check.crcs", "true"),
+];
+
+/// For members of a group, on top of [`CONSUMER`]: the times that decide how fast a dead member is replaced.
+const MEMBER: [(&str, &str); 3] =
+    [("heartbeat.interval.ms", "300"), ("session.timeout.ms", "6000"), ("max.poll.interval.ms", "15000")];
+
+/// For every producer.
+const PRODUCER: [(&str, &str); 3] =
+    [("linger.ms", "0"), ("compression.type", "zstd"), ("message.timeout.ms", "10000")];
+
+impl KafkaConfig {
+    /// The address as the user gave it.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        let given = self.properties.get("bootstrap.servers").or_else(|| self.properties.get("metadata.broker.list"));
+        given.map_or(BOOTSTRAP_DEFAULT, String::as_str)
+    }
+
+    /// The name that a topic, group or producer id has on the cluster.
+    #[must_use]
+    pub fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The name without the prefix; `None` if it is not of this installation.
+    #[must_use]
+    pub fn short_name<'a>(&self, full_name: &'a str) -> Option<&'a str> {
+        full_name.strip_prefix(self.prefix.as_str())
+    }
+
+    /// Largest key and value together that a producer takes.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        let given = self.properties.get("message.max.bytes").and_then(|text| text.parse().ok());
+        given.unwrap_or(RECORD_BYTES_MAX_DEFAULT)
+    }
+
+    /// For clients that only ask: metadata, ends, administration. They join no group and fetch no record.
+    pub(crate) fn for_questions(&self, isolation: Isolation) -> ClientConfig {
+        let mut config = self.with_defaults(&CONSUMER);
+        config.remove("group.id");
+        config.set("isolation.level", isolation_level(isolation));
+        config.set("allow.auto.create.topics", "false");
+        config
+    }
+
+    /// For a consumer that is told its partitions. librdkafka wants a group id for that too, but never joins it.
+    pub(crate) fn for_reader(&self, isolation: Isolation) -> ClientConfig {
+        let mut config = self.with_defaults(&CONSUMER);
+        config.set("group.id", self.full_name("reader"));
+        pin_consumer(&mut config, isolation);
+        config
+    }
+
+    /// For a member of a group, whose name is given without prefix.
+    pub(crate) fn for_member(&self, group: &str) -> ClientConfig {
+        let mut config = self.with_defaults(&[&CONSUMER[..], &MEMBER[..]].concat());
+        config.set("group.id", self.full_name(group));
+        config.set("group.protocol", "classic");
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+        // A static member would not leave when it stops, and its partitions would wait for the session.
+        config.remove("group.instance.id");
+        pin_consumer(&mut config, Isolation::Committed);
+        config
+    }
+
+    /// For a producer whose records are each durable by themselves.
+    pub(crate) fn for_producer(&self) -> ClientConfig {
+        let mut config = self.with_defaults(&PRODUCER);
+        config.remove("transactional.id");
+        config.set("enable.idempotence", "true");
+        config.set("acks", "all");
+        config
+    }
+
+    /// For a producer of transactions, which sets its id and its times by itself.
+    pub(crate) fn for_transactions(&self) -> ClientConfig {
+        let mut config = self.for_producer();
+        config.remove("message.timeout.ms");
+        config.remove("transaction.timeout.ms");
+        config
+    }
+
+    fn with_defaults(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", BOOTSTRAP_DEFAULT);
+        for (key, value) in COMMON.iter().chain(defaults) {
+            config.set(*key, *value);
+        }
+        for (key, value) in &self.properties {
+            config.set(main_name(key), value);
+        }
+        config
+    }
+}
+
+/// librdkafka has two names for some settings and takes whichever it meets last; one name makes the user's win.
+fn main_name(key: &str) -> &str {
+    match key {
+        "metadata.broker.list" => "bootstrap.servers",
+        "queue.buffering.max.ms" => "linger.ms",
+        "compression.codec" => "compression.type",
+        "delivery.timeout.ms" => "message.timeout.ms",
+        "request.required.acks" => "acks",
+        other => other,
+    }
+}
+
+/// What a reader relies on: we keep the positions, and a position that is gone is told, not mended.
+fn pin_consumer(config: &mut ClientConfig, isolation: Isolation) {
+    config.set("isolation.level", isolation_level(isolation));
+    config.set("enable.auto.commit", "false");
+    config.set("enable.auto.offset.store", "false");
+    config.set("enable.partition.eof", "false");
+    config.set("allow.auto.create.topics", "false");
+    config.set("auto.offset.reset", "error");
+}
+
+fn isolation_level(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Committed => "read_committed",
+        Isolation::Uncommitted => "read_uncommitted",
+    }
+}
+
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: BTreeMap<&str, &str> = self
+            .properties
+            .iter()
+            .map(|(key, value)| (key.as_str(), if is_secret(key) { "[hidden]" } else { value.as_str() }))
+            .collect();
+        f.debug_struct("KafkaConfig").field("prefix", &self.prefix).field("properties", &shown).finish()
+    }
+}
+
+/// True if the value of this setting must not be shown.
+#[must_use]
+pub fn is_secret(key: &str) -> bool {
+    const PARTS: [&str; 7] =
+        ["password", "secret", "token", "credential", "key.pem", "jaas", "oauthbearer.config"];
+    PARTS.iter().any(|part| key.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> KafkaConfig {
+        let properties = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        KafkaConfig { properties, prefix: "orloj.".to_owned() }
+    }
+
+    #[test]
+    fn the_user_wins_over_defaults_and_promises_win_over_the_user() {
+        let config = config(&[
+            ("bootstrap.servers", "kafka:9092"),
+            ("session.timeout.ms", "12000"),
+            ("enable.auto.commit", "true"),
+            ("group.instance.id", "x"),
+            ("acks", "1"),
+        ]);
+        let member = config.for_member("runners.default");
+        for (key, value) in [
+            ("bootstrap.servers", Some("kafka:9092")),
+            ("session.timeout.ms", Some("12000")),
+            ("heartbeat.interval.ms", Some("300")),
+            ("enable.auto.commit", Some("false")),
+            ("group.id", Some("orloj.runners.default")),
+            ("group.instance.id", None),
+        ] {
+            assert_eq!(member.get(key), value, "{key}");
+        }
+        assert_eq!(config.for_producer().get("acks"), Some("all"));
+        assert_eq!(config.for_questions(Isolation::Committed).get("group.id"), None);
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let config = config(&[
+            ("sasl.password", "hush"),
+            ("ssl.key.password", "hush"),
+            ("ssl.key.pem", "hush"),
+            ("sasl.oauthbearer.client.secret", "hush"),
+            ("sasl.oauthbearer.config", "hush"),
+            ("sasl.username", "loud"),
+        ]);
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hush"), "{shown}");
+        assert!(shown.contains("loud"), "{shown}");
+    }
+
+    #[test]
+    fn names_of_other_installations_are_not_ours() {
+        let config = config(&[]);
+        assert_eq!(config.full_name("jobs"), "orloj.jobs");
+        assert_eq!(config.short_name("orloj.jobs"), Some("jobs"));
+        assert_eq!(config.short_name("billing.jobs"), None);
+    }
+}

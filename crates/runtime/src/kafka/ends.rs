@@ -1,0 +1,208 @@
+//! Questions to the cluster that read no record: is it there, which partitions exist, where do they end, what
+//! was at a time. Not here: administration (`admin`). Invariant: the two ends of a partition are asked by two
+//! clients, because librdkafka answers by the isolation level of the client that asks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use orloj_domain::time::Timestamp;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{Aside, Complaints, Deadline, lock};
+use super::config::KafkaConfig;
+use super::fault;
+use crate::log::{Isolation, LogError, TopicPartition};
+
+/// Longest wait for one answer.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one try of [`Ends::check`] takes; between two of them the client's complaints are collected.
+const CHECK_SLICE: Duration = Duration::from_millis(250);
+/// Most events served after a question; more of them wait for the next one.
+const EVENTS_MAX: usize = 64;
+
+/// A client that asks; cheap to clone, thread-safe.
+#[derive(Clone)]
+struct Asker {
+    consumer: Arc<Aside<BaseConsumer<Complaints>>>,
+    complaints: Complaints,
+}
+
+/// All questions of one installation to its cluster.
+pub(crate) struct Ends {
+    config: Arc<KafkaConfig>,
+    uncommitted: Asker,
+    /// Made when first used: few processes ask for a last stable offset.
+    committed: Mutex<Option<Asker>>,
+    /// Topics known to exist, with their partitions: topics neither vanish nor shrink in a healthy installation,
+    /// and where one did, librdkafka's own answer says so.
+    known: Mutex<BTreeMap<String, i32>>,
+}
+
+impl Ends {
+    /// Contacts nobody yet.
+    ///
+    /// # Errors
+    /// [`LogError::Misconfigured`] when librdkafka does not take the settings.
+    pub(crate) fn new(config: Arc<KafkaConfig>) -> Result<Self, LogError> {
+        let uncommitted = Asker::new(&config, Isolation::Uncommitted)?;
+        Ok(Self { config, uncommitted, committed: Mutex::new(None), known: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// First offset that no record has yet, or the last stable offset.
+    pub(crate) fn end(&self, at: &TopicPartition, isolation: Isolation) -> Result<i64, LogError> {
+        self.watermarks(at, isolation).map(|(_, end)| end)
+    }
+
+    /// First offset kept, and the end.
+    pub(crate) fn watermarks(&self, at: &TopicPartition, isolation: Isolation) -> Result<(i64, i64), LogError> {
+        self.require(at)?;
+        let asker = self.asker(isolation)?;
+        let topic = self.config.full_name(&at.topic);
+        asker.ask(&at.to_string(), |consumer| consumer.fetch_watermarks(&topic, at.partition, ANSWER_TIMEOUT))
+    }
+
+    /// First offset whose record has this time or a later one; the end if there is none.
+    pub(crate) fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<i64, LogError> {
+        self.require(at)?;
+        let topic = self.config.full_name(&at.topic);
+        let found = self.uncommitted.ask(&at.to_string(), |consumer| {
+            let mut wanted = TopicPartitionList::new();
+            // Negative times have meanings of their own for the broker: the first offset, the end.
+            wanted.add_partition_offset(&topic, at.partition, Offset::Offset(time.millis().max(0)))?;
+            let found = consumer.offsets_for_times(wanted, ANSWER_TIMEOUT)?;
+            let elements = found.elements();
+            let Some(element) = elements.first() else {
+                return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset));
+            };
+            element.error().map(|()| element.offset())
+        })?;
+        match found {
+            Offset::Offset(offset) => Ok(offset),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => {
+                self.end(at, Isolation::Uncommitted)
+            }
+        }
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// [`LogError::NoSuchTopic`] when there is none of this name.
+    pub(crate) fn partitions(&self, topic: &str) -> Result<i32, LogError> {
+        let full_name = self.config.full_name(topic);
+        let metadata = self.metadata(Some(&full_name))?;
+        let count = partition_count(&metadata, &full_name).ok_or_else(|| LogError::NoSuchTopic(topic.to_owned()))?;
+        lock(&self.known).insert(topic.to_owned(), count);
+        Ok(count)
+    }
+
+    /// Makes sure that a partition exists; asks only for what was not seen before.
+    pub(crate) fn require(&self, at: &TopicPartition) -> Result<(), LogError> {
+        let is_within = |count: i32| (0..count).contains(&at.partition);
+        if lock(&self.known).get(&at.topic).copied().is_some_and(is_within) {
+            return Ok(());
+        }
+        if is_within(self.partitions(&at.topic)?) { Ok(()) } else { Err(LogError::NoSuchTopic(at.to_string())) }
+    }
+
+    /// Some topic of this installation that exists, for clients that want one to warm up with.
+    pub(crate) fn any_topic(&self) -> Result<String, LogError> {
+        if let Some(topic) = lock(&self.known).keys().next() {
+            return Ok(topic.clone());
+        }
+        let metadata = self.metadata(None)?;
+        let mut names = metadata.topics().iter().filter_map(|topic| self.config.short_name(topic.name()));
+        names.next().map(str::to_owned).ok_or_else(|| {
+            LogError::Misconfigured(format!("no topic starts with `{}`: run `orloj topics apply`", self.config.prefix))
+        })
+    }
+
+    /// What the cluster says about one topic (by its full name) or about all.
+    pub(crate) fn metadata(&self, full_name: Option<&str>) -> Result<Metadata, LogError> {
+        let about = full_name.unwrap_or("topics");
+        self.uncommitted.ask(about, |consumer| consumer.fetch_metadata(full_name, ANSWER_TIMEOUT))
+    }
+
+    /// Waits until the cluster answers, `timeout` at most.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] that names the address, the setting and the cause.
+    pub(crate) fn check(&self, timeout: Duration) -> Result<(), LogError> {
+        let deadline = Deadline::after(timeout);
+        let mut cause = None;
+        loop {
+            let slice = CHECK_SLICE.min(deadline.left());
+            let answer = self.uncommitted.consumer.fetch_metadata(None, slice);
+            self.uncommitted.serve();
+            // The code of the failed call only says that there was no answer; the client's complaint says why.
+            cause = self.uncommitted.complaints.take_last().or(cause);
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(error) if deadline.has_passed() => {
+                    let address = self.config.bootstrap_servers();
+                    let cause = cause.unwrap_or_else(|| error.to_string());
+                    return Err(LogError::Unavailable(format!(
+                        "Kafka at {address} (setting kafka.bootstrap.servers) can't be reached: {cause}"
+                    )));
+                }
+                // The call may fail at once; waiting in the client's queue keeps this from spinning.
+                Err(_) => drop(self.uncommitted.consumer.poll(slice.min(CHECK_SLICE / 5))),
+            }
+        }
+    }
+
+    fn asker(&self, isolation: Isolation) -> Result<Asker, LogError> {
+        match isolation {
+            Isolation::Uncommitted => Ok(self.uncommitted.clone()),
+            Isolation::Committed => {
+                let mut committed = lock(&self.committed);
+                if let Some(asker) = committed.as_ref() {
+                    return Ok(asker.clone());
+                }
+                let asker = Asker::new(&self.config, Isolation::Committed)?;
+                *committed = Some(asker.clone());
+                Ok(asker)
+            }
+        }
+    }
+}
+
+impl Asker {
+    fn new(config: &KafkaConfig, isolation: Isolation) -> Result<Self, LogError> {
+        let complaints = Complaints::new("questions");
+        let client: Result<BaseConsumer<Complaints>, KafkaError> =
+            config.for_questions(isolation).create_with_context(complaints.clone());
+        let consumer = client.map_err(|error| fault::of_read("", &error))?;
+        Ok(Self { consumer: Arc::new(Aside::new(consumer)), complaints })
+    }
+
+    fn ask<T>(
+        &self,
+        about: &str,
+        question: impl FnOnce(&BaseConsumer<Complaints>) -> Result<T, KafkaError>,
+    ) -> Result<T, LogError> {
+        let answer = question(&self.consumer);
+        self.serve();
+        answer.map_err(|error| fault::of_read(about, &error))
+    }
+
+    /// Takes the client's events from its queue, where they would pile up.
+    fn serve(&self) {
+        for _ in 0..EVENTS_MAX {
+            if self.consumer.poll(Duration::ZERO).is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// How many partitions `metadata` lists for a topic; `None` if it says that there is no such topic.
+pub(crate) fn partition_count(metadata: &Metadata, full_name: &str) -> Option<i32> {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == full_name)?;
+    let count = i32::try_from(topic.partitions().len()).ok()?;
+    (topic.error().is_none() && count > 0).then_some(count)
+}

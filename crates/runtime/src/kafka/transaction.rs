@@ -1,0 +1,486 @@
+//! One transactional id and the transactions written with it, step by step: begin, enqueue, acknowledged, offsets,
+//! commit or abort. Not here: which id to use when (`owner/ring.rs`) and who may write (`owner/takeover.rs`).
+//! Invariant: commit is asked for only after every record was acknowledged; an answer that may hide a commit is
+//! `Unknown`, never `Refused`. All calls block: use them from a plain thread.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::clock::{Clock, SystemClock};
+use crate::kafka::config::KafkaConfig;
+use crate::log::{AppendError, NewRecord, Position, TopicPartition};
+
+/// Time limits of a transactional producer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TransactionLimits {
+    /// `transaction.timeout.ms`: after this long the broker aborts what was left open.
+    pub(crate) transaction: Duration,
+    /// Without an acknowledgement for this long, the partitions still waited for count as stalled.
+    pub(crate) stall: Duration,
+    /// Longest wait for the first contact with the cluster.
+    pub(crate) warm_up: Duration,
+    /// Longest wait for an abort; then the id is given up and the broker aborts by itself.
+    pub(crate) abort: Duration,
+    /// A commit that took longer is suspicious: see [`TransactionalProducer::is_suspect`].
+    pub(crate) slow_commit: Duration,
+}
+
+impl Default for TransactionLimits {
+    fn default() -> Self {
+        Self {
+            transaction: Duration::from_secs(10),
+            stall: Duration::from_secs(2),
+            warm_up: Duration::from_secs(10),
+            abort: Duration::from_secs(3),
+            slow_commit: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A producer with a transactional id, initialised once when it is opened. Usual life of a transaction:
+/// `begin`, `enqueue` (any number of times), `acknowledged`, `send_offsets` (claims only), `commit`; `abort` after
+/// any error. [`TransactionalProducer::append_batch`] does all of it.
+pub(crate) struct TransactionalProducer {
+    producer: BaseProducer<Deliveries>,
+    id: String,
+    prefix: String,
+    limits: TransactionLimits,
+    clock: SystemClock,
+    /// Positions without offsets of what was enqueued into the open transaction, in order.
+    enqueued: Vec<TopicPartition>,
+    /// How many of `enqueued` earlier calls of `acknowledged` have reported.
+    reported: usize,
+    is_open: bool,
+    /// The id can write no more: fenced, or in a state nobody knows.
+    is_dead: bool,
+    is_suspect: bool,
+}
+
+impl TransactionalProducer {
+    /// Opens `id` (the full transactional id, prefix included): warms the client up and initialises the id, which
+    /// shuts out whoever held it and completes or aborts what was left open under it. `warm_topic` (without prefix,
+    /// like the topics of records) is any topic that exists.
+    ///
+    /// # Errors
+    /// [`AppendError::Retriable`] when the cluster does not answer; nothing was written.
+    pub(crate) fn open(
+        config: &KafkaConfig,
+        id: &str,
+        warm_topic: &str,
+        limits: TransactionLimits,
+    ) -> Result<Self, AppendError> {
+        let clock = SystemClock::new();
+        let producer: BaseProducer<Deliveries> = client_config(config, id, limits)
+            .create_with_context(Deliveries::default())
+            .map_err(|error| AppendError::Retriable(format!("{id}: no client: {error}")))?;
+        let topic = config.full_name(warm_topic);
+        // Twice: right after the first answer the handle of the bootstrap address has just been replaced, and the
+        // search for the coordinator would wait 500 ms for a usable connection.
+        for _ in 0..2 {
+            let answer = producer.client().fetch_metadata(Some(&topic), limits.warm_up);
+            answer.map_err(|error| AppendError::Retriable(format!("{id}: no metadata: {error}")))?;
+        }
+        let left = limits.warm_up.saturating_sub(clock.monotonic()).max(Duration::from_secs(1));
+        producer.init_transactions(left).map_err(|error| AppendError::Retriable(format!("{id}: {error}")))?;
+        Ok(Self {
+            producer,
+            id: id.to_owned(),
+            prefix: config.prefix.clone(),
+            limits,
+            clock,
+            enqueued: Vec::new(),
+            reported: 0,
+            is_open: false,
+            is_dead: false,
+            is_suspect: false,
+        })
+    }
+
+    /// The full transactional id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// True while a transaction is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// True once this id can write no more; drop it.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead
+    }
+
+    /// True once an acknowledged commit was slow or saw a disconnect: a repeated request for it may still be under
+    /// way and could end this id's *next* transaction, so there must be no next one.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.is_suspect
+    }
+
+    /// Appends all records or none and returns their positions in order; aborts by itself on an error.
+    pub(crate) fn append_batch(
+        &mut self,
+        records: &[NewRecord],
+        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+    ) -> Result<Vec<Position>, AppendError> {
+        let outcome = self.try_append_batch(records, offsets);
+        self.abort_after(&outcome);
+        outcome
+    }
+
+    fn try_append_batch(
+        &mut self,
+        records: &[NewRecord],
+        offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>,
+    ) -> Result<Vec<Position>, AppendError> {
+        self.begin()?;
+        self.enqueue(records)?;
+        let positions = self.acknowledged()?;
+        if let Some((offsets, membership)) = offsets {
+            self.send_offsets(offsets, membership)?;
+        }
+        self.commit()?;
+        Ok(positions)
+    }
+
+    /// Aborts the open transaction if `outcome` is an error that left one open.
+    pub(crate) fn abort_after<T>(&mut self, outcome: &Result<T, AppendError>) {
+        if outcome.is_err()
+            && self.is_open
+            && let Err(error) = self.abort()
+        {
+            tracing::debug!(producer = self.id, %error, "could not abort; the broker will, by its timeout");
+        }
+    }
+
+    /// Opens a transaction; local only.
+    pub(crate) fn begin(&mut self) -> Result<(), AppendError> {
+        if self.is_dead {
+            return Err(AppendError::Refused(format!("{} can write no more", self.id)));
+        }
+        self.producer.begin_transaction().map_err(|error| self.classify(&error))?;
+        self.enqueued.clear();
+        self.reported = 0;
+        self.deliveries().clear();
+        self.is_open = true;
+        Ok(())
+    }
+
+    /// Hands records to the client, which sends them by itself; waits for nothing but room in its queue.
+    pub(crate) fn enqueue(&mut self, records: &[NewRecord]) -> Result<(), AppendError> {
+        for record in records {
+            self.enqueue_one(record)?;
+        }
+        Ok(())
+    }
+
+    fn enqueue_one(&mut self, record: &NewRecord) -> Result<(), AppendError> {
+        let topic = format!("{}{}", self.prefix, record.topic);
+        let index = self.enqueued.len();
+        let mut message = BaseRecord::with_opaque_to(&topic, index).partition(record.partition);
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        message.headers = headers_of(record);
+        let mut waited = Duration::ZERO;
+        loop {
+            let (error, returned) = match self.producer.send(message) {
+                Ok(()) => break,
+                Err((error, returned)) => (error, returned),
+            };
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) || waited > self.limits.stall {
+                return Err(self.classify_record(&error, record));
+            }
+            // Records go in one after the other, so waiting for room keeps their order.
+            message = returned;
+            self.producer.poll(STEP);
+            waited += STEP;
+        }
+        self.enqueued.push(TopicPartition::new(record.topic.clone(), record.partition));
+        self.deliveries().expect(index);
+        Ok(())
+    }
+
+    /// Waits until every record enqueued was acknowledged; positions of those not reported before, in order.
+    pub(crate) fn acknowledged(&mut self) -> Result<Vec<Position>, AppendError> {
+        let mut answered = 0;
+        let mut progress_at = self.clock.monotonic();
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(STEP);
+            let now_answered = self.deliveries().answered;
+            let now = self.clock.monotonic();
+            if now_answered > answered {
+                (answered, progress_at) = (now_answered, now);
+            } else if now.saturating_sub(progress_at) > self.limits.stall {
+                return Err(AppendError::Stalled(self.unanswered()));
+            }
+        }
+        self.producer.poll(Duration::ZERO);
+        let answers = self.deliveries().answers.clone();
+        let mut positions = Vec::with_capacity(self.enqueued.len().saturating_sub(self.reported));
+        for (at, answer) in self.enqueued.iter().zip(&answers).skip(self.reported) {
+            match answer {
+                Some(Ok(offset)) => positions.push(Position {
+                    topic: at.topic.clone(),
+                    partition: at.partition,
+                    offset: *offset,
+                }),
+                Some(Err(code)) => return Err(self.classify_delivery(*code, at)),
+                None => return Err(AppendError::Stalled(self.unanswered())),
+            }
+        }
+        self.reported = self.enqueued.len();
+        Ok(positions)
+    }
+
+    /// Adds consumed offsets to the open transaction; refused when the membership is stale.
+    pub(crate) fn send_offsets(
+        &mut self,
+        offsets: &TopicPartitionList,
+        membership: &ConsumerGroupMetadata,
+    ) -> Result<(), AppendError> {
+        let answer = self.producer.send_offsets_to_transaction(offsets, membership, self.limits.transaction);
+        answer.map_err(|error| self.classify(&error))
+    }
+
+    /// Commits the open transaction; call it only after [`TransactionalProducer::acknowledged`].
+    ///
+    /// # Errors
+    /// [`AppendError::Unknown`] when nobody knows whether it was committed; the id is dead then.
+    pub(crate) fn commit(&mut self) -> Result<(), AppendError> {
+        let started = self.clock.monotonic();
+        let disconnects = self.disconnects();
+        let answer = self.producer.commit_transaction(self.limits.transaction);
+        // Error events wait in the queue until polled; each call hands out one.
+        for _ in 0..EVENTS_PER_COMMIT_MAX {
+            self.producer.poll(Duration::ZERO);
+        }
+        let duration = self.clock.monotonic().saturating_sub(started);
+        let was_doubtful = duration > self.limits.slow_commit || self.disconnects() > disconnects;
+        let Err(error) = answer else {
+            self.is_open = false;
+            self.is_suspect |= was_doubtful;
+            return Ok(());
+        };
+        let class = self.classify(&error);
+        let is_requested_again = was_doubtful || matches!(class, AppendError::Unknown(_));
+        if let AppendError::Retriable(_) = class
+            && !is_requested_again
+            && requires_abort(&error)
+        {
+            return Err(class);
+        }
+        self.is_dead = true;
+        if is_requested_again || !matches!(class, AppendError::Refused(_)) {
+            // The request may have been sent twice: the refusal may answer the second after the first was done.
+            self.is_open = false;
+            return Err(AppendError::Unknown(format!("{}: commit: {error}", self.id)));
+        }
+        Err(class)
+    }
+
+    /// Makes all of the open transaction invisible for ever; nothing to do if none is open.
+    ///
+    /// # Errors
+    /// The id is dead then; the broker aborts what is open once the transaction's time is up.
+    pub(crate) fn abort(&mut self) -> Result<(), AppendError> {
+        if !self.is_open {
+            return Ok(());
+        }
+        self.is_open = false;
+        // The abort call does not serve delivery reports, and waits for them: purge and fetch them first.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let started = self.clock.monotonic();
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(STEP);
+            if self.clock.monotonic().saturating_sub(started) > self.limits.abort {
+                self.is_dead = true;
+                return Err(AppendError::Retriable(format!("{}: records in flight do not end", self.id)));
+            }
+        }
+        if self.is_dead {
+            return Ok(());
+        }
+        self.producer.abort_transaction(self.limits.abort).map_err(|error| {
+            self.is_dead = true;
+            self.classify(&error)
+        })?;
+        self.is_suspect |= self.clock.monotonic().saturating_sub(started) > self.limits.slow_commit;
+        Ok(())
+    }
+
+    fn deliveries(&self) -> MutexGuard<'_, Answers> {
+        self.producer.context().answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disconnects(&self) -> u64 {
+        self.producer.context().disconnects.load(Ordering::Relaxed)
+    }
+
+    fn unanswered(&self) -> Vec<TopicPartition> {
+        let answers = self.deliveries();
+        let open = self.enqueued.iter().enumerate();
+        let open = open.filter(|(index, _)| !matches!(answers.answers.get(*index), Some(Some(_))));
+        open.map(|(_, at)| at.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What a failed transaction call means to the caller.
+    fn classify(&mut self, error: &KafkaError) -> AppendError {
+        let text = format!("{}: {error}", self.id);
+        let KafkaError::Transaction(inner) = error else {
+            return AppendError::Retriable(text);
+        };
+        if is_refusal(inner.code()) {
+            self.is_dead |= inner.is_fatal();
+            return AppendError::Refused(text);
+        }
+        if inner.is_fatal() {
+            self.is_dead = true;
+            return AppendError::Refused(text);
+        }
+        if inner.txn_requires_abort() {
+            return AppendError::Retriable(text);
+        }
+        // A call that timed out may still be carried out: whatever it was, this id must not go on.
+        self.is_dead = true;
+        AppendError::Unknown(text)
+    }
+
+    fn classify_record(&mut self, error: &KafkaError, record: &NewRecord) -> AppendError {
+        let at = TopicPartition::new(record.topic.clone(), record.partition);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }
+            }
+            Some(code) => self.classify_delivery(code, &at),
+            None => AppendError::Retriable(format!("{}: {at}: {error}", self.id)),
+        }
+    }
+
+    fn classify_delivery(&mut self, code: RDKafkaErrorCode, at: &TopicPartition) -> AppendError {
+        if is_refusal(code) || self.producer.client().fatal_error().is_some() {
+            self.is_dead = true;
+            return AppendError::Refused(format!("{}: {at}: {code}", self.id));
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other code means: abort and try again")]
+        match code {
+            RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition => AppendError::NoSuchTopic(at.to_string()),
+            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+                AppendError::TooLarge { topic: at.topic.clone(), size_bytes: 0 }
+            }
+            RDKafkaErrorCode::MessageTimedOut => AppendError::Stalled(vec![at.clone()]),
+            _ => AppendError::Retriable(format!("{}: {at}: {code}", self.id)),
+        }
+    }
+}
+
+/// How long one poll waits. The client answers within milliseconds, and a poll lasts its whole time.
+const STEP: Duration = Duration::from_millis(1);
+/// Most error events looked at after a commit.
+const EVENTS_PER_COMMIT_MAX: usize = 8;
+
+fn requires_abort(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(inner) if inner.txn_requires_abort())
+}
+
+/// Codes that say: you are not (or no longer) the one who may write.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::ProducerFenced
+            | RDKafkaErrorCode::InvalidProducerEpoch
+            | RDKafkaErrorCode::InvalidProducerIdMapping
+            | RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::FencedInstanceId
+            | RDKafkaErrorCode::RebalanceInProgress
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+    )
+}
+
+fn client_config(config: &KafkaConfig, id: &str, limits: TransactionLimits) -> ClientConfig {
+    let mut client = config.for_producer();
+    client.set("transactional.id", id);
+    client.set("transaction.timeout.ms", limits.transaction.as_millis().to_string());
+    client
+}
+
+fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {
+    if record.headers.is_empty() {
+        return None;
+    }
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    for header in &record.headers {
+        headers = headers.insert(KafkaHeader { key: &header.key, value: header.value.as_ref() });
+    }
+    Some(headers)
+}
+
+/// Answers of the broker to the records of one transaction, by order of enqueueing.
+#[derive(Default)]
+struct Answers {
+    answers: Vec<Option<Result<i64, RDKafkaErrorCode>>>,
+    answered: usize,
+}
+
+impl Answers {
+    fn clear(&mut self) {
+        self.answers.clear();
+        self.answered = 0;
+    }
+
+    fn expect(&mut self, index: usize) {
+        if self.answers.len() <= index {
+            self.answers.resize(index + 1, None);
+        }
+    }
+}
+
+/// Collects delivery reports and counts disconnects; logs nothing, for the caller learns all of it.
+#[derive(Default)]
+struct Deliveries {
+    answers: Mutex<Answers>,
+    disconnects: Arc<AtomicU64>,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "kafka client");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // During an outage these come ten times a second.
+        self.disconnects.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.expect(index);
+        let is_new = answers.answers.get(index).is_some_and(Option::is_none);
+        let answer = match result {
+            Ok(message) => Ok(message.offset()),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        if is_new {
+            answers.answered += 1;
+            answers.answers[index] = Some(answer);
+        }
+    }
+}

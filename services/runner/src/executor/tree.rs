@@ -1,0 +1,236 @@
+//! Finds all processes of an attempt and ends them: its session, its process group, their descendants, and
+//! whoever carries its mark in the environment. Not here: when to end them. Invariant: the leader is not
+//! reaped before its tree was looked at, so its number means this attempt and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use tokio::time::Instant;
+
+/// How long a killed tree may take to go; longer means a process that the kernel can't end now.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// First and longest wait between two looks at a tree that is ending.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LONGEST: Duration = Duration::from_millis(100);
+
+/// The leaders of all attempts that run or ran and are not reaped; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Leaders(Arc<Mutex<BTreeSet<i32>>>);
+
+impl Leaders {
+    /// Makes a leader and enters it before anyone else can look, so that nobody takes it for an orphan.
+    pub(super) fn enter<E>(&self, make: impl FnOnce() -> Result<Pid, E>) -> Result<Pid, E> {
+        let mut leaders = self.lock();
+        let leader = make()?;
+        leaders.insert(leader.as_raw());
+        Ok(leader)
+    }
+
+    pub(super) fn leave(&self, leader: Pid) {
+        self.lock().remove(&leader.as_raw());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes orphans of attempts children of this process instead of init's, so that they are found at once and
+/// reaped. True if the kernel does it.
+pub fn adopt_orphans() -> bool {
+    nix::sys::prctl::set_child_subreaper(true).is_ok()
+}
+
+/// What the kernel says about a process.
+#[derive(Debug, Clone, Copy)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    group: i32,
+    session: i32,
+    is_zombie: bool,
+}
+
+/// The processes of one attempt.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    leader: Pid,
+    mark: Arc<Vec<Vec<u8>>>,
+    leaders: Leaders,
+    has_adopted: bool,
+}
+
+impl Tree {
+    /// The tree below `leader`. `has_adopted` says that [`adopt_orphans`] was granted.
+    pub fn new(leader: Pid, mark: Vec<Vec<u8>>, leaders: Leaders, has_adopted: bool) -> Self {
+        Self { leader, mark: Arc::new(mark), leaders, has_adopted }
+    }
+
+    /// Who is left, the leader included while it runs. Reads all of /proc: call it where blocking is allowed.
+    pub fn members(&self) -> Vec<Pid> {
+        let processes = all_processes();
+        let mut members: BTreeSet<i32> = BTreeSet::new();
+        let leader = self.leader.as_raw();
+        let me = std::process::id().cast_signed();
+        for process in processes.values() {
+            let is_kin = process.pid == leader || process.session == leader || process.group == leader;
+            if process.pid != me && (is_kin || self.is_marked(process)) {
+                members.insert(process.pid);
+            }
+        }
+        // A child may have a smaller number than its parent, so once over all is not enough.
+        loop {
+            let before = members.len();
+            for process in processes.values() {
+                if process.pid != me && members.contains(&process.parent) {
+                    members.insert(process.pid);
+                }
+            }
+            if members.len() == before {
+                break;
+            }
+        }
+        for pid in &members {
+            if *pid != leader && processes.get(pid).is_some_and(|process| process.is_zombie && process.parent == me) {
+                reap(*pid);
+            }
+        }
+        members.retain(|pid| processes.get(pid).is_some_and(|process| !process.is_zombie));
+        members.into_iter().map(Pid::from_raw).collect()
+    }
+
+    fn is_marked(&self, process: &Process) -> bool {
+        // The environment of a process that is gone, or of another user's, can't be read: then it is not ours.
+        let Ok(environment) = fs::read(format!("/proc/{}/environ", process.pid)) else {
+            return false;
+        };
+        !environment.is_empty()
+            && self.mark.iter().all(|entry| environment.split(|byte| *byte == 0).any(|found| found == &entry[..]))
+    }
+
+    /// True if, after the leader ended, nobody can be left: no orphan was handed to this process. A fast
+    /// answer for the usual case; false means that [`Tree::members`] has to look.
+    pub fn is_surely_gone(&self) -> bool {
+        if !self.has_adopted {
+            return false;
+        }
+        // Twice, because one that ends while the kernel lists them can hide another.
+        let (Some(mut children), Some(again)) = (adopted_children(), adopted_children()) else {
+            return false;
+        };
+        children.extend(again);
+        // After the lists: whoever is in them was entered by the time that the lock is ours.
+        let leaders = self.leaders.lock().clone();
+        let own_session = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
+        // A child in our own session was made by another part of this process: a descendant of an attempt
+        // has left it for good.
+        children.into_iter().filter(|child| !leaders.contains(child)).all(|child| match process(child) {
+            None => true,
+            Some(found) if found.session == own_session => true,
+            Some(found) if found.is_zombie => {
+                reap(child);
+                true
+            }
+            Some(_) => false,
+        })
+    }
+
+    /// Asks all of the tree to end (TERM), and to go on if it was stopped. Blocking.
+    fn ask(&self) {
+        // Whoever has ended meanwhile needs no signal; that is the only error there can be.
+        for member in self.members() {
+            let _ = kill(member, Signal::SIGTERM);
+            let _ = kill(member, Signal::SIGCONT);
+        }
+    }
+
+    /// Kills all of the tree once; returns how many were left. Blocking.
+    fn kill_once(&self) -> usize {
+        let members = self.members();
+        if !members.is_empty() {
+            let _ = killpg(self.leader, Signal::SIGKILL);
+        }
+        for member in &members {
+            let _ = kill(*member, Signal::SIGKILL);
+        }
+        members.len()
+    }
+
+    /// Ends the whole tree: TERM, up to `grace` to comply, then KILL until nothing is left. Returns how many
+    /// were still there when time was up, which is 0 unless the kernel holds one in an uninterruptible wait.
+    pub async fn end(&self, grace: Duration) -> usize {
+        self.blocking(Self::ask).await;
+        let patience = Instant::now() + grace;
+        let mut wait = LOOK_FIRST;
+        while Instant::now() < patience {
+            if self.blocking(|tree| tree.members().is_empty()).await {
+                return 0;
+            }
+            tokio::time::sleep(wait.min(patience - Instant::now())).await;
+            wait = (wait * 2).min(LOOK_LONGEST);
+        }
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        let mut wait = LOOK_FIRST;
+        loop {
+            let left = self.blocking(Self::kill_once).await;
+            if left == 0 || Instant::now() >= deadline {
+                return left;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LOOK_LONGEST);
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(&self, look: impl FnOnce(&Self) -> T + Send + 'static) -> T {
+        let tree = self.clone();
+        match tokio::task::spawn_blocking(move || look(&tree)).await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Takes the leader's end from the kernel; from here on its number may name another process.
+    pub fn reap_leader(&self) {
+        reap(self.leader.as_raw());
+        self.leaders.leave(self.leader);
+    }
+}
+
+fn reap(pid: i32) {
+    // Not our child, or taken already: both are fine.
+    let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+}
+
+fn all_processes() -> BTreeMap<i32, Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return BTreeMap::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: i32| Some((pid, process(pid)?)))
+        .collect()
+}
+
+fn process(pid: i32) -> Option<Process> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold any byte, so the fields begin behind the last `)`.
+    let behind_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let text = String::from_utf8_lossy(stat.get(behind_name + 1..)?);
+    let mut fields = text.split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse::<i32>().ok();
+    let (parent, group, session) = (number()?, number()?, number()?);
+    Some(Process { pid, parent, group, session, is_zombie: matches!(state, "Z" | "X") })
+}
+
+/// Children of this process's first thread, to which the kernel hands orphans; absent where it lists none.
+fn adopted_children() -> Option<BTreeSet<i32>> {
+    let me = std::process::id();
+    let list = fs::read_to_string(format!("/proc/self/task/{me}/children")).ok()?;
+    Some(list.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect())
+}

@@ -1,0 +1,60 @@
+//! The trigger: owns time. It admits definitions, decides each fire time exactly once, and answers commands
+//! about jobs. Not here: running anything. Invariant: the decision record in `fires` is the progress marker;
+//! everything else about a cursor is a checkpoint of it.
+
+mod machine;
+mod service;
+
+use std::sync::Arc;
+
+use orloj_domain::shard::ShardCount;
+use orloj_runtime::clock::Clock;
+use orloj_runtime::driver::{Driver, DriverError, DriverParts};
+use orloj_runtime::health::Health;
+use orloj_runtime::log::{Log, LogError};
+use orloj_runtime::metrics::{DriverMetrics, Metrics};
+use orloj_runtime::shutdown::Shutdown;
+
+pub use machine::{TriggerEvent, TriggerInput, TriggerMachine};
+pub use service::TriggerService;
+
+/// What a trigger is told.
+#[derive(Debug, Clone)]
+pub struct TriggerConfig {
+    /// How many shards the installation has.
+    pub shards: ShardCount,
+    /// Version of the time zone database in use, written into each decision.
+    pub tzdb: Option<String>,
+}
+
+/// Runs a trigger on the calling thread until shutdown is asked.
+///
+/// # Errors
+/// Only what needs a person: a missing topic, a wrong partition count, a missing right.
+pub fn run(
+    config: TriggerConfig,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    health: &Health,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<(), DriverError> {
+    let parts = DriverParts {
+        log,
+        clock,
+        shards: config.shards,
+        health: health.component("trigger"),
+        metrics: DriverMetrics::register(metrics, "trigger"),
+    };
+    driver(config, parts)
+        .map_err(|source| DriverError::Log { service: "trigger", source })?
+        .run(shutdown)
+}
+
+/// A trigger to be turned step by step.
+///
+/// # Errors
+/// What joining the owners reports.
+pub fn driver(config: TriggerConfig, parts: DriverParts) -> Result<Driver<TriggerService>, LogError> {
+    Driver::join(TriggerService::new(config), parts)
+}

@@ -1,0 +1,152 @@
+//! Commands about jobs: run now, pause, resume. Cancel and redrive are the dispatcher's. Invariant: a command
+//! id is carried out once; a repeat changes nothing and asks for nothing.
+
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::fire::{Decision, TriggerKind};
+use orloj_domain::id::{JobId, RunId};
+use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
+use orloj_domain::time::Timestamp;
+use orloj_domain::trigger_state::{Pause, TriggerState};
+
+use super::entry::Entry;
+use super::offered::{effective_from, settled_until};
+use super::{RECENT_COMMANDS_MAX, TriggerEvent, TriggerMachine, decision_of};
+
+impl TriggerMachine {
+    pub(super) fn decide_commanded(
+        &self,
+        job: &JobId,
+        offset: i64,
+        at: Timestamp,
+        command: &Command,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let Some(entry) = self.jobs.get(job).filter(|entry| entry.state.definition.is_some()) else {
+            let error = FieldError::new("job", job, "no such job: apply its definition first");
+            return self.refuse(job, offset, command, error, now);
+        };
+        if offset < entry.state.commands_next || entry.state.recent_commands.contains(&command.command_id) {
+            return Vec::new();
+        }
+        match command.kind {
+            CommandType::RunNow => self.run_now(entry, offset, command, now),
+            CommandType::Pause => self.pause(entry, offset, at, command, now),
+            CommandType::Resume => self.resume(entry, offset, at, command, now),
+            CommandType::Cancel | CommandType::Redrive | CommandType::Backfill | CommandType::Unknown => {
+                let error = FieldError::new(
+                    "type",
+                    command.kind,
+                    "not available in this version: send RunNow, Pause or Resume",
+                );
+                self.refuse(job, offset, command, error, now)
+            }
+        }
+    }
+
+    fn run_now(&self, entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
+        let state = &entry.state;
+        let mut decision = decision_of(state, TriggerKind::Manual, self.tzdb.as_ref(), now);
+        decision.decision = Decision::Requested;
+        decision.run_id = Some(RunId::of_command(&state.job, &command.command_id));
+        decision.command_offset = Some(offset);
+        decision.command_id = Some(command.command_id.clone());
+        decision.actor.clone_from(&command.actor);
+        decision.params.clone_from(&command.params);
+        decision.spec = state.definition.as_ref().map(|definition| definition.spec.clone());
+        vec![TriggerEvent::Decided(Box::new(decision))]
+    }
+
+    fn pause(
+        &self,
+        entry: &Entry,
+        offset: i64,
+        at: Timestamp,
+        command: &Command,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let reason = command.reason.clone().unwrap_or_default();
+        let pause = Pause { at: now, reason, actor: command.actor.clone() };
+        self.change_pause(entry, JobEventType::Paused, Some(pause), (offset, at), command, now)
+    }
+
+    fn resume(
+        &self,
+        entry: &Entry,
+        offset: i64,
+        at: Timestamp,
+        command: &Command,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        self.change_pause(entry, JobEventType::Resumed, None, (offset, at), command, now)
+    }
+
+    /// Settles what came before and moves the cursor: a resumed job goes on from now, it does not catch up.
+    fn change_pause(
+        &self,
+        entry: &Entry,
+        kind: JobEventType,
+        pause: Option<Pause>,
+        (offset, at): (i64, Timestamp),
+        command: &Command,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let from = effective_from(Some(entry), at, now);
+        let mut events = self.close_interval(entry, from, now);
+        let cursor = settled_until(&events).unwrap_or(from).max(from);
+        let fires = fires_after(&events).unwrap_or(entry.state.fires);
+        let mut recent_commands = entry.state.recent_commands.clone();
+        recent_commands.push(command.command_id.clone());
+        let surplus = recent_commands.len().saturating_sub(RECENT_COMMANDS_MAX);
+        recent_commands.drain(..surplus);
+        let state = TriggerState {
+            commands_next: offset + 1,
+            cursor,
+            fires,
+            pause,
+            recent_commands,
+            ..entry.state.clone()
+        };
+        let answer = JobEvent {
+            reason: command.reason.clone(),
+            ..self.command_answer(&entry.state.job, kind, offset, command, now)
+        };
+        events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
+        events
+    }
+
+    fn refuse(
+        &self,
+        job: &JobId,
+        offset: i64,
+        command: &Command,
+        error: FieldError,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let mut answer = self.command_answer(job, JobEventType::CommandRejected, offset, command, now);
+        answer.errors = vec![error];
+        vec![TriggerEvent::Answered(Box::new(answer))]
+    }
+
+    fn command_answer(
+        &self,
+        job: &JobId,
+        kind: JobEventType,
+        offset: i64,
+        command: &Command,
+        now: Timestamp,
+    ) -> JobEvent {
+        let mut answer = self.answer(job, kind, None, now);
+        answer.command_offset = Some(offset);
+        answer.command_id = Some(command.command_id.clone());
+        answer.actor.clone_from(&command.actor);
+        answer
+    }
+}
+
+/// Fire times requested after the decisions among `events`.
+fn fires_after(events: &[TriggerEvent]) -> Option<i64> {
+    events.iter().rev().find_map(|event| match event {
+        TriggerEvent::Decided(decision) => Some(decision.fires),
+        TriggerEvent::Stated { .. } | TriggerEvent::Answered(_) => None,
+    })
+}

@@ -1,0 +1,172 @@
+//! Admission: a definition that is offered is accepted, unchanged or rejected; a delete ends the job. Not here:
+//! what makes a definition valid (`domain::manifest::check`). Invariant: an edit counts from the instant its
+//! record was appended; what the older version owes up to then is settled before, nothing of it after.
+
+use orloj_domain::id::JobId;
+use orloj_domain::job::{JobDefinition, ScheduleRule};
+use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
+use orloj_domain::manifest;
+use orloj_domain::time::Timestamp;
+use orloj_domain::trigger_state::TriggerState;
+
+use super::entry::Entry;
+use super::{TriggerEvent, TriggerMachine};
+
+impl TriggerMachine {
+    pub(super) fn decide_offered(
+        &self,
+        job: &JobId,
+        offset: i64,
+        at: Timestamp,
+        definition: &JobDefinition,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let entry = self.jobs.get(job);
+        if entry.is_some_and(|entry| offset < entry.state.jobs_next) {
+            return Vec::new();
+        }
+        let errors = manifest::check(definition);
+        if !errors.is_empty() {
+            return self.decide_unusable(job, offset, errors, now);
+        }
+        if entry.is_some_and(|entry| entry.state.definition.as_ref() == Some(definition)) {
+            let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
+            return vec![TriggerEvent::Answered(Box::new(answer))];
+        }
+        self.accept(job, offset, at, definition, now)
+    }
+
+    fn accept(
+        &self,
+        job: &JobId,
+        offset: i64,
+        at: Timestamp,
+        definition: &JobDefinition,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let before = self.jobs.get(job);
+        let from = effective_from(before, at, now);
+        let mut events = before.map(|entry| self.close_interval(entry, from, now)).unwrap_or_default();
+        let cursor = settled_until(&events).unwrap_or(from).max(from);
+        let version = before.map_or(0, |entry| entry.state.version) + 1;
+        let state = TriggerState {
+            job: job.clone(),
+            version,
+            definition: Some(definition.clone()),
+            definition_offset: offset,
+            jobs_next: offset + 1,
+            commands_next: before.map_or(0, |entry| entry.state.commands_next),
+            effective_from: cursor,
+            cursor: if before.is_none() { before_instants(definition, cursor) } else { cursor },
+            fires: 0,
+            pause: before.and_then(|entry| entry.state.pause.clone()),
+            recent_commands: before.map(|entry| entry.state.recent_commands.clone()).unwrap_or_default(),
+        };
+        let mut answer = self.answer(job, JobEventType::Accepted, Some(offset), now);
+        answer.version = version;
+        events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
+        events
+    }
+
+    pub(super) fn decide_unusable(
+        &self,
+        job: &JobId,
+        offset: i64,
+        errors: Vec<FieldError>,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        if self.jobs.get(job).is_some_and(|entry| offset < entry.state.jobs_next) {
+            return Vec::new();
+        }
+        let mut answer = self.answer(job, JobEventType::Rejected, Some(offset), now);
+        answer.errors = errors;
+        vec![TriggerEvent::Answered(Box::new(answer))]
+    }
+
+    pub(super) fn decide_deleted(
+        &self,
+        job: &JobId,
+        offset: i64,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let known = self.jobs.get(job).filter(|entry| entry.state.definition.is_some());
+        let Some(entry) = known else {
+            let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
+            return vec![TriggerEvent::Answered(Box::new(answer))];
+        };
+        if offset < entry.state.jobs_next {
+            return Vec::new();
+        }
+        let until = effective_from(Some(entry), at, now);
+        let mut events = self.close_interval(entry, until, now);
+        let cursor = settled_until(&events).unwrap_or(until).max(until);
+        let state = TriggerState {
+            definition: None,
+            definition_offset: offset,
+            jobs_next: offset + 1,
+            effective_from: cursor,
+            cursor,
+            pause: None,
+            ..entry.state.clone()
+        };
+        let answer = self.answer(job, JobEventType::Deleted, Some(offset), now);
+        events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
+        events
+    }
+
+    /// An answer about a job with everything filled in that its state tells.
+    pub(super) fn answer(
+        &self,
+        job: &JobId,
+        kind: JobEventType,
+        definition_offset: Option<i64>,
+        now: Timestamp,
+    ) -> JobEvent {
+        JobEvent {
+            kind,
+            job: job.clone(),
+            version: self.jobs.get(job).map_or(0, |entry| entry.state.version),
+            at: now,
+            definition_offset,
+            command_offset: None,
+            command_id: None,
+            actor: None,
+            reason: None,
+            errors: Vec::new(),
+            incarnation: None,
+        }
+    }
+}
+
+/// From when an edit counts: from the instant its record was appended, but never before what is already
+/// decided and never in the future, whatever the clock that stamped it said.
+pub(super) fn effective_from(before: Option<&Entry>, at: Timestamp, now: Timestamp) -> Timestamp {
+    let decided = before.map_or(Timestamp::MIN, |entry| entry.state.cursor);
+    at.min(now).max(decided)
+}
+
+/// The instant up to which the decisions among `events` settle their job.
+pub(super) fn settled_until(events: &[TriggerEvent]) -> Option<Timestamp> {
+    let settled = events.iter().map(|event| match event {
+        TriggerEvent::Decided(decision) => Some(decision.settled_until()),
+        TriggerEvent::Stated { .. } | TriggerEvent::Answered(_) => None,
+    });
+    settled.flatten().max()
+}
+
+/// A new job that only names instants owes those that have passed already to its misfire policy.
+fn before_instants(definition: &JobDefinition, cursor: Timestamp) -> Timestamp {
+    let mut earliest = cursor;
+    for rule in &definition.schedule {
+        match rule {
+            ScheduleRule::AtRule(rule) => {
+                earliest = earliest.min(Timestamp::from_millis(rule.at.millis() - 1));
+            }
+            ScheduleRule::CronRule(_) | ScheduleRule::EveryRule(_) | ScheduleRule::AfterFinishRule(_) => {
+                return cursor;
+            }
+        }
+    }
+    earliest
+}

@@ -1,0 +1,186 @@
+//! The trigger's edges: records to inputs, events to records. Not here: decisions (`machine`). Invariant: each
+//! decision is one record of `fires`; a definition that takes effect is one record of `trigger.state`.
+
+use orloj_domain::fire::FireDecision;
+use orloj_domain::id::JobId;
+use orloj_domain::job::DEFINITION_BYTES_MAX;
+use orloj_domain::job_event::FieldError;
+use orloj_domain::shard::Shard;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_domain::trigger_state::TriggerState;
+use orloj_runtime::codec;
+use orloj_runtime::driver::{
+    Inbound, Service, ServiceTopics, Undecodable, WriteContext, check_partition,
+};
+use orloj_runtime::log::{NewRecord, Record};
+
+use crate::TriggerConfig;
+use crate::machine::{TriggerEvent, TriggerInput, TriggerMachine};
+
+/// Largest command in bytes, inclusive.
+const COMMAND_BYTES_MAX: usize = 128 * 1024;
+
+/// The trigger as the driver sees it.
+#[derive(Debug)]
+pub struct TriggerService {
+    config: TriggerConfig,
+}
+
+impl TriggerService {
+    pub(crate) fn new(config: TriggerConfig) -> Self {
+        Self { config }
+    }
+
+    fn read_definition(&self, record: &Record) -> Inbound<TriggerInput> {
+        let job = match job_of(record) {
+            Ok(job) => job,
+            Err(reason) => return Inbound::Bad(reason, None),
+        };
+        if let Err(reason) = check_partition(record, self.config.shards) {
+            // The rightful owner of the job is another shard: answering here would break the order there.
+            return Inbound::Bad(reason, None);
+        }
+        let Some(value) = record.value.as_deref() else {
+            return Inbound::Input(TriggerInput::Deleted { job, offset: record.offset, at: record.timestamp });
+        };
+        match definition(&job, record.key.as_deref(), value) {
+            Ok(definition) => Inbound::Input(TriggerInput::Offered {
+                job,
+                offset: record.offset,
+                at: record.timestamp,
+                definition: Box::new(definition),
+            }),
+            Err(reason) => {
+                let errors = reason.errors.clone();
+                Inbound::Bad(reason, Some(TriggerInput::Unusable { job, offset: record.offset, errors }))
+            }
+        }
+    }
+
+    fn read_command(&self, record: &Record) -> Inbound<TriggerInput> {
+        let checked = job_of(record).and_then(|job| {
+            check_partition(record, self.config.shards)?;
+            let value = record.value.as_deref().unwrap_or_default();
+            if value.len() > COMMAND_BYTES_MAX {
+                let size = value.len().to_string();
+                return Err(Undecodable::new("value", &size, format!("send at most {COMMAND_BYTES_MAX} bytes")));
+            }
+            Ok((job, codec::decode_command(value)?))
+        });
+        match checked {
+            Ok((job, command)) => Inbound::Input(TriggerInput::Commanded {
+                job,
+                offset: record.offset,
+                at: record.timestamp,
+                command: Box::new(command),
+            }),
+            Err(reason) => Inbound::Bad(reason, None),
+        }
+    }
+}
+
+fn job_of(record: &Record) -> Result<JobId, Undecodable> {
+    let key = record.key_text().unwrap_or_default();
+    key.parse().map_err(|error: orloj_domain::id::IdError| {
+        Undecodable::new("key", key, format!("the key must be `namespace/name`: {}", error.rule))
+    })
+}
+
+fn definition(
+    job: &JobId,
+    key: Option<&[u8]>,
+    value: &[u8],
+) -> Result<orloj_domain::job::JobDefinition, Undecodable> {
+    if value.len() > DEFINITION_BYTES_MAX {
+        let size = format!("{} bytes", value.len());
+        let message = format!("a definition has at most {DEFINITION_BYTES_MAX} bytes: move long scripts into a file");
+        return Err(Undecodable::new("value", &size, message));
+    }
+    let definition = codec::decode_definition(key, value)?;
+    if definition.job != *job {
+        let message = format!("must name the job of the record's key, `{job}`");
+        return Err(Undecodable::new("metadata.name", definition.job.as_str(), message));
+    }
+    Ok(definition)
+}
+
+impl Service for TriggerService {
+    type Machine = TriggerMachine;
+
+    const NAME: &'static str = "trigger";
+
+    fn topics(&self) -> ServiceTopics {
+        ServiceTopics {
+            membership: topic::JOBS.to_owned(),
+            owners: topic::TRIGGER_OWNERS.to_owned(),
+            state: vec![topic::TRIGGER_STATE.to_owned()],
+            decisions: vec![topic::FIRES.to_owned()],
+            inputs: vec![topic::JOBS.to_owned(), topic::COMMANDS.to_owned()],
+            shared: Vec::new(),
+        }
+    }
+
+    fn machine(&self, _shard: Shard) -> TriggerMachine {
+        TriggerMachine::new(self.config.tzdb.clone())
+    }
+
+    fn replay(&self, machine: &mut TriggerMachine, record: &Record) -> Result<(), Undecodable> {
+        let Some(value) = record.value.as_deref() else { return Ok(()) };
+        if record.topic == topic::FIRES {
+            machine.replay_decision(&decode::<FireDecision>(value)?);
+        } else {
+            machine.replay_state(decode::<TriggerState>(value)?);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, record: &Record, _now: Timestamp) -> Inbound<TriggerInput> {
+        if record.topic == topic::JOBS { self.read_definition(record) } else { self.read_command(record) }
+    }
+
+    fn write(&self, context: &WriteContext<'_>, event: &TriggerEvent) -> Vec<NewRecord> {
+        let partition = context.shard.0;
+        let incarnation = Some(context.incarnation.clone());
+        match event {
+            TriggerEvent::Decided(decision) => {
+                let decision = FireDecision { incarnation, ..(**decision).clone() };
+                vec![record(topic::FIRES, partition, &decision.job, &decision)]
+            }
+            TriggerEvent::Stated { answer, state } => {
+                let answer = orloj_domain::job_event::JobEvent { incarnation, ..(**answer).clone() };
+                vec![
+                    record(topic::TRIGGER_STATE, partition, &state.job, &**state),
+                    record(topic::JOB_EVENTS, partition, &answer.job, &answer),
+                ]
+            }
+            TriggerEvent::Answered(answer) => {
+                let answer = orloj_domain::job_event::JobEvent { incarnation, ..(**answer).clone() };
+                vec![record(topic::JOB_EVENTS, partition, &answer.job, &answer)]
+            }
+        }
+    }
+
+    fn has_unsaved(&self, machine: &TriggerMachine) -> bool {
+        machine.has_unsaved()
+    }
+
+    fn save(&self, machine: &mut TriggerMachine, shard: Shard, max: usize) -> (Vec<NewRecord>, bool) {
+        let (states, is_complete) = machine.take_unsaved(max);
+        let records = states
+            .iter()
+            .map(|state| record(topic::TRIGGER_STATE, shard.0, &state.job, state))
+            .collect();
+        (records, is_complete)
+    }
+}
+
+fn record<T: codec::WireRecord>(topic: &str, partition: i32, job: &JobId, value: &T) -> NewRecord {
+    NewRecord::new(topic, partition, job.as_str(), Some(codec::encode(value)))
+}
+
+fn decode<T: codec::WireRecord>(value: &[u8]) -> Result<T, Undecodable> {
+    codec::decode(value).map_err(|error| {
+        Undecodable { errors: vec![FieldError::new("value", T::NAME, error.to_string())] }
+    })
+}

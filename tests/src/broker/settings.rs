@@ -1,0 +1,74 @@
+//! What a test broker is told: its settings, its ports and its cluster id.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The content of `server.properties`.
+pub(super) fn settings(data: &Path, port: u16, controller_port: u16) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         controller.listener.names=CONTROLLER\n\
+         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
+         log.dirs={data}\n\
+         {SETTINGS}",
+        data = data.display()
+    )
+}
+
+/// What all test brokers have in common: nothing that needs a second node, small tables, and no wait that a test would feel.
+/// A killed broker is let in again only when the session of its former life has run out, hence the short one.
+const SETTINGS: &str = "\
+auto.create.topics.enable=false
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+min.insync.replicas=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+log.initial.task.delay.ms=0
+log.retention.check.interval.ms=1000
+log.segment.delete.delay.ms=1000
+log.cleaner.backoff.ms=100
+log.cleaner.min.cleanable.ratio=0.01
+log.cleaner.dedupe.buffer.size=16777216
+num.network.threads=2
+num.io.threads=4
+background.threads=4
+group.coordinator.threads=2
+broker.heartbeat.interval.ms=300
+broker.session.timeout.ms=3000
+";
+
+/// Two ports that nobody listens on, below the range from which outgoing connections get theirs: a client that keeps trying
+/// to reach a stopped broker must not happen to own the broker's port. They may be lost until the broker binds them.
+pub(super) fn free_ports() -> [u16; 2] {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let offset = process::id()
+        .wrapping_mul(101)
+        .wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed) * 16);
+    let mut free = (0..COUNT)
+        .filter_map(|step| u16::try_from(FIRST + offset.wrapping_add(step) % COUNT).ok())
+        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    [(); 2].map(|()| {
+        free.next()
+            .expect("twelve thousand ports are not all in use")
+    })
+}
+
+/// Kafka takes 16 bytes in base64 for an id; these hexadecimal digits are such, and `A` ends them on a whole byte.
+pub(super) fn new_cluster_id() -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}A", &random[..21])
+}

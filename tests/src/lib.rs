@@ -1,0 +1,4 @@
+//! (skeleton)
+
+pub mod broker;
+pub mod wait;
