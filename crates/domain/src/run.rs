@@ -9,6 +9,7 @@ use crate::fire::TriggerKind;
 use crate::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
 use crate::job::words;
 use crate::time::Timestamp;
+use crate::topic;
 
 words! {
     /// Where a run is in its life.
@@ -45,6 +46,17 @@ impl RunState {
         match self {
             Self::Succeeded | Self::Failed | Self::Dead | Self::Cancelled | Self::Expired => true,
             Self::Delayed | Self::Waiting | Self::Ready | Self::Running | Self::Retrying | Self::Unknown => false,
+        }
+    }
+
+    /// The topic that holds a live run in this state; none for states that no live run is in.
+    #[must_use]
+    pub fn topic(self) -> Option<&'static str> {
+        match self {
+            Self::Delayed => Some(topic::RUN_DELAY),
+            Self::Waiting | Self::Ready | Self::Running => Some(topic::RUN_STATE),
+            Self::Retrying => Some(topic::RUN_RETRY),
+            Self::Succeeded | Self::Failed | Self::Dead | Self::Cancelled | Self::Expired | Self::Unknown => None,
         }
     }
 }

@@ -65,11 +65,7 @@ impl Search {
 // The normalised text stands for the whole schedule: by value it would be thousands of characters.
 impl fmt::Debug for Search {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_tuple("Search")
-            .field(&self.schedule.source())
-            .field(&self.filter)
-            .finish()
+        formatter.debug_tuple("Search").field(&self.schedule.source()).field(&self.filter).finish()
     }
 }
 

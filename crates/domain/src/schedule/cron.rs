@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use super::civil::{CivilMatcher, Search};
 use super::day_fields::{self, DayField};
 use super::days::{DayFilter, MonthDays, Weekdays};
-use super::dst::{ClockChange, Walk};
+use super::dst::{ClockChange, ClockEffect, Walk};
 use super::error::ScheduleError;
 use super::fields::{self, HOUR, MINUTE, MONTH, MONTH_DAY, SECOND, Token, WEEKDAY_QUARTZ, YEAR};
 use super::spread::Spread;
@@ -62,28 +62,18 @@ impl CronRule {
         let upper = check_text(expression)?;
         let spread = Spread::new(spread_seed);
         let text = expand_alias(&upper, dialect)?;
-        let parsed = parse_fields(&text, dialect, spread)
-            .map_err(|error| as_written(error, expression, &upper))?;
+        let parsed = parse_fields(&text, dialect, spread).map_err(|error| as_written(error, expression, &upper))?;
         let matcher = parsed.matcher.ok_or_else(|| never_fires(expression))?;
         if matcher.next(EARLIEST_SECOND).is_none() {
             return Err(never_fires(expression));
         }
         let zone = find_zone(zone)?;
-        let clock_change = if parsed.is_wildcard {
-            ClockChange::Follow
-        } else {
-            ClockChange::Fixed { gap, fold }
-        };
-        let inner = Inner {
-            zone,
-            clock_change,
-            matcher,
-        };
-        let rule = CronRule {
-            inner: Arc::new(inner),
-        };
+        let clock_change = if parsed.is_wildcard { ClockChange::Follow } else { ClockChange::Fixed { gap, fold } };
+        let inner = Inner { zone, clock_change, matcher };
+        let rule = CronRule { inner: Arc::new(inner) };
         if rule.next_after(Timestamp::MIN).is_none() {
-            let message = "can never fire: clock changes swallow every time it names; write `gap: shift` or another time";
+            let message =
+                "can never fire: clock changes swallow every time it names; write `gap: shift` or another time";
             return Err(ScheduleError::new("cron", expression.trim(), None, message));
         }
         Ok(rule)
@@ -91,14 +81,18 @@ impl CronRule {
 
     /// The first fire strictly after `after`, a whole second; none after the year 2100.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let inner = &*self.inner;
-        let walk = Walk {
-            matcher: &inner.matcher,
-            zone: &inner.zone,
-            clock_change: inner.clock_change,
-        };
-        let at = walk.next_after(floor_second(after).max(EARLIEST_SECOND))?;
+        let at = self.walk().next_after(floor_second(after).max(EARLIEST_SECOND))?;
         Timestamp::from_second(at).ok()
+    }
+
+    /// What a clock change has to do with a fire of this rule, for people who wonder at its local time.
+    pub fn effect_at(&self, fire: Timestamp) -> ClockEffect {
+        self.walk().effect_at(fire)
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        let inner = &*self.inner;
+        Walk { matcher: &inner.matcher, zone: &inner.zone, clock_change: inner.clock_change }
     }
 
     /// The name of the time zone.
@@ -128,29 +122,19 @@ impl Hash for CronRule {
 
 /// Refuses what no dialect can mean, and returns the text in upper case. Positions stay what they were.
 fn check_text(expression: &str) -> Result<String, ScheduleError> {
-    let error = |value: &str, column, message: &str| {
-        Err(ScheduleError::new("cron", value, column, message))
-    };
+    let error = |value: &str, column, message: &str| Err(ScheduleError::new("cron", value, column, message));
     if expression.trim().is_empty() {
-        return error(
-            expression,
-            None,
-            "is empty; write five fields, as in `30 2 * * *`",
-        );
+        return error(expression, None, "is empty; write five fields, as in `30 2 * * *`");
     }
     if expression.len() > CHARACTERS_MAX {
         let shown: String = expression.chars().take(32).collect();
         return error(
             &shown,
             Some(1),
-            &format!(
-                "starts an expression of over {CHARACTERS_MAX} characters; use ranges and steps"
-            ),
+            &format!("starts an expression of over {CHARACTERS_MAX} characters; use ranges and steps"),
         );
     }
-    let is_wrong = |(_, character): &(usize, char)| {
-        !character.is_ascii_graphic() && !matches!(character, ' ' | '\t')
-    };
+    let is_wrong = |(_, character): &(usize, char)| !character.is_ascii_graphic() && !matches!(character, ' ' | '\t');
     if let Some((position, character)) = expression.chars().enumerate().find(is_wrong) {
         return error(
             &character.escape_debug().to_string(),
@@ -161,11 +145,7 @@ fn check_text(expression: &str) -> Result<String, ScheduleError> {
     let upper = expression.to_ascii_uppercase();
     let first = upper.split_ascii_whitespace().next().unwrap_or("");
     if first.starts_with("TZ=") || first.starts_with("CRON_TZ=") {
-        return error(
-            first,
-            Some(1),
-            "is not part of an expression; set `timeZone` instead",
-        );
+        return error(first, Some(1), "is not part of an expression; set `timeZone` instead");
     }
     Ok(upper)
 }
@@ -187,22 +167,12 @@ fn expand_alias(upper: &str, dialect: Dialect) -> Result<String, ScheduleError> 
         }
         _ if trimmed.starts_with("@EVERY") => {
             let message = "is no cron expression; write it as `every: 90s`";
-            return Err(ScheduleError::new(
-                "cron",
-                &trimmed.to_ascii_lowercase(),
-                column,
-                message,
-            ));
+            return Err(ScheduleError::new("cron", &trimmed.to_ascii_lowercase(), column, message));
         }
         _ => {
             let message = "is no known schedule; write @hourly, @daily, @midnight, @weekly, @monthly, @yearly, \
                            @annually or @every 90s";
-            return Err(ScheduleError::new(
-                "cron",
-                &trimmed.to_ascii_lowercase(),
-                column,
-                message,
-            ));
+            return Err(ScheduleError::new("cron", &trimmed.to_ascii_lowercase(), column, message));
         }
     };
     Ok(match dialect {
@@ -229,19 +199,10 @@ fn parse_fields(text: &str, dialect: Dialect, spread: Spread) -> Result<Parsed, 
         return Err(wrong_count(text, dialect, count));
     }
     if count == 5 {
-        tokens.insert(
-            0,
-            Token {
-                text: "0",
-                column: 1,
-            },
-        );
+        tokens.insert(0, Token { text: "0", column: 1 });
     }
     if count < 7 {
-        tokens.push(Token {
-            text: "*",
-            column: 1,
-        });
+        tokens.push(Token { text: "*", column: 1 });
     }
     let [second, minute, hour, month_day, month, weekday, year] = tokens[..] else {
         return Err(wrong_count(text, dialect, count));
@@ -258,15 +219,10 @@ fn parse_fields(text: &str, dialect: Dialect, spread: Spread) -> Result<Parsed, 
     let weekdays = day_fields::parse_weekdays(dialect, weekday, spread)?;
     let year_text = fields::cron_text(&YEAR, &fields::parse_values(&YEAR, year, spread)?);
     if dialect == Dialect::Quartz && month_day.text == "?" && weekday.text == "?" {
-        let message =
-            "leaves no day to fire on, as dayOfMonth is `?` too; write `*` in one of them";
+        let message = "leaves no day to fire on, as dayOfMonth is `?` too; write `*` in one of them";
         return Err(weekday.error(&WEEKDAY_QUARTZ, message));
     }
-    let around = Around {
-        time: time_text,
-        month: month_text,
-        year: year_text,
-    };
+    let around = Around { time: time_text, month: month_text, year: year_text };
     Ok(Parsed {
         matcher: around.matcher(dialect, month_days, weekdays)?,
         is_wildcard: minute.text.starts_with('*') || hour.text.starts_with('*'),
@@ -287,41 +243,28 @@ impl Around {
         month_days: DayField<MonthDays>,
         weekdays: DayField<Weekdays>,
     ) -> Result<Option<CivilMatcher>, ScheduleError> {
-        let is_or =
-            dialect == Dialect::Unix && !month_days.is_unrestricted && !weekdays.is_unrestricted;
+        let is_or = dialect == Dialect::Unix && !month_days.is_unrestricted && !weekdays.is_unrestricted;
         if !is_or {
             let both = self.search(month_days.days, weekdays.days)?;
-            return Ok(both.map(|first| CivilMatcher {
-                first,
-                second: None,
-            }));
+            return Ok(both.map(|first| CivilMatcher { first, second: None }));
         }
         let by_month_day = self.search(month_days.days, Weekdays::ANY)?;
         let by_weekday = self.search(MonthDays::ANY, weekdays.days)?;
         Ok(match (by_month_day, by_weekday) {
             (Some(first), second) => Some(CivilMatcher { first, second }),
-            (None, second) => second.map(|first| CivilMatcher {
-                first,
-                second: None,
-            }),
+            (None, second) => second.map(|first| CivilMatcher { first, second: None }),
         })
     }
 
     /// One search for dates that both accept; none if no day of the month can.
-    fn search(
-        &self,
-        month_days: MonthDays,
-        weekdays: Weekdays,
-    ) -> Result<Option<Search>, ScheduleError> {
+    fn search(&self, month_days: MonthDays, weekdays: Weekdays) -> Result<Option<Search>, ScheduleError> {
         let reach = month_days.reach() & weekdays.reach_in_month();
         if reach == 0 || weekdays.reach() == 0 {
             return Ok(None);
         }
         let days: Vec<u16> = (1..=31).filter(|day| reach & (1 << day) != 0).collect();
         // The `cron` crate counts as Quartz does: Sunday is 1.
-        let names: Vec<u16> = (1..=7)
-            .filter(|day| weekdays.reach() & (1 << (day - 1)) != 0)
-            .collect();
+        let names: Vec<u16> = (1..=7).filter(|day| weekdays.reach() & (1 << (day - 1)) != 0).collect();
         let text = format!(
             "{}{} {} {} {}",
             self.time,
@@ -331,17 +274,10 @@ impl Around {
             self.year,
         );
         // The front end has checked every value, so this can't fail; if it does, the reason must not be lost.
-        let schedule = cron::Schedule::from_str(&text).map_err(|error| {
-            ScheduleError::new("cron", &text, None, format!("is not understood: {error}"))
-        })?;
+        let schedule = cron::Schedule::from_str(&text)
+            .map_err(|error| ScheduleError::new("cron", &text, None, format!("is not understood: {error}")))?;
         let is_plain = month_days.is_plain() && weekdays.is_plain();
-        Ok(Some(Search {
-            schedule,
-            filter: (!is_plain).then_some(DayFilter {
-                month_days,
-                weekdays,
-            }),
-        }))
+        Ok(Some(Search { schedule, filter: (!is_plain).then_some(DayFilter { month_days, weekdays }) }))
     }
 }
 
@@ -354,10 +290,7 @@ fn tokens_of(text: &str) -> Vec<Token<'_>> {
         match start {
             None if !is_blank => start = Some(position),
             Some(from) if is_blank => {
-                tokens.push(Token {
-                    text: &text[from..position],
-                    column: from + 1,
-                });
+                tokens.push(Token { text: &text[from..position], column: from + 1 });
                 start = None;
             }
             None | Some(_) => {}
@@ -367,21 +300,11 @@ fn tokens_of(text: &str) -> Vec<Token<'_>> {
 }
 
 fn wrong_count(text: &str, dialect: Dialect, count: usize) -> ScheduleError {
-    let has = if count == 1 {
-        "has 1 field".to_owned()
-    } else {
-        format!("has {count} fields")
-    };
+    let has = if count == 1 { "has 1 field".to_owned() } else { format!("has {count} fields") };
     let wants = match (dialect, count) {
-        (Dialect::Quartz, 5) => {
-            "quartz starts with seconds: put `0` in front, or use `dialect: unix`"
-        }
-        (Dialect::Quartz, _) => {
-            "quartz takes 6 (second minute hour day-of-month month weekday) or 7 (with a year)"
-        }
-        (Dialect::Unix, _) => {
-            "write 5 (minute hour day-of-month month weekday), 6 (seconds first) or 7 (year last)"
-        }
+        (Dialect::Quartz, 5) => "quartz starts with seconds: put `0` in front, or use `dialect: unix`",
+        (Dialect::Quartz, _) => "quartz takes 6 (second minute hour day-of-month month weekday) or 7 (with a year)",
+        (Dialect::Unix, _) => "write 5 (minute hour day-of-month month weekday), 6 (seconds first) or 7 (year last)",
     };
     ScheduleError::new("cron", text.trim(), None, format!("{has}; {wants}"))
 }
@@ -405,9 +328,5 @@ fn as_written(mut error: ScheduleError, expression: &str, upper: &str) -> Schedu
 
 /// Seconds rounded towards the past: jiff truncates towards the epoch.
 fn floor_second(instant: Timestamp) -> i64 {
-    if instant.subsec_nanosecond() < 0 {
-        instant.as_second() - 1
-    } else {
-        instant.as_second()
-    }
+    if instant.subsec_nanosecond() < 0 { instant.as_second() - 1 } else { instant.as_second() }
 }

@@ -17,32 +17,19 @@ pub(super) struct DayField<T> {
 }
 
 /// Parses a day of the month: numbers, `L`, `L-3`, `LW`, `L-3W`, `15W`, `?`.
-pub(super) fn parse_month_days(
-    field: Token<'_>,
-    spread: Spread,
-) -> Result<DayField<MonthDays>, ScheduleError> {
+pub(super) fn parse_month_days(field: Token<'_>, spread: Spread) -> Result<DayField<MonthDays>, ScheduleError> {
     if field.text == "?" {
-        return Ok(DayField {
-            days: MonthDays::ANY,
-            is_unrestricted: true,
-        });
+        return Ok(DayField { days: MonthDays::ANY, is_unrestricted: true });
     }
     let mut days = MonthDays::default();
     for item in field.items() {
         if item.text.starts_with('L') {
             let (back, is_nearest) = parse_from_last(item)?;
-            let set = if is_nearest {
-                &mut days.nearest_from_last
-            } else {
-                &mut days.from_last
-            };
+            let set = if is_nearest { &mut days.nearest_from_last } else { &mut days.from_last };
             *set |= 1 << back;
         } else if let Some(day) = item.text.strip_suffix('W') {
             if day.is_empty() {
-                return Err(item.error(
-                    &MONTH_DAY,
-                    "names no day; write 15W for the weekday nearest to day 15, or LW",
-                ));
+                return Err(item.error(&MONTH_DAY, "names no day; write 15W for the weekday nearest to day 15, or LW"));
             }
             days.nearest |= 1 << fields::parse_value(&MONTH_DAY, item.until(day.len()))?;
         } else {
@@ -51,15 +38,13 @@ pub(super) fn parse_month_days(
             }
         }
     }
-    Ok(DayField {
-        days,
-        is_unrestricted: field.text.starts_with('*'),
-    })
+    Ok(DayField { days, is_unrestricted: field.text.starts_with('*') })
 }
 
 /// `L`, `L-3`, `LW` or `L-3W`: how far from the last day, and if the nearest weekday is meant.
 fn parse_from_last(item: Token<'_>) -> Result<(u16, bool), ScheduleError> {
-    const WRITE: &str = "is not understood; write L (last day), L-3 (three days before it), LW or L-3W (nearest weekday)";
+    const WRITE: &str =
+        "is not understood; write L (last day), L-3 (three days before it), LW or L-3W (nearest weekday)";
     let (body, is_nearest) = match item.text.strip_suffix('W') {
         Some(body) => (item.until(body.len()), true),
         None => (item, false),
@@ -68,15 +53,10 @@ fn parse_from_last(item: Token<'_>) -> Result<(u16, bool), ScheduleError> {
     if rest.text.is_empty() {
         return Ok((0, is_nearest));
     }
-    let digits = rest
-        .text
-        .strip_prefix('-')
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = rest.text.strip_prefix('-').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.map(str::parse::<u16>) {
         Some(Ok(back)) if back <= 30 => Ok((back, is_nearest)),
-        Some(Ok(_)) => {
-            Err(item.error(&MONTH_DAY, "goes back more than a month; write L-0 to L-30"))
-        }
+        Some(Ok(_)) => Err(item.error(&MONTH_DAY, "goes back more than a month; write L-0 to L-30")),
         Some(Err(_)) | None => Err(item.error(&MONTH_DAY, WRITE)),
     }
 }
@@ -88,10 +68,7 @@ pub(super) fn parse_weekdays(
     spread: Spread,
 ) -> Result<DayField<Weekdays>, ScheduleError> {
     if field.text == "?" {
-        return Ok(DayField {
-            days: Weekdays::ANY,
-            is_unrestricted: true,
-        });
+        return Ok(DayField { days: Weekdays::ANY, is_unrestricted: true });
     }
     let spec = weekday_spec(dialect);
     let mut days = Weekdays::default();
@@ -101,19 +78,13 @@ pub(super) fn parse_weekdays(
             let week = match nth.text.as_bytes() {
                 [digit @ b'1'..=b'5'] => usize::from(digit - b'1'),
                 _ => {
-                    return Err(nth.error(
-                        spec,
-                        "is no week of a month; write 1-5 after the `#`, as in MON#2",
-                    ));
+                    return Err(nth.error(spec, "is no week of a month; write 1-5 after the `#`, as in MON#2"));
                 }
             };
             days.nth[week] |= weekday;
         } else if item.text == "L" {
             if dialect == Dialect::Unix {
-                return Err(item.error(
-                    spec,
-                    "names no weekday; write 5L for the last Friday of the month",
-                ));
+                return Err(item.error(spec, "names no weekday; write 5L for the last Friday of the month"));
             }
             days.plain |= 1 << 6;
         } else if let Some(weekday) = item.text.strip_suffix('L') {
@@ -124,10 +95,7 @@ pub(super) fn parse_weekdays(
             }
         }
     }
-    Ok(DayField {
-        days,
-        is_unrestricted: field.text.starts_with('*'),
-    })
+    Ok(DayField { days, is_unrestricted: field.text.starts_with('*') })
 }
 
 pub(super) fn weekday_spec(dialect: Dialect) -> &'static FieldSpec {

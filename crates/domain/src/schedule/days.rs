@@ -45,12 +45,7 @@ pub(super) struct CivilDate {
 }
 
 impl MonthDays {
-    pub(super) const ANY: MonthDays = MonthDays {
-        plain: ALL_DAYS,
-        from_last: 0,
-        nearest: 0,
-        nearest_from_last: 0,
-    };
+    pub(super) const ANY: MonthDays = MonthDays { plain: ALL_DAYS, from_last: 0, nearest: 0, nearest_from_last: 0 };
 
     pub(super) fn is_plain(&self) -> bool {
         self.from_last | self.nearest | self.nearest_from_last == 0
@@ -79,9 +74,10 @@ impl MonthDays {
         if self.nearest | self.nearest_from_last == 0 {
             return false;
         }
-        nominal_days(date).into_iter().flatten().any(|nominal| {
-            has(self.nearest, nominal) || has(self.nearest_from_last, date.days_in_month - nominal)
-        })
+        nominal_days(date)
+            .into_iter()
+            .flatten()
+            .any(|nominal| has(self.nearest, nominal) || has(self.nearest_from_last, date.days_in_month - nominal))
     }
 }
 
@@ -110,11 +106,7 @@ fn nominal_days(date: CivilDate) -> [Option<u32>; 3] {
 }
 
 impl Weekdays {
-    pub(super) const ANY: Weekdays = Weekdays {
-        plain: ALL_WEEKDAYS,
-        nth: [0; 5],
-        last: 0,
-    };
+    pub(super) const ANY: Weekdays = Weekdays { plain: ALL_WEEKDAYS, nth: [0; 5], last: 0 };
 
     pub(super) fn is_plain(&self) -> bool {
         self.last == 0 && self.nth == [0; 5]
@@ -122,9 +114,7 @@ impl Weekdays {
 
     /// The weekdays that can match, as bits 0 to 6.
     pub(super) fn reach(&self) -> u8 {
-        self.nth
-            .iter()
-            .fold(self.plain | self.last, |reach, nth| reach | nth)
+        self.nth.iter().fold(self.plain | self.last, |reach, nth| reach | nth)
     }
 
     /// The days of the month that can match, as bits 1 to 31.
@@ -143,11 +133,7 @@ impl Weekdays {
 
     pub(super) fn matches(&self, date: CivilDate) -> bool {
         let weekday = 1u8 << date.weekday;
-        let week = self
-            .nth
-            .get((date.day as usize - 1) / 7)
-            .copied()
-            .unwrap_or(0);
+        let week = self.nth.get((date.day as usize - 1) / 7).copied().unwrap_or(0);
         let is_last = date.day + 7 > date.days_in_month;
         (self.plain | week) & weekday != 0 || (is_last && self.last & weekday != 0)
     }

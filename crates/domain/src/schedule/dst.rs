@@ -24,6 +24,19 @@ pub(super) enum ClockChange {
     Fixed { gap: Gap, fold: Fold },
 }
 
+/// What a clock change has to do with a fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClockEffect {
+    /// Nothing: the wall-clock time is one that the rule names, and it comes once.
+    None,
+    /// The time that the rule names was left out; this is the instant at which the gap ended.
+    ShiftedFromGap,
+    /// The wall-clock time comes twice; this is the first.
+    FirstPass,
+    /// The wall-clock time comes twice; this is the second.
+    SecondPass,
+}
+
 /// A question: the first fire of `matcher` in `zone`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
@@ -88,16 +101,27 @@ impl Walk<'_> {
         None
     }
 
+    /// What a clock change has to do with the fire at `at`.
+    pub(super) fn effect_at(&self, at: Timestamp) -> ClockEffect {
+        let offset = self.zone.to_offset(at);
+        let civil = at.as_second() + seconds(offset);
+        if self.matcher.next(civil - 1) != Some(civil) {
+            return ClockEffect::ShiftedFromGap;
+        }
+        match self.zone.to_ambiguous_timestamp(offset.to_datetime(at)).offset() {
+            AmbiguousOffset::Fold { before, .. } if before == offset => ClockEffect::FirstPass,
+            AmbiguousOffset::Fold { .. } => ClockEffect::SecondPass,
+            AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Gap { .. } => ClockEffect::None,
+        }
+    }
+
     fn search(&self, segment: &Segment) -> Found {
         let mut lower = segment.lower + segment.offset;
         loop {
             let Some(civil) = self.matcher.next(lower) else {
                 return Found::Beyond(None);
             };
-            if segment
-                .end
-                .is_some_and(|end| civil >= end.at + segment.offset)
-            {
+            if segment.end.is_some_and(|end| civil >= end.at + segment.offset) {
                 return Found::Beyond(Some(civil));
             }
             let at = civil - segment.offset;
@@ -108,9 +132,7 @@ impl Walk<'_> {
                 return Found::Fire(at);
             };
             match fold {
-                Fold::First if segment.offset == after => {
-                    lower = self.fold_end(at, before, civil) - 1
-                }
+                Fold::First if segment.offset == after => lower = self.fold_end(at, before, civil) - 1,
                 Fold::Last if segment.offset == before => return Found::SecondPass,
                 Fold::First | Fold::Last | Fold::Both => return Found::Fire(at),
             }
@@ -135,58 +157,40 @@ impl Walk<'_> {
         let Ok(from) = Timestamp::from_second(at + 1) else {
             return civil + 1;
         };
-        let change = self
-            .zone
-            .preceding(from)
-            .map(|change| change.timestamp().as_second());
+        let change = self.zone.preceding(from).map(|change| change.timestamp().as_second());
         // A change of name alone, with the offset as it was, is no fold.
         let starts = change.take_while(|start| *start > at - JUMP_MARGIN_SECONDS);
-        let start = starts
-            .into_iter()
-            .find(|start| self.offset_at(*start - 1) == Some(before));
+        let start = starts.into_iter().find(|start| self.offset_at(*start - 1) == Some(before));
         start.map_or(civil + 1, |start| (start + before).max(civil + 1))
     }
 
     /// True if the gap at `meeting` swallowed a match that is to run when the gap ends.
     fn shifts_into(&self, beyond: Option<CivilSeconds>, meeting: Meeting) -> bool {
         match self.clock_change {
-            ClockChange::Fixed {
-                gap: Gap::Shift, ..
-            } => beyond.is_some_and(|civil| civil < meeting.at + meeting.next_offset),
+            ClockChange::Fixed { gap: Gap::Shift, .. } => {
+                beyond.is_some_and(|civil| civil < meeting.at + meeting.next_offset)
+            }
             ClockChange::Fixed { gap: Gap::Skip, .. } | ClockChange::Follow => false,
         }
     }
 
     fn segment_at(&self, lower: i64) -> Option<Segment> {
         let from = Timestamp::from_second(lower).ok()?;
-        Some(Segment {
-            lower,
-            offset: seconds(self.zone.to_offset(from)),
-            end: self.meeting_after(from),
-        })
+        Some(Segment { lower, offset: seconds(self.zone.to_offset(from)), end: self.meeting_after(from) })
     }
 
     fn segment_from(&self, meeting: Meeting) -> Option<Segment> {
         let start = Timestamp::from_second(meeting.at).ok()?;
-        Some(Segment {
-            lower: meeting.at - 1,
-            offset: meeting.next_offset,
-            end: self.meeting_after(start),
-        })
+        Some(Segment { lower: meeting.at - 1, offset: meeting.next_offset, end: self.meeting_after(start) })
     }
 
     fn meeting_after(&self, from: Timestamp) -> Option<Meeting> {
         let change = self.zone.following(from).next()?;
-        Some(Meeting {
-            at: change.timestamp().as_second(),
-            next_offset: seconds(change.offset()),
-        })
+        Some(Meeting { at: change.timestamp().as_second(), next_offset: seconds(change.offset()) })
     }
 
     fn offset_at(&self, at: i64) -> Option<i64> {
-        Some(seconds(
-            self.zone.to_offset(Timestamp::from_second(at).ok()?),
-        ))
+        Some(seconds(self.zone.to_offset(Timestamp::from_second(at).ok()?)))
     }
 }
 

@@ -17,18 +17,8 @@ pub struct ScheduleError {
 }
 
 impl ScheduleError {
-    pub(super) fn new(
-        field: &str,
-        value: &str,
-        column: Option<usize>,
-        message: impl Into<String>,
-    ) -> ScheduleError {
-        ScheduleError {
-            field: field.to_owned(),
-            value: value.to_owned(),
-            column,
-            message: message.into(),
-        }
+    pub(super) fn new(field: &str, value: &str, column: Option<usize>, message: impl Into<String>) -> ScheduleError {
+        ScheduleError { field: field.to_owned(), value: value.to_owned(), column, message: message.into() }
     }
 }
 

@@ -22,14 +22,7 @@ impl EveryRule {
     /// Field `every` if the period is zero, not a whole number of milliseconds or longer than time itself
     /// (about 292 million years); field `anchor` if the anchor has a part below the millisecond.
     pub fn new(period: Duration, anchor: Timestamp) -> Result<EveryRule, ScheduleError> {
-        let refused = |message: &str| {
-            Err(ScheduleError::new(
-                "every",
-                &format!("{period:?}"),
-                None,
-                message,
-            ))
-        };
+        let refused = |message: &str| Err(ScheduleError::new("every", &format!("{period:?}"), None, message));
         if period.is_zero() {
             return refused("is no period; write at least 1ms");
         }
@@ -40,10 +33,7 @@ impl EveryRule {
             return refused("is too long; write a shorter period");
         };
         let anchor_ms = whole_milliseconds("anchor", anchor)?;
-        Ok(EveryRule {
-            period_ms,
-            anchor_ms,
-        })
+        Ok(EveryRule { period_ms, anchor_ms })
     }
 
     /// The first fire strictly after `after`, in constant time; none past the year 9999.
@@ -53,9 +43,7 @@ impl EveryRule {
             return Timestamp::from_millisecond(self.anchor_ms).ok();
         }
         let periods = (after_ms - self.anchor_ms) / self.period_ms + 1;
-        let fire_ms = periods
-            .checked_mul(self.period_ms)?
-            .checked_add(self.anchor_ms)?;
+        let fire_ms = periods.checked_mul(self.period_ms)?.checked_add(self.anchor_ms)?;
         Timestamp::from_millisecond(fire_ms).ok()
     }
 
@@ -100,12 +88,7 @@ impl AtRule {
 fn whole_milliseconds(field: &str, instant: Timestamp) -> Result<i64, ScheduleError> {
     if instant.subsec_nanosecond() % 1_000_000 != 0 {
         let message = "is finer than a millisecond; round it to whole milliseconds";
-        return Err(ScheduleError::new(
-            field,
-            &instant.to_string(),
-            None,
-            message,
-        ));
+        return Err(ScheduleError::new(field, &instant.to_string(), None, message));
     }
     Ok(instant.as_millisecond())
 }
@@ -113,11 +96,7 @@ fn whole_milliseconds(field: &str, instant: Timestamp) -> Result<i64, ScheduleEr
 /// Milliseconds rounded towards the past: jiff truncates towards the epoch, which is the future before 1970.
 fn floor_milliseconds(instant: Timestamp) -> i64 {
     let truncated = instant.as_millisecond();
-    if instant.subsec_nanosecond() % 1_000_000 < 0 {
-        truncated - 1
-    } else {
-        truncated
-    }
+    if instant.subsec_nanosecond() % 1_000_000 < 0 { truncated - 1 } else { truncated }
 }
 
 #[cfg(test)]
@@ -139,29 +118,20 @@ mod tests {
             ("2026-01-01T00:01:29.9999Z", "2026-01-01T00:01:30Z"),
             ("2026-01-01T00:01:30Z", "2026-01-01T00:03:00Z"),
         ] {
-            assert_eq!(
-                rule.next_after(instant(after)),
-                Some(instant(fire)),
-                "after {after}"
-            );
+            assert_eq!(rule.next_after(instant(after)), Some(instant(fire)), "after {after}");
         }
     }
 
     #[test]
     fn every_before_the_epoch_rounds_to_the_past() {
-        let rule = EveryRule::new(Duration::from_millis(1), instant("1969-12-31T00:00:00Z"))
-            .expect("a rule");
+        let rule = EveryRule::new(Duration::from_millis(1), instant("1969-12-31T00:00:00Z")).expect("a rule");
         let fire = rule.next_after(instant("1969-12-31T00:00:00.0004Z"));
         assert_eq!(fire, Some(instant("1969-12-31T00:00:00.001Z")));
     }
 
     #[test]
     fn every_ends_with_time() {
-        let rule = EveryRule::new(
-            Duration::from_millis(i64::MAX as u64),
-            Timestamp::UNIX_EPOCH,
-        )
-        .expect("a rule");
+        let rule = EveryRule::new(Duration::from_millis(i64::MAX as u64), Timestamp::UNIX_EPOCH).expect("a rule");
         assert_eq!(rule.next_after(Timestamp::UNIX_EPOCH), None);
         let second = EveryRule::new(Duration::from_secs(1), Timestamp::UNIX_EPOCH).expect("a rule");
         assert_eq!(second.next_after(Timestamp::MAX), None);
@@ -173,24 +143,15 @@ mod tests {
             let error = EveryRule::new(period, Timestamp::UNIX_EPOCH).expect_err("refused");
             assert_eq!(error.field, "every");
         }
-        let error = EveryRule::new(Duration::from_secs(1), instant("2026-01-01T00:00:00.0001Z"))
-            .expect_err("refused");
+        let error = EveryRule::new(Duration::from_secs(1), instant("2026-01-01T00:00:00.0001Z")).expect_err("refused");
         assert_eq!(error.field, "anchor");
     }
 
     #[test]
     fn at_fires_once() {
         let rule = AtRule::new(instant("2026-12-01T08:00:00Z")).expect("a rule");
-        assert_eq!(
-            rule.next_after(instant("2026-12-01T07:59:59.999Z")),
-            Some(rule.at())
-        );
+        assert_eq!(rule.next_after(instant("2026-12-01T07:59:59.999Z")), Some(rule.at()));
         assert_eq!(rule.next_after(rule.at()), None);
-        assert_eq!(
-            AtRule::new(instant("2026-12-01T08:00:00.0000001Z"))
-                .expect_err("refused")
-                .field,
-            "at"
-        );
+        assert_eq!(AtRule::new(instant("2026-12-01T08:00:00.0000001Z")).expect_err("refused").field, "at");
     }
 }

@@ -29,17 +29,7 @@ pub(super) struct FieldSpec {
 }
 
 const fn number(name: &'static str, slot: usize, min: u16, max: u16) -> FieldSpec {
-    FieldSpec {
-        name,
-        min,
-        max,
-        max_written: max,
-        note: "",
-        names: &[],
-        wraps: true,
-        slot,
-        spread_max: max,
-    }
+    FieldSpec { name, min, max, max_written: max, note: "", names: &[], wraps: true, slot, spread_max: max }
 }
 
 const MONTHS: [&str; 12] = [
@@ -56,42 +46,18 @@ const MONTHS: [&str; 12] = [
     "NOVEMBER",
     "DECEMBER",
 ];
-const WEEKDAYS: [&str; 7] = [
-    "SUNDAY",
-    "MONDAY",
-    "TUESDAY",
-    "WEDNESDAY",
-    "THURSDAY",
-    "FRIDAY",
-    "SATURDAY",
-];
+const WEEKDAYS: [&str; 7] = ["SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY"];
 
 pub(super) static SECOND: FieldSpec = number("second", 0, 0, 59);
 pub(super) static MINUTE: FieldSpec = number("minute", 1, 0, 59);
 pub(super) static HOUR: FieldSpec = number("hour", 2, 0, 23);
-pub(super) static MONTH_DAY: FieldSpec = FieldSpec {
-    spread_max: 28,
-    ..number("dayOfMonth", 3, 1, 31)
-};
-pub(super) static MONTH: FieldSpec = FieldSpec {
-    names: &MONTHS,
-    ..number("month", 4, 1, 12)
-};
-pub(super) static WEEKDAY_UNIX: FieldSpec = FieldSpec {
-    names: &WEEKDAYS,
-    max_written: 7,
-    note: " (Sunday is 0 or 7)",
-    ..number("weekday", 5, 0, 6)
-};
-pub(super) static WEEKDAY_QUARTZ: FieldSpec = FieldSpec {
-    names: &WEEKDAYS,
-    note: " (Sunday is 1, Saturday 7)",
-    ..number("weekday", 5, 1, 7)
-};
-pub(super) static YEAR: FieldSpec = FieldSpec {
-    wraps: false,
-    ..number("year", 6, 1970, 2100)
-};
+pub(super) static MONTH_DAY: FieldSpec = FieldSpec { spread_max: 28, ..number("dayOfMonth", 3, 1, 31) };
+pub(super) static MONTH: FieldSpec = FieldSpec { names: &MONTHS, ..number("month", 4, 1, 12) };
+pub(super) static WEEKDAY_UNIX: FieldSpec =
+    FieldSpec { names: &WEEKDAYS, max_written: 7, note: " (Sunday is 0 or 7)", ..number("weekday", 5, 0, 6) };
+pub(super) static WEEKDAY_QUARTZ: FieldSpec =
+    FieldSpec { names: &WEEKDAYS, note: " (Sunday is 1, Saturday 7)", ..number("weekday", 5, 1, 7) };
+pub(super) static YEAR: FieldSpec = FieldSpec { wraps: false, ..number("year", 6, 1970, 2100) };
 
 /// A piece of an expression and where it starts, in characters from 1. All ASCII and in upper case.
 #[derive(Debug, Clone, Copy)]
@@ -103,18 +69,12 @@ pub(super) struct Token<'a> {
 impl<'a> Token<'a> {
     /// The part from `start` (bytes, which are characters here) on.
     pub(super) fn from(self, start: usize) -> Token<'a> {
-        Token {
-            text: self.text.get(start..).unwrap_or(""),
-            column: self.column + start,
-        }
+        Token { text: self.text.get(start..).unwrap_or(""), column: self.column + start }
     }
 
     /// The part before `end`.
     pub(super) fn until(self, end: usize) -> Token<'a> {
-        Token {
-            text: self.text.get(..end).unwrap_or(self.text),
-            column: self.column,
-        }
+        Token { text: self.text.get(..end).unwrap_or(self.text), column: self.column }
     }
 
     /// The parts before and after the first `separator`.
@@ -127,10 +87,7 @@ impl<'a> Token<'a> {
     pub(super) fn items(self) -> impl Iterator<Item = Token<'a>> {
         let mut start = 0;
         self.text.split(',').map(move |text| {
-            let item = Token {
-                text,
-                column: self.column + start,
-            };
+            let item = Token { text, column: self.column + start };
             start += text.len() + 1;
             item
         })
@@ -142,11 +99,7 @@ impl<'a> Token<'a> {
 }
 
 /// Parses a whole field that knows only numbers, names, `*`, `H`, ranges and steps.
-pub(super) fn parse_values(
-    spec: &FieldSpec,
-    field: Token<'_>,
-    spread: Spread,
-) -> Result<Vec<u16>, ScheduleError> {
+pub(super) fn parse_values(spec: &FieldSpec, field: Token<'_>, spread: Spread) -> Result<Vec<u16>, ScheduleError> {
     let mut values = Vec::new();
     for item in field.items() {
         values.extend(parse_item(spec, item, spread)?);
@@ -157,19 +110,11 @@ pub(super) fn parse_values(
 }
 
 /// Parses one item of a list into its values, unsorted.
-pub(super) fn parse_item(
-    spec: &FieldSpec,
-    item: Token<'_>,
-    spread: Spread,
-) -> Result<Vec<u16>, ScheduleError> {
+pub(super) fn parse_item(spec: &FieldSpec, item: Token<'_>, spread: Spread) -> Result<Vec<u16>, ScheduleError> {
     if item.text.is_empty() {
-        return Err(item.error(
-            spec,
-            format!(
-                "is an empty list item; write a value in {} or drop the comma",
-                range(spec)
-            ),
-        ));
+        return Err(
+            item.error(spec, format!("is an empty list item; write a value in {} or drop the comma", range(spec)))
+        );
     }
     let (body, step) = match item.split('/') {
         Some((body, step)) => (body, Some(parse_step(spec, step)?)),
@@ -182,28 +127,17 @@ pub(super) fn parse_item(
     Ok(cycle(spec, first, last, step.unwrap_or(1)))
 }
 
-fn parse_bounds(
-    spec: &FieldSpec,
-    body: Token<'_>,
-    has_step: bool,
-) -> Result<(u16, u16), ScheduleError> {
+fn parse_bounds(spec: &FieldSpec, body: Token<'_>, has_step: bool) -> Result<(u16, u16), ScheduleError> {
     match body.text {
         "*" => return Ok((spec.min, spec.max)),
         "?" => {
-            return Err(body.error(
-                spec,
-                "stands for `no rule` and only a day field may be that, alone; write `*`",
-            ));
+            return Err(body.error(spec, "stands for `no rule` and only a day field may be that, alone; write `*`"));
         }
         _ => {}
     }
     let Some((first, last)) = body.split('-') else {
         let value = parse_value(spec, body)?;
-        return Ok(if has_step {
-            (alias(spec, value), spec.max)
-        } else {
-            (value, value)
-        });
+        return Ok(if has_step { (alias(spec, value), spec.max) } else { (value, value) });
     };
     let (first, last) = (parse_value(spec, first)?, parse_value(spec, last)?);
     if first <= last {
@@ -224,10 +158,7 @@ fn alias(spec: &FieldSpec, value: u16) -> u16 {
 fn cycle(spec: &FieldSpec, first: u16, last: u16, step: u16) -> Vec<u16> {
     let length = spec.max - spec.min + 1;
     let last = if last < first { last + length } else { last };
-    (first..=last)
-        .step_by(usize::from(step))
-        .map(|value| spec.min + (value - spec.min) % length)
-        .collect()
+    (first..=last).step_by(usize::from(step)).map(|value| spec.min + (value - spec.min) % length).collect()
 }
 
 /// `H`, `H/15`, `H(0-29)`, `H(0-29)/10`.
@@ -247,17 +178,11 @@ fn parse_spread(
             (parse_value(spec, first)?, parse_value(spec, last)?)
         }
         _ => {
-            return Err(body.error(
-                spec,
-                "is no spread; write H, H/step, H(first-last) or H(first-last)/step",
-            ));
+            return Err(body.error(spec, "is no spread; write H, H/step, H(first-last) or H(first-last)/step"));
         }
     };
     if first > last || last > spec.max {
-        let message = format!(
-            "is no range within {}-{} that H can pick from",
-            spec.min, spec.max
-        );
+        let message = format!("is no range within {}-{} that H can pick from", spec.min, spec.max);
         return Err(body.from(2).error(spec, message));
     }
     let count = last - first + 1;
@@ -265,22 +190,14 @@ fn parse_spread(
         return Ok(vec![first + spread.pick(spec.slot, count)]);
     };
     if step > count {
-        let message = format!(
-            "has a step of {step}, but only {count} values to step over; write a smaller step"
-        );
+        let message = format!("has a step of {step}, but only {count} values to step over; write a smaller step");
         return Err(body.error(spec, message));
     }
-    Ok((first + spread.pick(spec.slot, step)..=last)
-        .step_by(usize::from(step))
-        .collect())
+    Ok((first + spread.pick(spec.slot, step)..=last).step_by(usize::from(step)).collect())
 }
 
 fn parse_step(spec: &FieldSpec, step: Token<'_>) -> Result<u16, ScheduleError> {
-    let largest = if spec.min == 0 {
-        spec.max_written
-    } else {
-        spec.max
-    };
+    let largest = if spec.min == 0 { spec.max_written } else { spec.max };
     match parse_number(step.text) {
         Some(0) => Err(step.error(spec, "is no step: it would stand still; write 1 or more")),
         Some(value) if value <= largest => Ok(value),
@@ -298,10 +215,7 @@ fn parse_step(spec: &FieldSpec, step: Token<'_>) -> Result<u16, ScheduleError> {
 /// Parses a number or a name, in the numbers of the dialect.
 pub(super) fn parse_value(spec: &FieldSpec, token: Token<'_>) -> Result<u16, ScheduleError> {
     if token.text.is_empty() {
-        return Err(token.error(
-            spec,
-            format!("is missing a value; write one in {}", range(spec)),
-        ));
+        return Err(token.error(spec, format!("is missing a value; write one in {}", range(spec))));
     }
     if token.text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match parse_number(token.text) {
@@ -321,21 +235,11 @@ pub(super) fn parse_value(spec: &FieldSpec, token: Token<'_>) -> Result<u16, Sch
         [first, .., last] => format!(" or a name from {} to {}", &first[..3], &last[..3]),
         _ => String::new(),
     };
-    Err(token.error(
-        spec,
-        format!(
-            "is not understood; write a number in {}{names}",
-            range(spec)
-        ),
-    ))
+    Err(token.error(spec, format!("is not understood; write a number in {}{names}", range(spec))))
 }
 
 fn parse_number(text: &str) -> Option<u16> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        None
-    } else {
-        text.parse().ok()
-    }
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) { None } else { text.parse().ok() }
 }
 
 /// "0-7 (Sunday is 0 or 7)".

@@ -26,6 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use cron::CronRule;
+pub use dst::ClockEffect;
 pub use error::ScheduleError;
 pub use every::{AtRule, EveryRule};
 
@@ -107,23 +108,16 @@ pub fn parse_rule(
 ) -> Result<Rule, ScheduleError> {
     let trimmed = expression.trim();
     match trimmed.split_once(|character: char| character.is_ascii_whitespace()) {
-        Some((word, period)) if word.eq_ignore_ascii_case("@every") => {
-            parse_period(period.trim()).map(Rule::Every)
-        }
-        Some(_) | None => {
-            CronRule::parse(expression, dialect, zone, gap, fold, spread_seed).map(Rule::Cron)
-        }
+        Some((word, period)) if word.eq_ignore_ascii_case("@every") => parse_period(period.trim()).map(Rule::Every),
+        Some(_) | None => CronRule::parse(expression, dialect, zone, gap, fold, spread_seed).map(Rule::Cron),
     }
 }
 
 fn parse_period(text: &str) -> Result<EveryRule, ScheduleError> {
     let wrong = |message: &str| ScheduleError::new("every", text, None, message);
-    let period: SignedDuration = text
-        .parse()
-        .map_err(|_| wrong("is no period; write hours, minutes and seconds, as in 90s or 1h30m"))?;
-    let period = period
-        .try_into()
-        .map_err(|_| wrong("is negative; write a period of at least 1ms"))?;
+    let period: SignedDuration =
+        text.parse().map_err(|_| wrong("is no period; write hours, minutes and seconds, as in 90s or 1h30m"))?;
+    let period = period.try_into().map_err(|_| wrong("is negative; write a period of at least 1ms"))?;
     let mut rule = EveryRule::new(period, Timestamp::UNIX_EPOCH);
     if let Err(error) = &mut rule {
         text.clone_into(&mut error.value);

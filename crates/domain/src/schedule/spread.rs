@@ -19,12 +19,7 @@ impl Spread {
 
     /// A number in `0..count` for the field at `slot` (0 is the second, 6 the year). `count` is at least 1.
     pub(super) fn pick(&self, slot: usize, count: u16) -> u16 {
-        let word = self
-            .0
-            .iter()
-            .skip(slot * 4)
-            .take(4)
-            .fold(0u64, |word, byte| (word << 8) | u64::from(*byte));
+        let word = self.0.iter().skip(slot * 4).take(4).fold(0u64, |word, byte| (word << 8) | u64::from(*byte));
         // Scaling by multiplication instead of a remainder: the quotient always fits, it is below `count`.
         ((word * u64::from(count)) >> 32) as u16
     }
@@ -48,9 +43,6 @@ mod tests {
         for job in 0..6000 {
             hits[usize::from(Spread::new(&format!("ns/job-{job}")).pick(1, 60))] += 1;
         }
-        assert!(
-            hits.iter().all(|hits| (50..=150).contains(hits)),
-            "{hits:?}"
-        );
+        assert!(hits.iter().all(|hits| (50..=150).contains(hits)), "{hits:?}");
     }
 }

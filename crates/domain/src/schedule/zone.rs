@@ -19,22 +19,14 @@ pub(super) fn find_zone(name: &str) -> Result<TimeZone, ScheduleError> {
     if name.trim().is_empty() {
         return refused("is empty; write a name such as Europe/Berlin, or UTC".to_owned());
     }
-    if LOCAL_NAMES
-        .iter()
-        .any(|local| local.eq_ignore_ascii_case(name))
-    {
-        return refused(
-            "depends on the machine; write a name such as Europe/Berlin, or UTC".to_owned(),
-        );
+    if LOCAL_NAMES.iter().any(|local| local.eq_ignore_ascii_case(name)) {
+        return refused("depends on the machine; write a name such as Europe/Berlin, or UTC".to_owned());
     }
     match TimeZone::get(name) {
         Ok(zone) if !zone.is_unknown() => Ok(zone),
         Ok(_) | Err(_) => {
-            let meant = meant_name(name)
-                .unwrap_or_else(|| "a name such as Europe/Berlin, or UTC".to_owned());
-            refused(format!(
-                "is not in this system's time zone database; write {meant}"
-            ))
+            let meant = meant_name(name).unwrap_or_else(|| "a name such as Europe/Berlin, or UTC".to_owned());
+            refused(format!("is not in this system's time zone database; write {meant}"))
         }
     }
 }
@@ -93,27 +85,14 @@ mod tests {
             ("../../etc/passwd", "such as Europe/Berlin"),
         ] {
             let error = find_zone(written).expect_err("refused");
-            assert_eq!(
-                (error.field.as_str(), error.value.as_str(), error.column),
-                ("timeZone", written, None)
-            );
-            assert!(
-                error.message.contains(meant),
-                "`{written}`: {}",
-                error.message
-            );
+            assert_eq!((error.field.as_str(), error.value.as_str(), error.column), ("timeZone", written, None));
+            assert!(error.message.contains(meant), "`{written}`: {}", error.message);
         }
     }
 
     #[test]
     fn names_are_found_in_any_case() {
-        for name in [
-            "UTC",
-            "Europe/Berlin",
-            "europe/berlin",
-            "Etc/GMT+5",
-            "America/Argentina/Buenos_Aires",
-        ] {
+        for name in ["UTC", "Europe/Berlin", "europe/berlin", "Etc/GMT+5", "America/Argentina/Buenos_Aires"] {
             assert!(find_zone(name).is_ok(), "{name}");
         }
     }

@@ -40,9 +40,7 @@ impl Expression {
         }
         let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
         let set = |text: &str, low: i64, high: i64| {
-            (0..=high)
-                .map(|n| list(text).iter().any(|word| holds(word, n, low, high)))
-                .collect()
+            (0..=high).map(|n| list(text).iter().any(|word| holds(word, n, low, high))).collect()
         };
         Expression {
             second: set(words[0], 0, 59),
@@ -70,11 +68,7 @@ impl Expression {
     fn matches_date(&self, at: DateTime) -> bool {
         let day = self.day.iter().any(|word| is_day(word, at));
         let weekday = self.weekday.iter().any(|word| is_weekday(word, at));
-        if self.day_has_star || self.weekday_has_star {
-            day && weekday
-        } else {
-            day || weekday
-        }
+        if self.day_has_star || self.weekday_has_star { day && weekday } else { day || weekday }
     }
 }
 
@@ -83,9 +77,7 @@ fn holds(word: &str, n: i64, low: i64, high: i64) -> bool {
     if n < low {
         return false;
     }
-    let (body, step) = word
-        .split_once('/')
-        .map_or((word, 1), |(body, step)| (body, number(step)));
+    let (body, step) = word.split_once('/').map_or((word, 1), |(body, step)| (body, number(step)));
     let (first, last) = match body.split_once('-') {
         _ if body == "*" => (low, high),
         Some((first, last)) => (number(first), number(last)),
@@ -95,11 +87,7 @@ fn holds(word: &str, n: i64, low: i64, high: i64) -> bool {
     // Walk the cycle step by step, as one would with a finger on a dial.
     let mut at = first;
     let mut walked = 0;
-    let length = if last >= first {
-        last - first
-    } else {
-        last - first + (high - low + 1)
-    };
+    let length = if last >= first { last - first } else { last - first + (high - low + 1) };
     while walked <= length {
         if at == n {
             return true;
@@ -139,10 +127,7 @@ fn nearest_weekday(at: DateTime, day: i64) -> Option<i64> {
     }
     (1..=month_length)
         .filter(|other| {
-            let date = at
-                .date()
-                .first_of_month()
-                .saturating_add(jiff::Span::new().days(other - 1));
+            let date = at.date().first_of_month().saturating_add(jiff::Span::new().days(other - 1));
             date.weekday().to_monday_zero_offset() < 5
         })
         .min_by_key(|other| (other - day).abs())
@@ -155,9 +140,7 @@ fn is_weekday(word: &str, at: DateTime) -> bool {
         return today == number(weekday) % 7 && day + 7 > i64::from(at.date().days_in_month());
     }
     if let Some((weekday, nth)) = word.split_once('#') {
-        return today == number(weekday) % 7
-            && (number(nth) - 1) * 7 < day
-            && day <= number(nth) * 7;
+        return today == number(weekday) % 7 && (number(nth) - 1) * 7 < day && day <= number(nth) * 7;
     }
     holds(word, today, 0, 6) || (today == 0 && word.contains('7') && holds(word, 7, 0, 7))
 }
@@ -179,11 +162,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     pub(crate) fn around(zone: &TimeZone, centre: i64, reach: i64, step: i64) -> Shown {
-        let margin = if step == 1 {
-            2 * 3600
-        } else {
-            26 * 3600 / step * step + step
-        };
+        let margin = if step == 1 { 2 * 3600 } else { 26 * 3600 / step * step + step };
         let centre = centre - centre.rem_euclid(step);
         let mut clocks = Vec::new();
         let mut instants: HashMap<DateTime, Vec<i64>> = HashMap::new();
@@ -194,13 +173,7 @@ impl Shown {
             instants.entry(shown).or_default().push(at);
             at += step;
         }
-        Shown {
-            clocks,
-            instants,
-            first: centre - reach,
-            last: centre + reach,
-            step,
-        }
+        Shown { clocks, instants, first: centre - reach, last: centre + reach, step }
     }
 
     pub(crate) fn first(&self) -> i64 {
@@ -216,12 +189,7 @@ impl Shown {
     }
 
     /// All fires from `first` to `last`, both inclusive, in order.
-    pub(crate) fn fires(
-        &self,
-        expression: &Expression,
-        shifts: bool,
-        occurrence: Occurrence,
-    ) -> Vec<i64> {
+    pub(crate) fn fires(&self, expression: &Expression, shifts: bool, occurrence: Occurrence) -> Vec<i64> {
         let mut fires = BTreeSet::new();
         for (at, shown) in &self.clocks {
             if !expression.matches(*shown) {
@@ -241,10 +209,7 @@ impl Shown {
         if shifts && !expression.is_wildcard {
             self.shift_from_gaps(expression, &mut fires);
         }
-        fires
-            .into_iter()
-            .filter(|at| (self.first..=self.last).contains(at))
-            .collect()
+        fires.into_iter().filter(|at| (self.first..=self.last).contains(at)).collect()
     }
 
     /// Adds the end of each gap in which a time is named that no clock shows.
