@@ -5,30 +5,14 @@ use orloj_domain::job_event::FieldError;
 use orloj_domain::shard::ShardCount;
 use orloj_domain::topic;
 
+pub use crate::codec::input::Undecodable;
 use crate::log::{Header, NewRecord, Record};
-
-/// Why a record can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undecodable {
-    /// Every complaint; at least one.
-    pub errors: Vec<FieldError>,
-}
 
 impl Undecodable {
     /// One complaint.
     #[must_use]
     pub fn new(field: &str, value: &str, message: impl Into<String>) -> Self {
         Self { errors: vec![FieldError::new(field, value, message)] }
-    }
-}
-
-impl std::fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, error) in self.errors.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{error}")?;
-        }
-        Ok(())
     }
 }
 
