@@ -3,7 +3,6 @@
 
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::JobId;
-use orloj_domain::job::DEFINITION_BYTES_MAX;
 use orloj_domain::job_event::FieldError;
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
@@ -17,9 +16,6 @@ use orloj_runtime::log::{NewRecord, Record};
 
 use crate::TriggerConfig;
 use crate::machine::{TriggerEvent, TriggerInput, TriggerMachine};
-
-/// Largest command in bytes, inclusive.
-const COMMAND_BYTES_MAX: usize = 128 * 1024;
 
 /// The trigger as the driver sees it.
 #[derive(Debug)]
@@ -44,7 +40,7 @@ impl TriggerService {
         let Some(value) = record.value.as_deref() else {
             return Inbound::Input(TriggerInput::Deleted { job, offset: record.offset, at: record.timestamp });
         };
-        match definition(&job, record.key.as_deref(), value) {
+        match codec::input::decode_definition(record.key.as_deref(), value) {
             Ok(definition) => Inbound::Input(TriggerInput::Offered {
                 job,
                 offset: record.offset,
@@ -62,11 +58,7 @@ impl TriggerService {
         let checked = job_of(record).and_then(|job| {
             check_partition(record, self.config.shards)?;
             let value = record.value.as_deref().unwrap_or_default();
-            if value.len() > COMMAND_BYTES_MAX {
-                let size = value.len().to_string();
-                return Err(Undecodable::new("value", &size, format!("send at most {COMMAND_BYTES_MAX} bytes")));
-            }
-            Ok((job, codec::decode_command(value)?))
+            Ok((job, codec::input::decode_command(value)?))
         });
         match checked {
             Ok((job, command)) => Inbound::Input(TriggerInput::Commanded {
@@ -85,24 +77,6 @@ fn job_of(record: &Record) -> Result<JobId, Undecodable> {
     key.parse().map_err(|error: orloj_domain::id::IdError| {
         Undecodable::new("key", key, format!("the key must be `namespace/name`: {}", error.rule))
     })
-}
-
-fn definition(
-    job: &JobId,
-    key: Option<&[u8]>,
-    value: &[u8],
-) -> Result<orloj_domain::job::JobDefinition, Undecodable> {
-    if value.len() > DEFINITION_BYTES_MAX {
-        let size = format!("{} bytes", value.len());
-        let message = format!("a definition has at most {DEFINITION_BYTES_MAX} bytes: move long scripts into a file");
-        return Err(Undecodable::new("value", &size, message));
-    }
-    let definition = codec::decode_definition(key, value)?;
-    if definition.job != *job {
-        let message = format!("must name the job of the record's key, `{job}`");
-        return Err(Undecodable::new("metadata.name", definition.job.as_str(), message));
-    }
-    Ok(definition)
 }
 
 impl Service for TriggerService {

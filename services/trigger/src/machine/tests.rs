@@ -1,0 +1,340 @@
+//! The trigger's machine as tables: apply these inputs at these times, expect these decisions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
+use orloj_domain::id::{CommandId, JobId};
+use orloj_domain::job::JobDefinition;
+use orloj_domain::job_event::JobEventType;
+use orloj_domain::manifest;
+use orloj_domain::time::Timestamp;
+use orloj_runtime::driver::Machine;
+
+use super::{TriggerEvent, TriggerInput, TriggerMachine};
+
+/// A round second: 2027-01-15T08:00:00Z.
+const START: i64 = 1_800_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_millis((START + second) * 1000)
+}
+
+fn job() -> JobId {
+    "test/job".parse().expect("a valid id")
+}
+
+fn definition(spec: &str) -> Box<JobDefinition> {
+    let text = format!(
+        r#"{{"apiVersion":"orloj/v1","kind":"Job","metadata":{{"namespace":"test","name":"job"}},
+            "spec":{{{spec},"run":{{"exec":{{"command":["/bin/true"]}}}}}}}}"#
+    );
+    Box::new(manifest::parse_json(&text).expect("a valid manifest"))
+}
+
+/// A machine with a clock: what happens to it is written down as short text.
+struct Bench {
+    machine: TriggerMachine,
+    offset: i64,
+    now: Timestamp,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { machine: TriggerMachine::new(None), offset: 0, now: at(0) }
+    }
+
+    fn give(&mut self, input: &TriggerInput) -> Vec<TriggerEvent> {
+        let events = self.machine.decide(input, self.now);
+        for event in &events {
+            self.machine.apply(event);
+        }
+        events
+    }
+
+    fn offer(&mut self, spec: &str) -> Vec<TriggerEvent> {
+        self.offset += 1;
+        self.give(&TriggerInput::Offered {
+            job: job(),
+            offset: self.offset,
+            at: self.now,
+            definition: definition(spec),
+        })
+    }
+
+    fn command(&mut self, kind: CommandType, id: &str) -> Vec<TriggerEvent> {
+        self.offset += 1;
+        let command = Command {
+            kind,
+            command_id: CommandId::new(id).expect("a valid id"),
+            at: None,
+            actor: None,
+            reason: Some("test".to_owned()),
+            params: BTreeMap::new(),
+            run_id: None,
+            from: None,
+            until: None,
+        };
+        self.give(&TriggerInput::Commanded {
+            job: job(),
+            offset: self.offset,
+            at: self.now,
+            command: Box::new(command),
+        })
+    }
+
+    fn delete(&mut self) -> Vec<TriggerEvent> {
+        self.offset += 1;
+        self.give(&TriggerInput::Deleted { job: job(), offset: self.offset, at: self.now })
+    }
+
+    /// Moves the clock in one jump and ticks until nothing is due.
+    fn jump_to(&mut self, second: i64) -> Vec<TriggerEvent> {
+        self.now = at(second);
+        let mut events = Vec::new();
+        while self.machine.next_deadline().is_some_and(|due| due <= self.now) {
+            let some = self.give(&TriggerInput::Tick);
+            assert!(!some.is_empty(), "due, but nothing was decided");
+            events.extend(some);
+        }
+        events
+    }
+}
+
+/// Decisions as `second:decision`, ranges as `first-end:decision`.
+fn told(events: &[TriggerEvent]) -> String {
+    let texts: Vec<String> = events.iter().map(|event| match event {
+        TriggerEvent::Decided(decision) => told_decision(decision),
+        TriggerEvent::Stated { answer, .. } | TriggerEvent::Answered(answer) => {
+            format!("{}:v{}", answer.kind, answer.version)
+        }
+    }).collect();
+    texts.join(" ")
+}
+
+fn told_decision(decision: &FireDecision) -> String {
+    let second = |time: Timestamp| (time.millis() - at(0).millis()) as f64 / 1000.0;
+    let range = decision.range_end.map(|end| format!("-{}", second(end))).unwrap_or_default();
+    let reason = decision.reason.map(|reason| format!("({reason})")).unwrap_or_default();
+    let kind = if decision.trigger == TriggerKind::Manual { "manual " } else { "" };
+    format!("{}{range}:{kind}{}{reason}", second(decision.fire_time), decision.decision)
+}
+
+#[test]
+fn a_schedule_fires_once_per_fire_time() {
+    let mut bench = Bench::new();
+    assert_eq!(told(&bench.offer(r#""schedule":{"every":"10s"}"#)), "accepted:v1");
+    assert_eq!(told(&bench.jump_to(9)), "");
+    assert_eq!(told(&bench.jump_to(10)), "10:requested");
+    assert_eq!(told(&bench.jump_to(19)), "");
+    assert_eq!(told(&bench.jump_to(20)), "20:requested");
+    assert!(bench.machine.has_unsaved());
+}
+
+#[test]
+fn a_short_outage_delays_and_a_long_one_misses() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"},"missed":{"policy":"latest","window":"1h"}"#);
+    assert_eq!(told(&bench.jump_to(13)), "10:requested");
+    assert_eq!(
+        told(&bench.jump_to(43)),
+        "20:coalesced(misfire) 30:coalesced(misfire) 40:requested"
+    );
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"},"missed":{"policy":"skip"}"#);
+    assert_eq!(told(&bench.jump_to(25)), "10:skipped(misfire) 20:requested");
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"100s"},"missed":{"policy":"all","window":"1h","max":2}"#);
+    assert_eq!(
+        told(&bench.jump_to(390)),
+        "100:skipped(misfire) 200:requested(misfire) 300:requested(misfire)"
+    );
+}
+
+#[test]
+fn a_long_outage_of_a_dense_job_becomes_one_range() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"1s"},"missed":{"policy":"latest","window":"1h"}"#);
+    let year = 365 * 86_400;
+    let events = bench.jump_to(year);
+    assert_eq!(events.len(), 1001);
+    assert_eq!(told(&events[..1]), format!("1-{}:skipped(misfire)", year - 999));
+    assert_eq!(told(&events[1000..]), format!("{year}:requested"));
+    assert_eq!(told(&bench.jump_to(year + 1)), format!("{}:requested", year + 1));
+}
+
+#[test]
+fn one_shots_fire_once_even_if_they_are_edited() {
+    let mut bench = Bench::new();
+    let at_5 = format!(r#""schedule":{{"at":"{}"}}"#, at(5));
+    bench.offer(&at_5);
+    assert_eq!(told(&bench.jump_to(5)), "5:requested");
+    assert_eq!(told(&bench.offer(&format!(r#"{at_5},"timeout":"1m""#))), "accepted:v2");
+    assert_eq!(told(&bench.jump_to(10_000)), "");
+}
+
+#[test]
+fn a_one_shot_in_the_past_falls_to_the_misfire_policy() {
+    for (late, wanted) in [(30, "requested"), (600, "requested(misfire)"), (7200, "skipped(misfire)")] {
+        let mut bench = Bench::new();
+        bench.offer(&format!(r#""schedule":{{"at":"{}"}}"#, at(-late)));
+        assert_eq!(told(&bench.jump_to(0)), format!("-{late}:{wanted}"));
+    }
+}
+
+#[test]
+fn an_edit_ends_the_older_version_at_its_own_instant() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"}"#);
+    bench.now = at(35);
+    // Appended at 22, read at 35, as after a takeover.
+    let input = TriggerInput::Offered {
+        job: job(),
+        offset: 99,
+        at: at(22),
+        definition: definition(r#""schedule":{"every":"5s"}"#),
+    };
+    let events = bench.give(&input);
+    assert_eq!(told(&events), "10:coalesced(misfire) 20:requested accepted:v2");
+    assert_eq!(told(&bench.jump_to(35)), "25:coalesced(misfire) 30:coalesced(misfire) 35:requested");
+    assert_eq!(told(&bench.give(&input)), "", "a repeat changes nothing");
+}
+
+#[test]
+fn the_same_definition_again_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"}"#);
+    assert_eq!(told(&bench.offer(r#""schedule":{"every":"10s"}"#)), "unchanged:v1");
+    assert_eq!(told(&bench.offer(r#""schedule":{"every":"20s"}"#)), "accepted:v2");
+}
+
+#[test]
+fn a_deleted_job_fires_no_more_and_its_versions_never_come_back() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"}"#);
+    assert_eq!(told(&bench.jump_to(10)), "10:requested");
+    bench.now = at(15);
+    assert_eq!(told(&bench.delete()), "deleted:v1");
+    assert_eq!(told(&bench.jump_to(100)), "");
+    assert_eq!(told(&bench.delete()), "unchanged:v1");
+    assert_eq!(told(&bench.offer(r#""schedule":{"every":"10s"}"#)), "accepted:v2");
+    assert_eq!(told(&bench.jump_to(110)), "110:requested");
+}
+
+#[test]
+fn a_pause_is_one_skipped_range_and_resume_goes_on_from_now() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"}"#);
+    bench.now = at(5);
+    assert_eq!(told(&bench.command(CommandType::Pause, "p1")), "paused:v1");
+    assert_eq!(told(&bench.command(CommandType::Pause, "p1")), "", "a repeat changes nothing");
+    assert_eq!(told(&bench.jump_to(65)), "");
+    assert_eq!(told(&bench.command(CommandType::RunNow, "r1")), "65:manual requested");
+    assert_eq!(told(&bench.command(CommandType::Resume, "s1")), "10-65.001:skipped(paused) resumed:v1");
+    assert_eq!(told(&bench.jump_to(70)), "70:requested");
+}
+
+#[test]
+fn run_now_is_carried_out_once_per_command_id() {
+    let mut bench = Bench::new();
+    assert_eq!(told(&bench.command(CommandType::RunNow, "r0")), "commandRejected:v0");
+    bench.offer(r#""schedule":{"every":"1h"}"#);
+    assert_eq!(told(&bench.command(CommandType::RunNow, "r1")), "0:manual requested");
+    assert_eq!(told(&bench.command(CommandType::RunNow, "r1")), "");
+    assert_eq!(told(&bench.command(CommandType::RunNow, "r2")), "0:manual requested");
+}
+
+#[test]
+fn bounds_of_time_and_number_hold() {
+    let mut bench = Bench::new();
+    bench.offer(&format!(
+        r#""schedule":{{"every":"10s"}},"notBefore":"{}","notAfter":"{}""#,
+        at(20),
+        at(40)
+    ));
+    let mut all = String::new();
+    for second in [10, 20, 30, 40, 50] {
+        all += &told(&bench.jump_to(second));
+        all += ";";
+    }
+    assert_eq!(all, ";20:requested;30:requested;;;");
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"},"maxFires":2"#);
+    assert_eq!(told(&bench.jump_to(10)), "10:requested");
+    assert_eq!(told(&bench.jump_to(20)), "20:requested");
+    assert_eq!(told(&bench.jump_to(500)), "");
+}
+
+#[test]
+fn jitter_delays_by_a_stable_offset_and_an_edit_supersedes_what_waits() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"},"jitter":"8s""#);
+    let due = bench.machine.next_deadline().expect("armed");
+    assert!(due >= at(10) && due < at(18), "{due}");
+    let mut again = Bench::new();
+    again.offer(r#""schedule":{"every":"10s"},"jitter":"8s""#);
+    assert_eq!(again.machine.next_deadline(), Some(due));
+    bench.now = due.minus(Duration::from_millis(1)).max(at(10));
+    if bench.now < due {
+        let events = bench.offer(r#""schedule":{"every":"1h"}"#);
+        assert_eq!(told(&events), "10:skipped(superseded) accepted:v2");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_answered_and_the_last_good_definition_stays() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"}"#);
+    let mut broken = definition(r#""schedule":{"every":"10s"}"#);
+    broken.jitter_ms = -1;
+    bench.offset += 1;
+    let events = bench.give(&TriggerInput::Offered { job: job(), offset: bench.offset, at: bench.now, definition: broken });
+    assert_eq!(told(&events), "rejected:v1");
+    let TriggerEvent::Answered(answer) = &events[0] else { panic!("{events:?}") };
+    assert_eq!(answer.kind, JobEventType::Rejected);
+    assert_eq!(answer.errors[0].field, "spec.jitter");
+    assert_eq!(told(&bench.jump_to(10)), "10:requested");
+}
+
+#[test]
+fn a_restored_machine_decides_what_the_first_one_would_have() {
+    let mut bench = Bench::new();
+    let mut events = bench.offer(r#""schedule":{"every":"10s"}"#);
+    events.extend(bench.jump_to(10));
+    events.extend(bench.command(CommandType::RunNow, "r1"));
+    events.extend(bench.jump_to(20));
+    let mut restored = TriggerMachine::new(None);
+    for event in &events {
+        match event {
+            TriggerEvent::Stated { state, .. } => restored.replay_state((**state).clone()),
+            TriggerEvent::Decided(_) | TriggerEvent::Answered(_) => {}
+        }
+    }
+    for event in &events {
+        if let TriggerEvent::Decided(decision) = event {
+            restored.replay_decision(decision);
+            restored.replay_decision(decision);
+        }
+    }
+    assert_eq!(restored.state(&job()), bench.machine.state(&job()));
+    assert_eq!(restored.next_deadline(), bench.machine.next_deadline());
+    let decided = restored.decide(&TriggerInput::Tick, at(30));
+    assert_eq!(decided, bench.machine.decide(&TriggerInput::Tick, at(30)));
+    let TriggerEvent::Decided(decision) = &decided[0] else { panic!("{decided:?}") };
+    assert_eq!(decision.decision, Decision::Requested);
+    assert_ne!(decision.reason, Some(Reason::Paused));
+}
+
+#[test]
+fn saving_goes_in_rounds_and_covers_every_job() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"every":"10s"}"#);
+    assert!(!bench.machine.has_unsaved(), "an accepted definition is written with its acceptance");
+    bench.jump_to(10);
+    let (states, is_complete) = bench.machine.take_unsaved(10);
+    assert!(is_complete);
+    assert_eq!(states.len(), 1);
+    assert_eq!(states[0].cursor, at(10));
+    assert!(!bench.machine.has_unsaved());
+}
