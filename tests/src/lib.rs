@@ -1,4 +1,7 @@
-//! (skeleton)
+//! What the tests of the whole share: a real Kafka broker, waiting for conditions, and the conformance cases of
+//! the log. Not here: tests themselves (`tests/`, `simulation/`, `tidy/`). Invariant: what a test starts is gone
+//! when the test is, even if it was killed.
 
 pub mod broker;
+pub mod conformance;
 pub mod wait;

@@ -1,0 +1,172 @@
+//! What must hold of a finished simulation, read from the log alone. Not here: how it came about. Invariant:
+//! the expected fire times are walked rule by rule, not taken from the machine that decided them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
+use orloj_domain::id::{JobId, RunId};
+use orloj_domain::job_event::{JobEvent, JobEventType};
+use orloj_domain::manifest;
+use orloj_domain::run::{LiveRun, RunEvent};
+use orloj_domain::schedule;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_domain::trigger_state::TriggerState;
+use orloj_runtime::codec::{self, WireRecord};
+
+use crate::world::World;
+
+/// Everything that is wrong; empty if all holds.
+pub(crate) fn check(world: &World) -> Vec<String> {
+    let mut findings = world.overlaps.clone();
+    let decisions: Vec<FireDecision> = decoded(world, topic::FIRES);
+    one_decision_each(&decisions, &mut findings);
+    none_missing(world, &decisions, &mut findings);
+    one_answer_each(world, &mut findings);
+    one_end_each(world, &decisions, &mut findings);
+    nothing_left(world, &mut findings);
+    findings
+}
+
+fn decoded<T: WireRecord>(world: &World, name: &str) -> Vec<T> {
+    let records = world.read(name);
+    let ours = records.iter().filter(|record| record.key_text().is_none_or(|key| !key.starts_with("__")));
+    ours.filter_map(|record| record.value.as_deref())
+        .map(|value| codec::decode(value).expect("our own records decode"))
+        .collect()
+}
+
+fn one_decision_each(decisions: &[FireDecision], findings: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    let mut commands = BTreeSet::new();
+    for decision in decisions {
+        let is_new = match &decision.command_id {
+            Some(command) => commands.insert((decision.job.clone(), command.clone())),
+            None => seen.insert((decision.job.clone(), decision.version, decision.fire_time)),
+        };
+        if !is_new {
+            findings.push(format!("{} v{} {} was decided twice", decision.job, decision.version, decision.fire_time));
+        }
+    }
+}
+
+/// Each version's fire times between its first and last instant are covered by exactly one decision.
+fn none_missing(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
+    let mut by_version: BTreeMap<(JobId, i64), Vec<&FireDecision>> = BTreeMap::new();
+    for decision in decisions.iter().filter(|decision| decision.trigger == TriggerKind::Schedule) {
+        by_version.entry((decision.job.clone(), decision.version)).or_default().push(decision);
+    }
+    for (version, interval) in intervals(world) {
+        let decided = by_version.remove(&version).unwrap_or_default();
+        let mut cursor = interval.from;
+        while let Some(next) = schedule::next_of(&interval.rules, cursor.to_jiff()).map(Timestamp::from) {
+            if next > interval.until {
+                break;
+            }
+            let covering = decided.iter().filter(|decision| {
+                decision.fire_time <= next && next <= decision.settled_until()
+            });
+            let count = covering.count();
+            if count != 1 {
+                findings.push(format!("{} v{} {next}: {count} decisions", version.0, version.1));
+            }
+            cursor = next;
+        }
+    }
+    for (job, version) in by_version.keys() {
+        findings.push(format!("{job} v{version} was decided on but never accepted"));
+    }
+}
+
+struct Interval {
+    rules: Vec<schedule::Rule>,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// The life of each version: from its first saved state to the one that ended it.
+fn intervals(world: &World) -> BTreeMap<(JobId, i64), Interval> {
+    let mut intervals: BTreeMap<(JobId, i64), Interval> = BTreeMap::new();
+    let mut latest: BTreeMap<JobId, TriggerState> = BTreeMap::new();
+    for state in decoded::<TriggerState>(world, topic::TRIGGER_STATE) {
+        let before = latest.get(&state.job);
+        let is_new = before.is_none_or(|before| before.version != state.version) && state.definition.is_some();
+        let ends_before = before.is_some_and(|before| before.definition.is_some())
+            && (is_new || state.definition.is_none());
+        if ends_before {
+            let version = before.map_or(0, |before| before.version);
+            if let Some(interval) = intervals.get_mut(&(state.job.clone(), version)) {
+                interval.until = state.effective_from;
+            }
+        }
+        if is_new {
+            let definition = state.definition.as_ref().expect("checked above");
+            let rules = manifest::rules_of(definition).expect("accepted definitions have valid rules");
+            let interval = Interval { rules, from: state.cursor, until: Timestamp::MIN };
+            intervals.insert((state.job.clone(), state.version), interval);
+        }
+        latest.insert(state.job.clone(), state);
+    }
+    intervals
+}
+
+/// Each record of `jobs` is answered exactly once.
+fn one_answer_each(world: &World, findings: &mut Vec<String>) {
+    let mut answers: BTreeMap<(JobId, i64), u32> = BTreeMap::new();
+    for event in decoded::<JobEvent>(world, topic::JOB_EVENTS) {
+        let is_answer = matches!(
+            event.kind,
+            JobEventType::Accepted | JobEventType::Rejected | JobEventType::Unchanged | JobEventType::Deleted
+        );
+        if let Some(offset) = event.definition_offset.filter(|_| is_answer) {
+            *answers.entry((event.job, offset)).or_default() += 1;
+        }
+    }
+    for record in world.read(topic::JOBS) {
+        let Some(Ok(job)) = record.key_text().map(str::parse::<JobId>) else { continue };
+        let count = answers.get(&(job.clone(), record.offset)).copied().unwrap_or(0);
+        if count != 1 {
+            findings.push(format!("{job}: the record at {} has {count} answers", record.position()));
+        }
+    }
+}
+
+fn one_end_each(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
+    let mut ends: BTreeMap<RunId, Vec<RunEvent>> = BTreeMap::new();
+    for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
+        if event.state.is_terminal() {
+            ends.entry(event.run_id).or_default().push(event);
+        }
+    }
+    for decision in decisions.iter().filter(|decision| decision.decision == Decision::Requested) {
+        let run = decision.run_id.expect("requests name their run");
+        let ended = ends.get(&run).map_or(0, Vec::len);
+        if ended != 1 {
+            findings.push(format!("{}: run {run} of {} ended {ended} times", decision.job, decision.fire_time));
+        }
+        let max_attempts = decision.spec.as_ref().map_or(0, |spec| spec.retry.max_attempts);
+        for end in ends.get(&run).into_iter().flatten() {
+            if end.attempt > max_attempts {
+                findings.push(format!("run {run} had {} attempts of {max_attempts}", end.attempt));
+            }
+        }
+    }
+}
+
+/// No run is left in any of the three topics of live runs.
+fn nothing_left(world: &World, findings: &mut Vec<String>) {
+    for name in [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY] {
+        let mut last = BTreeMap::new();
+        for record in world.read(name) {
+            let key = record.key_text().unwrap_or_default().to_owned();
+            if !key.starts_with("__") {
+                last.insert(key, record.value);
+            }
+        }
+        for (run, value) in last.iter().filter_map(|(run, value)| Some((run, value.as_deref()?))) {
+            let live: LiveRun = codec::decode(value).expect("our own records decode");
+            let holder = live.session.map(|session| format!(", held by {session}")).unwrap_or_default();
+            findings.push(format!("run {run} is still in {name}: {} since {}{holder}", live.state, live.since));
+        }
+    }
+}

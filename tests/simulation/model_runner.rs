@@ -1,0 +1,191 @@
+//! A runner as the dispatcher sees it: it claims, reports, sends heartbeats, sometimes vanishes and sometimes
+//! says things twice. Not here: real processes (`services/runner` has its own tests). Invariant: it executes only
+//! what it claimed in a committed batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
+use orloj_domain::id::{QueueName, RunnerId, SessionId};
+use orloj_domain::runner::RunnerHeartbeat;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, ManualClock};
+use orloj_runtime::codec;
+use orloj_runtime::log::{AppendError, Claimer, ClaimerPoll, ClaimerSpec, Log, NewRecord, TopicPartition};
+
+use crate::random::Random;
+
+/// How long the dispatcher waits for a sign of life.
+pub(crate) const LEASE: Duration = Duration::from_secs(6);
+const SLOTS: usize = 8;
+
+struct Busy {
+    ready: ReadyAttempt,
+    partition: i32,
+    ends_at: Timestamp,
+}
+
+/// One life of one runner.
+pub(crate) struct ModelRunner {
+    log: Arc<dyn Log>,
+    clock: ManualClock,
+    claimer: Box<dyn Claimer>,
+    session: SessionId,
+    runner: RunnerId,
+    since: Timestamp,
+    sequence: i64,
+    next_heartbeat: Timestamp,
+    confirmed_at: Timestamp,
+    busy: Vec<Busy>,
+}
+
+impl ModelRunner {
+    pub(crate) fn new(log: Arc<dyn Log>, clock: ManualClock, name: &str, life: u64) -> Self {
+        let queue = QueueName::default();
+        let session = format!("{name}-{life}");
+        let claimer = log
+            .claim(ClaimerSpec {
+                group: format!("runner.{queue}"),
+                topics: vec![topic::run_ready(&queue)],
+                member: session.clone(),
+            })
+            .expect("joining never fails in memory");
+        let now = clock.now();
+        Self {
+            log,
+            clock,
+            claimer,
+            session: SessionId::new(&session).expect("a valid id"),
+            runner: RunnerId::new(name).expect("a valid id"),
+            since: now,
+            sequence: 0,
+            next_heartbeat: now,
+            confirmed_at: now,
+            busy: Vec::new(),
+        }
+    }
+
+    /// Attempts it executes now.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&ReadyAttempt, bool)> {
+        let is_valid = self.clock.now().since(self.confirmed_at) < LEASE;
+        self.busy.iter().map(move |busy| (&busy.ready, is_valid))
+    }
+
+    pub(crate) fn turn(&mut self, random: &mut Random) {
+        let now = self.clock.now();
+        self.fence_itself(now);
+        self.beat(now);
+        self.finish(random, now);
+        self.claim(random, now);
+    }
+
+    /// A runner that could not confirm its lease ends its attempts itself, early enough, and goes on as another
+    /// session: the one that held them is never heard of again.
+    fn fence_itself(&mut self, now: Timestamp) {
+        if now.since(self.confirmed_at) >= LEASE - LEASE / 5 {
+            self.busy.clear();
+            self.session = SessionId::new(&format!("{}-{}", self.session, now.millis())).expect("a valid id");
+            self.next_heartbeat = now;
+        }
+    }
+
+    fn beat(&mut self, now: Timestamp) {
+        if now < self.next_heartbeat {
+            return;
+        }
+        self.sequence += 1;
+        let heartbeat = RunnerHeartbeat {
+            runner: self.runner.clone(),
+            session: self.session.clone(),
+            sequence: self.sequence,
+            at: now,
+            since: self.since,
+            lease_ms: i64::try_from(LEASE.as_millis()).expect("small"),
+            queues: vec![QueueName::default()],
+            slots: i32::try_from(SLOTS).expect("small"),
+            busy: i32::try_from(self.busy.len()).expect("small"),
+            is_draining: false,
+            host: "sim".to_owned(),
+        };
+        let record =
+            NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)));
+        self.append(vec![record]);
+        self.confirmed_at = now;
+        self.next_heartbeat = now.plus(LEASE / 3);
+    }
+
+    fn finish(&mut self, random: &mut Random, now: Timestamp) {
+        let (ended, busy) = std::mem::take(&mut self.busy).into_iter().partition(|busy| busy.ends_at <= now);
+        self.busy = busy;
+        let ended: Vec<Busy> = ended;
+        for busy in ended {
+            let kind = if random.chance(60) { OutcomeKind::Succeeded } else { OutcomeKind::Failed };
+            let mut outcome = Outcome::new(kind, "");
+            outcome.exit_code = Some(if kind == OutcomeKind::Succeeded { 0 } else { 1 });
+            let mut event = self.event(&busy.ready, AttemptEventType::Finished, now);
+            event.outcome = Some(outcome);
+            let record = record_of(&event, busy.partition);
+            // An acknowledgement that got lost makes a runner say it again.
+            let records = if random.chance(20) { vec![record.clone(), record] } else { vec![record] };
+            self.append(records);
+        }
+    }
+
+    fn claim(&mut self, random: &mut Random, now: Timestamp) {
+        let free = SLOTS.saturating_sub(self.busy.len());
+        let polled = self.claimer.poll(free, Duration::ZERO).expect("reading never fails in memory");
+        let records = match polled {
+            ClaimerPoll::Records(records) => records,
+            ClaimerPoll::Rebalanced => return,
+        };
+        if records.is_empty() {
+            return;
+        }
+        let mut claims = Vec::new();
+        let mut consumed: std::collections::BTreeMap<TopicPartition, i64> = std::collections::BTreeMap::new();
+        let mut taken = Vec::new();
+        for record in &records {
+            let value = record.value.as_deref().expect("ready records have values");
+            let ready: ReadyAttempt = codec::decode(value).expect("ready records decode");
+            let mut event = self.event(&ready, AttemptEventType::Claimed, now);
+            event.lease_ms = Some(i64::try_from(LEASE.as_millis()).expect("small"));
+            claims.push(record_of(&event, record.partition));
+            consumed.insert(record.topic_partition(), record.offset + 1);
+            let ends_at = now.plus(Duration::from_millis(random.below(3000)));
+            taken.push(Busy { ready, partition: record.partition, ends_at });
+        }
+        let consumed: Vec<_> = consumed.into_iter().collect();
+        match self.claimer.claim(claims, &consumed) {
+            Ok(_) => self.busy.extend(taken),
+            Err(AppendError::Refused(_)) => {}
+            Err(error) => panic!("a claim failed in memory: {error}"),
+        }
+    }
+
+    fn event(&self, ready: &ReadyAttempt, kind: AttemptEventType, now: Timestamp) -> AttemptEvent {
+        AttemptEvent {
+            kind,
+            run_id: ready.run_id,
+            job: ready.job.clone(),
+            attempt: ready.attempt,
+            token: ready.token,
+            runner: self.runner.clone(),
+            session: self.session.clone(),
+            at: now,
+            lease_ms: None,
+            isolation: None,
+            percent: None,
+            outcome: None,
+        }
+    }
+
+    fn append(&self, records: Vec<NewRecord>) {
+        let mut appender = self.log.appender().expect("in memory");
+        appender.append(records).expect("appending never fails in memory");
+    }
+}
+
+fn record_of(event: &AttemptEvent, partition: i32) -> NewRecord {
+    NewRecord::new(topic::ATTEMPT_EVENTS, partition, event.job.as_str(), Some(codec::encode(event)))
+}

@@ -1,0 +1,120 @@
+//! What people and programs do in a simulation: define, edit, pause, resume, delete jobs and run them by hand,
+//! sometimes twice. Invariant: only records that any producer could append.
+
+use std::collections::BTreeMap;
+
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::id::{CommandId, JobId};
+use orloj_domain::job::{
+    AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, JobDefinition, MissedKind,
+    MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
+};
+use orloj_domain::shard::ShardCount;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::codec;
+use orloj_runtime::log::NewRecord;
+
+use crate::random::Random;
+
+/// Jobs that a simulation plays with.
+pub(crate) const JOBS: u64 = 6;
+
+fn job(index: u64) -> JobId {
+    JobId::new("sim", &format!("job-{index}")).expect("a valid id")
+}
+
+/// Something that somebody appends now.
+pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timestamp, count: u64) -> Vec<NewRecord> {
+    let job = job(random.below(JOBS));
+    let partition = shards.shard_of(&job).0;
+    let command = |kind, id: String, random: &mut Random| {
+        let command = Command {
+            kind,
+            command_id: CommandId::new(&id).expect("a valid id"),
+            at: Some(now),
+            actor: Some("sim".to_owned()),
+            reason: Some("because".to_owned()),
+            params: BTreeMap::new(),
+            run_id: None,
+            from: None,
+            until: None,
+        };
+        let record = NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command)));
+        // A sender that did not hear the answer sends again.
+        if random.chance(30) { vec![record.clone(), record] } else { vec![record] }
+    };
+    match random.below(12) {
+        0..=5 => {
+            let value = codec::encode(&definition(&job, random, now));
+            vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(value))]
+        }
+        6 => vec![NewRecord::new(topic::JOBS, partition, job.as_str(), None)],
+        7 => command(CommandType::Pause, format!("pause-{count}"), random),
+        8 => command(CommandType::Resume, format!("resume-{count}"), random),
+        9 => vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(b"\x00not a job".to_vec()))],
+        _ => command(CommandType::RunNow, format!("run-{count}"), random),
+    }
+}
+
+fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition {
+    let policy = MissedKind::ALL[usize::try_from(random.below(3)).expect("small")];
+    let period_ms = i64::try_from(1000 * (1 + random.below(5))).expect("small");
+    let rule = match random.below(4) {
+        0 => ScheduleRule::CronRule(CronRule {
+            expression: format!("*/{} * * * * *", 1 + random.below(4)),
+            time_zone: "Europe/Berlin".to_owned(),
+            dialect: Dialect::Unix,
+            gap: DstGap::Shift,
+            fold: DstFold::First,
+        }),
+        1 => ScheduleRule::AtRule(AtRule {
+            at: Timestamp::from_millis(now.millis() + i64::try_from(random.below(20_000)).expect("small")),
+        }),
+        _ => ScheduleRule::EveryRule(EveryRule { period_ms, anchor: Timestamp::from_millis(0) }),
+    };
+    JobDefinition {
+        job: job.clone(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        schedule: vec![rule],
+        not_before: None,
+        not_after: None,
+        max_fires: None,
+        jitter_ms: if random.chance(25) { 700 } else { 0 },
+        missed: MissedPolicy { policy, window_ms: 10_000, max: 5 },
+        suspend: random.chance(5),
+        spec: spec(random),
+    }
+}
+
+fn spec(random: &mut Random) -> RunSpec {
+    RunSpec {
+        queue: "default".parse().expect("a valid queue"),
+        priority: 5,
+        start_delay_ms: if random.chance(30) { 1500 } else { 0 },
+        timeout_ms: 60_000,
+        deadline_ms: None,
+        retry: RetryPolicy {
+            max_attempts: i32::try_from(1 + random.below(3)).expect("small"),
+            initial_ms: 500,
+            factor: 2.0,
+            max_ms: 4000,
+            jitter: 0.2,
+            non_retryable_exit_codes: vec![2],
+        },
+        delivery: if random.chance(20) { Delivery::AtMostOnce } else { Delivery::AtLeastOnce },
+        overlap: OverlapPolicy {
+            policy: if random.chance(50) { OverlapKind::Forbid } else { OverlapKind::Allow },
+            max: 100,
+        },
+        concurrency: None,
+        pause_after_failures: 0,
+        target: Target::ExecTarget(ExecTarget {
+            command: vec!["/bin/true".to_owned()],
+            env: BTreeMap::new(),
+            working_dir: None,
+            stdin: String::new(),
+        }),
+    }
+}

@@ -1,0 +1,287 @@
+//! The simulated installation: processes that may be up, frozen or gone, one log, one clock, one sequence of
+//! choices. Invariant: everything that happens is a function of the seed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_dispatcher::{DispatcherConfig, DispatcherService};
+use orloj_domain::id::QueueName;
+use orloj_domain::shard::ShardCount;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, ManualClock};
+use orloj_runtime::driver::{Driver, DriverParts};
+use orloj_runtime::embedded::EmbeddedLog;
+use orloj_runtime::health::Health;
+use orloj_runtime::log::{Isolation, Log, Record, TopicPartition};
+use orloj_runtime::metrics::{DriverMetrics, Metrics};
+use orloj_runtime::topics;
+use orloj_trigger::{TriggerConfig, TriggerService};
+
+use crate::model_runner::ModelRunner;
+use crate::random::Random;
+use crate::workload;
+
+const SHARDS: i32 = 4;
+const INSTANCES: usize = 2;
+/// Virtual time under faults, and then to heal.
+const FAULTY: Duration = Duration::from_secs(60);
+const HEALING: Duration = Duration::from_secs(120);
+
+enum Process {
+    Trigger(Driver<TriggerService>),
+    Dispatcher(Driver<DispatcherService>),
+    Runner(ModelRunner),
+}
+
+struct Slot {
+    kind: usize,
+    process: Option<Process>,
+    frozen_until: Timestamp,
+    lives: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) log: EmbeddedLog,
+    pub(crate) clock: ManualClock,
+    pub(crate) shards: ShardCount,
+    random: Random,
+    slots: Vec<Slot>,
+    appended: u64,
+    trace: u64,
+    has_faults: bool,
+    pub(crate) overlaps: Vec<String>,
+    /// Changes made by hand to test the checker.
+    pub(crate) forged: VecDeque<Record>,
+    pub(crate) forgotten: Option<Record>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+        let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
+        let shards = ShardCount::new(SHARDS).expect("a valid count");
+        for spec in topics::declared(SHARDS, 1, &[QueueName::default()]) {
+            log.create_topic(&spec).expect("in memory");
+        }
+        let slots = (0..3 * INSTANCES)
+            .map(|index| Slot { kind: index % 3, process: None, frozen_until: Timestamp::MIN, lives: 0 })
+            .collect();
+        Self {
+            log,
+            clock,
+            shards,
+            random: Random::new(seed),
+            slots,
+            appended: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+            has_faults: true,
+            overlaps: Vec::new(),
+            forged: VecDeque::new(),
+            forgotten: None,
+        }
+    }
+
+    pub(crate) fn run_faulty(&mut self) {
+        let until = self.clock.now().plus(FAULTY);
+        while self.clock.now() < until {
+            self.step();
+        }
+    }
+
+    /// Everything is up and stays up until all is decided and ended.
+    pub(crate) fn heal(&mut self) {
+        self.has_faults = false;
+        for slot in &mut self.slots {
+            slot.frozen_until = Timestamp::MIN;
+        }
+        self.stop_schedules();
+        let until = self.clock.now().plus(HEALING);
+        while self.clock.now() < until {
+            self.step();
+        }
+    }
+
+    /// Deletes every job, so that no new run begins while the last ones end.
+    fn stop_schedules(&mut self) {
+        for index in 0..workload::JOBS {
+            let job = format!("sim/job-{index}");
+            let partition = self.shards.shard_of_key(job.as_bytes()).0;
+            let record = orloj_runtime::log::NewRecord::new(topic::JOBS, partition, job, None);
+            self.append(vec![record]);
+        }
+    }
+
+    fn append(&mut self, records: Vec<orloj_runtime::log::NewRecord>) {
+        let mut appender = self.log.appender().expect("in memory");
+        appender.append(records).expect("appending never fails in memory");
+    }
+
+    fn step(&mut self) {
+        let index = usize::try_from(self.random.below(self.slots.len() as u64)).expect("small");
+        if self.has_faults {
+            self.inject(index);
+            if self.random.chance(4) {
+                let records =
+                    workload::next_records(&mut self.random, self.shards, self.clock.now(), self.appended);
+                self.appended += 1;
+                self.append(records);
+            }
+        }
+        self.turn(index);
+        self.witness();
+        let millis = if self.random.chance(1) { self.random.below(2000) } else { self.random.below(60) };
+        self.clock.advance(Duration::from_millis(millis));
+        self.trace(index as u64 ^ (millis << 8));
+    }
+
+    fn inject(&mut self, index: usize) {
+        let now = self.clock.now();
+        let slot = &mut self.slots[index];
+        match self.random.below(400) {
+            // A crash: nothing is saved, nothing is released.
+            0 | 1 => match slot.process.take() {
+                Some(Process::Trigger(driver)) => driver.crash(),
+                Some(Process::Dispatcher(driver)) => driver.crash(),
+                Some(Process::Runner(runner)) => drop(runner),
+                None => {}
+            },
+            // A freeze, often past the session.
+            2 | 3 => slot.frozen_until = now.plus(Duration::from_millis(self.random.below(15_000))),
+            // A planned restart.
+            4 => match slot.process.take() {
+                Some(Process::Trigger(driver)) => driver.leave(),
+                Some(Process::Dispatcher(driver)) => driver.leave(),
+                Some(Process::Runner(runner)) => slot.process = Some(Process::Runner(runner)),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, index: usize) {
+        let now = self.clock.now();
+        if self.slots[index].frozen_until > now {
+            return;
+        }
+        if self.slots[index].process.is_none() {
+            self.start(index);
+        }
+        let random = &mut self.random;
+        match self.slots[index].process.as_mut() {
+            Some(Process::Trigger(driver)) => driver.turn(Duration::ZERO).expect("nothing needs a person"),
+            Some(Process::Dispatcher(driver)) => driver.turn(Duration::ZERO).expect("nothing needs a person"),
+            Some(Process::Runner(runner)) => runner.turn(random),
+            None => {}
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.lives += 1;
+        let parts = |service: &str| DriverParts {
+            log: Arc::new(self.log.clone()),
+            clock: Arc::new(self.clock.clone()),
+            shards: self.shards,
+            health: Health::new().component(service),
+            metrics: DriverMetrics::register(&Metrics::new(), service),
+        };
+        slot.process = Some(match slot.kind {
+            0 => {
+                let config = TriggerConfig { shards: self.shards, tzdb: None };
+                Process::Trigger(orloj_trigger::driver(config, parts("trigger")).expect("in memory"))
+            }
+            1 => {
+                let config = DispatcherConfig { shards: self.shards, lease: crate::model_runner::LEASE };
+                Process::Dispatcher(orloj_dispatcher::driver(config, parts("dispatcher")).expect("in memory"))
+            }
+            _ => Process::Runner(ModelRunner::new(
+                Arc::new(self.log.clone()),
+                self.clock.clone(),
+                &format!("runner-{index}"),
+                slot.lives,
+            )),
+        });
+    }
+
+    /// What an outsider sees: two live leases of a job that forbids overlap.
+    fn witness(&mut self) {
+        let now = self.clock.now();
+        let mut live = std::collections::BTreeMap::new();
+        for slot in &self.slots {
+            let Some(Process::Runner(runner)) = &slot.process else { continue };
+            if slot.frozen_until > now {
+                continue;
+            }
+            for (ready, is_valid) in runner.live().filter(|(_, is_valid)| *is_valid) {
+                let decision: orloj_domain::fire::FireDecision =
+                    orloj_runtime::codec::decode(&ready.request).expect("a request");
+                let policy = decision.spec.map(|spec| spec.overlap.policy);
+                if is_valid && policy == Some(orloj_domain::job::OverlapKind::Forbid) {
+                    if let Some(other) = live.insert(ready.job.clone(), ready.run_id) {
+                        self.overlaps.push(format!("{}: runs {other} and {} at once", ready.job, ready.run_id));
+                    }
+                }
+            }
+        }
+    }
+
+    fn trace(&mut self, value: u64) {
+        for byte in value.to_le_bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// Hash over every step and every committed record.
+    pub(crate) fn trace_hash(&mut self) -> u64 {
+        for spec in self.log.topics().expect("in memory") {
+            for record in self.read(&spec.name) {
+                self.trace(record.offset.cast_unsigned());
+                self.trace(record.timestamp.millis().cast_unsigned());
+                for byte in record.value.iter().flatten() {
+                    self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+                }
+            }
+        }
+        self.trace
+    }
+
+    /// Every committed record of a topic, partition by partition.
+    pub(crate) fn read(&self, name: &str) -> Vec<Record> {
+        let partitions = self.log.topics().expect("in memory");
+        let count = partitions.iter().find(|spec| spec.name == name).map_or(0, |spec| spec.partitions);
+        let mut records = Vec::new();
+        for partition in 0..count {
+            let at = TopicPartition::new(name, partition);
+            let mut reader = self.log.reader(Isolation::Committed).expect("in memory");
+            reader.read_from(&[(at, 0)]).expect("in memory");
+            loop {
+                let some = reader.poll(10_000, Duration::ZERO).expect("in memory");
+                if some.is_empty() {
+                    break;
+                }
+                records.extend(some);
+            }
+        }
+        if name == topic::FIRES {
+            records.extend(self.forged.iter().cloned());
+            records.retain(|record| Some(record) != self.forgotten.as_ref());
+        }
+        records
+    }
+
+    pub(crate) fn repeat_a_decision(&mut self) {
+        let decision = self.a_decision();
+        self.forged.push_back(decision);
+    }
+
+    pub(crate) fn forget_a_decision(&mut self) {
+        self.forgotten = Some(self.a_decision());
+    }
+
+    fn a_decision(&self) -> Record {
+        let records = self.read(topic::FIRES);
+        records.into_iter().find(|record| record.key_text().is_some_and(|key| key.contains('/'))).expect("a decision")
+    }
+}
