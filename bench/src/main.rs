@@ -1,2 +1,80 @@
-//! (skeleton)
-fn main() {}
+//! Workloads with their calibration: one JSON line each on standard output, progress on standard error. Not a
+//! test: nothing here asserts a time. Invariant: every figure stands beside the calibration of the same run.
+
+mod bed;
+mod burst;
+mod calibrate;
+mod idle;
+mod start;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use bed::Bed;
+
+/// Where a workload runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// The embedded log, on disk.
+    Embedded,
+    /// A real Apache Kafka broker, started for this run.
+    Kafka,
+    /// Both, one after the other.
+    Both,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Workload {
+    /// Many one-shots due at one instant, until the last decision is durable.
+    Burst,
+    /// Run now at a steady rate, until the process was started.
+    Start,
+    /// `orloj dev` with nothing to do.
+    Idle,
+    /// All of them.
+    All,
+}
+
+/// Measures Orloj on this machine.
+#[derive(Debug, Parser)]
+#[command(after_help = "Example: orloj-bench --backend embedded --workload burst --jobs 20000")]
+struct Arguments {
+    /// Where to run.
+    #[arg(long, value_enum, default_value = "both")]
+    backend: Backend,
+    /// What to measure.
+    #[arg(long, value_enum, default_value = "all")]
+    workload: Workload,
+    /// One-shots of the burst.
+    #[arg(long, default_value_t = 20_000)]
+    jobs: usize,
+    /// Runs per second of `start`.
+    #[arg(long, default_value_t = 200)]
+    rate: u64,
+    /// Seconds of `start` and of `idle`.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let wants = |workload| arguments.workload == workload || arguments.workload == Workload::All;
+    for backend in [Backend::Embedded, Backend::Kafka] {
+        if arguments.backend != backend && arguments.backend != Backend::Both {
+            continue;
+        }
+        if wants(Workload::Burst) {
+            burst::run(&Bed::new(backend), arguments.jobs);
+        }
+        if wants(Workload::Start) {
+            start::run(&Bed::new(backend), arguments.rate, arguments.seconds);
+        }
+    }
+    if wants(Workload::Idle) && arguments.backend != Backend::Kafka {
+        return idle::run(arguments.seconds);
+    }
+    ExitCode::SUCCESS
+}

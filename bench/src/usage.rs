@@ -1,0 +1,30 @@
+//! CPU time and memory of processes, from `/proc`. Invariant: a process that is gone counts as nothing.
+
+use std::fs;
+
+/// CPU seconds (user and system) that a process has used, all its threads included (`proc(5)`, `stat`).
+pub(crate) fn cpu_seconds(process: u32) -> f64 {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return 0.0 };
+    // The name is in parentheses and may hold spaces: fields are counted after it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: f64 = [11, 12].iter().filter_map(|&index| fields.get(index)?.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
+/// Resident memory of a process in MiB.
+pub(crate) fn resident_mib(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let kib: f64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    kib / 1024.0
+}
+
+/// The value below which `percent` of the sorted values lie.
+pub(crate) fn percentile(sorted: &[f64], percent: f64) -> f64 {
+    if sorted.is_empty() {
+        return 0.0;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+    let index = ((sorted.len() - 1) as f64 * percent / 100.0).round() as usize;
+    sorted[index]
+}
