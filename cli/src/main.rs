@@ -1,2 +1,61 @@
-//! (skeleton)
-fn main() {}
+//! The `orloj` binary: reads the command line, runs the command, ends with its exit code. Everything else is in
+//! the modules: `commands` for operators, `serve` and `dev` for services. Invariant: nothing is decided here.
+
+mod args;
+mod client;
+mod commands;
+mod crontab;
+mod dev;
+mod exit;
+mod manifest_file;
+mod output;
+mod serve;
+mod services;
+mod signals;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use commands::Context;
+use exit::Outcome;
+
+fn main() -> ExitCode {
+    let Arguments { global, command } = Arguments::parse();
+    match run(&Context { global }, command) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.code.into()
+        }
+    }
+}
+
+fn run(context: &Context, command: Command) -> Outcome {
+    use commands::{
+        apply, completion, crontab, dead_letters, delete, describe, get, logs, next, pause, runs, schemas, topics,
+        trigger, version,
+    };
+    match command {
+        Command::Dev(arguments) => dev::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Apply(arguments) => apply::run(context, arguments),
+        Command::Delete(arguments) => delete::run(context, arguments),
+        Command::Get(arguments) => get::run(context, &arguments),
+        Command::Describe(arguments) => describe::run(context, &arguments),
+        Command::Trigger(arguments) => trigger::run(context, arguments),
+        Command::Pause(arguments) => pause::pause(context, &arguments),
+        Command::Resume(arguments) => pause::resume(context, &arguments),
+        Command::Runs(arguments) => runs::run(context, &arguments),
+        Command::Logs(arguments) => logs::run(context, &arguments),
+        Command::Next(arguments) => next::run(context, &arguments),
+        Command::Dlq(arguments) => dead_letters::run(context, &arguments),
+        Command::Import(arguments) => crontab::run(context, &arguments),
+        Command::Topics(arguments) => topics::run(context, &arguments),
+        Command::Schemas(arguments) => schemas::run(context, &arguments),
+        Command::Version(arguments) => version::run(context, &arguments),
+        Command::Completion(arguments) => completion::run(&arguments),
+    }
+}

@@ -4,4 +4,6 @@
 
 pub mod broker;
 pub mod conformance;
+pub mod fires;
+pub mod process;
 pub mod wait;

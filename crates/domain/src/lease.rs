@@ -190,7 +190,12 @@ mod tests {
     #[test]
     fn expired_sessions_are_forgotten_in_time() {
         check(
-            &[(0, Touched("a", 15, Began)), (20, Expired(&["a"])), (3621, Expired(&[])), (3622, Touched("a", 1, Began))],
+            &[
+                (0, Touched("a", 15, Began)),
+                (20, Expired(&["a"])),
+                (3621, Expired(&[])),
+                (3622, Touched("a", 1, Began)),
+            ],
             Some(3623),
         );
         let mut sessions = Sessions::default();

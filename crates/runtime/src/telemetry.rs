@@ -19,7 +19,9 @@ pub fn init(format: LogFormat, level: &str) {
     let started = match format {
         LogFormat::Text => tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+            .with_ansi(
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            )
             .with_env_filter(filter)
             .with_target(false)
             .try_init(),
@@ -35,6 +37,7 @@ pub fn init(format: LogFormat, level: &str) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is logged is asked for before there is a configuration")]
 fn filter(level: &str) -> EnvFilter {
     let chosen = FILTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
     let Some(text) = chosen else { return EnvFilter::new(format!("{level},{FILTER_QUIET}")) };

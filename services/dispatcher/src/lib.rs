@@ -1,1 +1,81 @@
-//! (skeleton)
+//! The dispatcher: owns runs. It decides which are ready, wait, are tried again or end, and judges the leases of
+//! runners. Not here: schedules (trigger), executing (runner), the rule of retries (`orloj_domain::retry`).
+//! Invariant: each run ends once, and no attempt is ready before the one before it has ended.
+
+mod event;
+mod machine;
+mod metrics;
+#[cfg(test)]
+mod properties;
+mod run;
+mod service;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::shard::ShardCount;
+use orloj_runtime::clock::Clock;
+use orloj_runtime::driver::{Driver, DriverError, DriverParts};
+use orloj_runtime::health::Health;
+use orloj_runtime::log::{Log, LogError};
+use orloj_runtime::metrics::{DriverMetrics, Metrics};
+use orloj_runtime::shutdown::Shutdown;
+
+pub use event::{End, Ended, Event, Ignored, Input, Report};
+pub use machine::DispatcherMachine;
+pub use metrics::DispatcherMetrics;
+pub use run::{Request, Run, Step};
+pub use service::DispatcherService;
+
+/// What a dispatcher is told.
+#[derive(Debug, Clone)]
+pub struct DispatcherConfig {
+    /// How many shards the installation has.
+    pub shards: ShardCount,
+    /// The longest lease that a runner of this installation is configured with (`runner.lease`). A session that
+    /// is known only from a restored attempt gets this one; a shorter value than a runner's could let a second
+    /// attempt begin beside a live one after a takeover.
+    pub lease: Duration,
+}
+
+/// Runs a dispatcher on the calling thread until shutdown is asked.
+///
+/// # Errors
+/// Only what needs a person: a missing topic, a wrong partition count, a missing right.
+pub fn run(
+    config: DispatcherConfig,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    health: &Health,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<(), DriverError> {
+    let parts = DriverParts {
+        log,
+        clock,
+        shards: config.shards,
+        health: health.component("dispatcher"),
+        metrics: DriverMetrics::register(metrics, "dispatcher"),
+    };
+    join(config, parts, DispatcherMetrics::register(metrics))
+        .map_err(|source| DriverError::Log { service: "dispatcher", source })?
+        .run(shutdown)
+}
+
+/// A dispatcher to be turned step by step; its own counters go nowhere.
+///
+/// # Errors
+/// What joining the owners reports.
+pub fn driver(config: DispatcherConfig, parts: DriverParts) -> Result<Driver<DispatcherService>, LogError> {
+    join(config, parts, DispatcherMetrics::default())
+}
+
+fn join(
+    config: DispatcherConfig,
+    parts: DriverParts,
+    metrics: DispatcherMetrics,
+) -> Result<Driver<DispatcherService>, LogError> {
+    Driver::join(DispatcherService::new(config, Arc::clone(&parts.clock), metrics), parts)
+}

@@ -1,1 +1,147 @@
-//! (skeleton)
+//! The runner: claims ready attempts, executes them, reports. What lives elsewhere: which attempts there are,
+//! and what comes of their ends (the dispatcher). It listens on no port. Invariant: nothing is executed before
+//! its claim was committed, and nothing goes on once the lease could not be confirmed in time.
+
+mod attempt;
+mod board;
+mod claim;
+mod config;
+mod executor;
+mod heartbeat;
+mod metrics;
+mod output;
+mod reporter;
+mod shared;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::attempt::OutcomeKind;
+use orloj_domain::topic;
+use orloj_runtime::clock::Clock;
+use orloj_runtime::log::{Log, Waker};
+use orloj_runtime::shutdown::Shutdown;
+
+pub use config::{RunnerConfig, RunnerError};
+
+use board::{Board, Phase};
+use executor::environment::inherited;
+use executor::process::{Abort, GRACE, Host};
+use heartbeat::{Pulse, margin};
+use metrics::RunnerMetrics;
+use reporter::Reporter;
+use shared::Shared;
+
+/// Threads that watch processes and pass their output on.
+const EXECUTOR_THREADS: usize = 2;
+/// Threads for looks at the process table and for removing directories.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// After attempts were told to end: how much longer than the grace they may take.
+const ABORT_PATIENCE: Duration = Duration::from_secs(15);
+/// How long threads may take to end after the last attempt.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs a runner until a shutdown is asked, then drains: takes no more, waits for what it holds up to the drain
+/// timeout, stops the rest, reports it and leaves. Blocks; call it on a plain thread.
+///
+/// # Errors
+/// [`RunnerError`] when it can't start, or had to drain because of something only a person can mend.
+pub fn run(
+    config: RunnerConfig,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) -> Result<(), RunnerError> {
+    check(&config)?;
+    let metrics = RunnerMetrics::register(&config.metrics);
+    let live_for = config.lease - margin(config.lease);
+    let board = Arc::new(Board::new(config.slots, live_for, clock, metrics));
+    let draining = Arc::clone(&board);
+    shutdown.on_request(Waker::new(move || draining.advance(Phase::Draining)));
+    let executor = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(EXECUTOR_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("runner-exec")
+        .enable_all()
+        .build()?;
+    let outcome = start(&config, &board, log, executor.handle().clone());
+    match outcome {
+        Ok(()) => {
+            board.wait_draining();
+            tracing::info!(runner = %config.runner, busy = board.busy(), "the runner drains");
+            drain(&board, config.drain_timeout);
+        }
+        Err(error) => board.fail(error),
+    }
+    board.advance(Phase::Ending);
+    if !board.wait_threads(END_PATIENCE) {
+        tracing::warn!(runner = %config.runner, "a call to the log did not end; the runner leaves it behind");
+    }
+    executor.shutdown_timeout(Duration::from_secs(1));
+    board.take_failure().map_or(Ok(()), Err)
+}
+
+fn check(config: &RunnerConfig) -> Result<(), RunnerError> {
+    let complain = |text: &str| Err(RunnerError::Config(text.to_owned()));
+    if config.queues.is_empty() {
+        return complain("`runner.queues` names no queue; name at least one, for example `default`");
+    }
+    if config.slots == 0 {
+        return complain("`runner.slots` is 0; write 1 or more");
+    }
+    if config.lease < Duration::from_millis(300) {
+        return complain("`runner.lease` is too short to be kept; write 2s or more");
+    }
+    Ok(())
+}
+
+/// Starts every thread of the runner.
+fn start(
+    config: &RunnerConfig,
+    board: &Arc<Board>,
+    log: Arc<dyn Log>,
+    executor: tokio::runtime::Handle,
+) -> Result<(), RunnerError> {
+    std::fs::create_dir_all(&config.work_dir)?;
+    let work_dir = config.work_dir.canonicalize()?;
+    let topics = log.topics()?;
+    let quarantine = topics.iter().find(|spec| spec.name == topic::QUARANTINE);
+    let shared = Arc::new(Shared {
+        runner: config.runner.clone(),
+        lease: config.lease,
+        shards: config.shards,
+        quarantine_partitions: quarantine.map_or(1, |spec| spec.partitions.max(1)),
+        work_dir,
+        inherited: inherited(std::env::vars_os()),
+        board: Arc::clone(board),
+        reporter: Reporter::start(board, &log)?,
+        host: Host::start(config.adopts_orphans)?,
+        executor,
+        log: Arc::clone(&log),
+    });
+    let pulse = Pulse {
+        runner: config.runner.clone(),
+        queues: config.queues.clone(),
+        slots: config.slots,
+        lease: config.lease,
+        health: config.health.clone(),
+    };
+    heartbeat::start(pulse, board, &log)?;
+    for queue in &config.queues {
+        claim::start(&shared, queue.clone())?;
+    }
+    tracing::info!(runner = %config.runner, queues = ?config.queues, slots = config.slots, "the runner is up");
+    Ok(())
+}
+
+/// Waits for the attempts in flight, then stops those that are left.
+fn drain(board: &Board, patience: Duration) {
+    if board.wait_idle(patience) {
+        return;
+    }
+    let reason = "the runner was asked to end and the attempt took longer than its drain timeout".to_owned();
+    board.abort_all(&Abort { kind: OutcomeKind::Aborted, reason, grace: GRACE });
+    if !board.wait_idle(GRACE + ABORT_PATIENCE) {
+        tracing::error!(busy = board.busy(), "attempts are left that could not be ended or reported");
+    }
+}

@@ -10,13 +10,13 @@ use orloj_domain::runner::{AttemptOutput, OutputChunk, OutputStream};
 use orloj_domain::time::Timestamp;
 
 /// Bytes streamed from the beginning.
-pub const HEAD_BYTES: usize = 512 * 1024;
+pub(crate) const HEAD_BYTES: usize = 512 * 1024;
 /// Bytes kept from the end.
-pub const TAIL_BYTES: usize = 512 * 1024;
+pub(crate) const TAIL_BYTES: usize = 512 * 1024;
 /// A batch of this size is due at once.
-pub const BATCH_BYTES: usize = 32 * 1024;
+pub(crate) const BATCH_BYTES: usize = 32 * 1024;
 /// Any batch is due after this.
-pub const BATCH_DELAY: Duration = Duration::from_millis(100);
+pub(crate) const BATCH_DELAY: Duration = Duration::from_millis(100);
 /// Most pieces in one record, and most bytes of the tail in one record.
 const RECORD_CHUNKS_MAX: usize = 1024;
 const RECORD_BYTES_MAX: usize = 128 * 1024;
@@ -25,7 +25,7 @@ const RING_CHUNKS_MAX: usize = 8192;
 
 /// Output of one attempt on its way to the log.
 #[derive(Debug)]
-pub struct OutputBuffer {
+pub(crate) struct OutputBuffer {
     template: AttemptOutput,
     batch: Vec<OutputChunk>,
     batch_bytes: usize,
@@ -37,7 +37,7 @@ pub struct OutputBuffer {
 
 impl OutputBuffer {
     /// Nothing yet.
-    pub fn new(ready: &ReadyAttempt) -> Self {
+    pub(crate) fn new(ready: &ReadyAttempt) -> Self {
         let template = AttemptOutput {
             run_id: ready.run_id,
             attempt: ready.attempt,
@@ -59,7 +59,7 @@ impl OutputBuffer {
     }
 
     /// Takes what was read. True if a batch is due at once.
-    pub fn push(&mut self, stream: OutputStream, at: Timestamp, bytes: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, stream: OutputStream, at: Timestamp, bytes: &[u8]) -> bool {
         let (head, tail) = bytes.split_at(bytes.len().min(self.head_left));
         self.head_left -= head.len();
         if !head.is_empty() {
@@ -73,7 +73,7 @@ impl OutputBuffer {
     }
 
     /// A remark of the runner's own; does not count towards the cap and is never left out.
-    pub fn note(&mut self, at: Timestamp, text: &str) {
+    pub(crate) fn note(&mut self, at: Timestamp, text: &str) {
         let bytes = format!("{text}\n").into_bytes();
         if self.ring.is_empty() {
             self.batch_bytes += bytes.len();
@@ -85,7 +85,7 @@ impl OutputBuffer {
     }
 
     /// True if something waits to be handed out.
-    pub fn has_batch(&self) -> bool {
+    pub(crate) fn has_batch(&self) -> bool {
         !self.batch.is_empty()
     }
 
@@ -122,7 +122,7 @@ impl OutputBuffer {
     }
 
     /// The batch that waits, as a record.
-    pub fn take_batch(&mut self) -> Option<AttemptOutput> {
+    pub(crate) fn take_batch(&mut self) -> Option<AttemptOutput> {
         if self.batch.is_empty() {
             return None;
         }
@@ -138,7 +138,7 @@ impl OutputBuffer {
     }
 
     /// All that is left, in order: what waits, the note, the tail. The last record says that it is the last.
-    pub fn finish(mut self, at: Timestamp) -> Vec<AttemptOutput> {
+    pub(crate) fn finish(mut self, at: Timestamp) -> Vec<AttemptOutput> {
         if self.dropped > 0 {
             let text = format!(
                 "[orloj] {} bytes of output were left out here; the first {HEAD_BYTES} and the last {TAIL_BYTES} are kept\n",
@@ -240,9 +240,11 @@ mod tests {
             assert_eq!(records.last().map(|record| record.dropped_bytes), i64::try_from(extra).ok());
             let note = String::from_utf8(bytes_of(&records, OutputStream::Runner)).expect("text");
             assert!(note.contains(&format!("{extra} bytes")), "{note}");
-            assert!(records.iter().all(|record| {
-                record.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() <= 2 * RECORD_BYTES_MAX
-            }) || piece > RECORD_BYTES_MAX);
+            assert!(
+                records.iter().all(|record| {
+                    record.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() <= 2 * RECORD_BYTES_MAX
+                }) || piece > RECORD_BYTES_MAX
+            );
         }
     }
 

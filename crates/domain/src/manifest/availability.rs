@@ -16,7 +16,11 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         }
     }
     if let Some(concurrency) = spec.concurrency {
-        refuse("spec.concurrency", &concurrency, "remove it, and use `overlap: {policy: forbid}` for one run at a time");
+        refuse(
+            "spec.concurrency",
+            &concurrency,
+            "remove it, and use `overlap: {policy: forbid}` for one run at a time",
+        );
     }
     if let Some(deadline_ms) = spec.deadline_ms {
         refuse("spec.deadline", &format!("{deadline_ms}ms"), "remove it, and bound each attempt with `timeout`");
@@ -27,7 +31,9 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
     match &spec.target {
         Target::ExecTarget(_) | Target::ShellTarget(_) => {}
         Target::HttpTarget(http) => refuse("spec.run.http", &http.url, "use `exec` or `shell`, for example with curl"),
-        Target::KafkaTarget(kafka) => refuse("spec.run.kafka", &kafka.topic, "use `exec` or `shell` with a producer of your own"),
+        Target::KafkaTarget(kafka) => {
+            refuse("spec.run.kafka", &kafka.topic, "use `exec` or `shell` with a producer of your own")
+        }
         Target::HandlerTarget(handler) => refuse("spec.run.handler", &handler.name, "use `exec` or `shell`"),
     }
 }

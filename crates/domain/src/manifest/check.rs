@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::check_label;
-use crate::job::{CronRule, DEFINITION_BYTES_MAX, Dialect, DstFold, DstGap, JobDefinition, RULES_MAX, ScheduleRule, Target};
+use crate::job::{
+    CronRule, DEFINITION_BYTES_MAX, Dialect, DstFold, DstGap, JobDefinition, RULES_MAX, ScheduleRule, Target,
+};
 use crate::job_event::FieldError;
 use crate::schedule::{self, ScheduleError};
 
@@ -105,7 +107,11 @@ fn cron_rule(path: &str, cron: &CronRule, seed: &str) -> Result<schedule::Rule, 
 
 fn long_enough(field: &str, rule: schedule::EveryRule) -> Result<schedule::Rule, FieldError> {
     if rule.period() < Duration::from_millis(PERIOD_MS_MIN.unsigned_abs()) {
-        return Err(FieldError::new(field, format!("{}ms", rule.period().as_millis()), "is shorter than 1s; write 1s or more"));
+        return Err(FieldError::new(
+            field,
+            format!("{}ms", rule.period().as_millis()),
+            "is shorter than 1s; write 1s or more",
+        ));
     }
     Ok(schedule::Rule::Every(rule))
 }
@@ -113,7 +119,9 @@ fn long_enough(field: &str, rule: schedule::EveryRule) -> Result<schedule::Rule,
 /// Puts a complaint of the schedule's reader on the field of the manifest that it is about.
 fn of_schedule(path: &str, written: &str, error: &ScheduleError) -> FieldError {
     match error.field.as_str() {
-        field @ ("timeZone" | "every" | "at" | "anchor") if !written.trim_start().starts_with('@') || field == "timeZone" => {
+        field @ ("timeZone" | "every" | "at" | "anchor")
+            if !written.trim_start().starts_with('@') || field == "timeZone" =>
+        {
             FieldError::new(format!("{path}.{field}"), &error.value, error.message.clone())
         }
         part => {
@@ -128,7 +136,11 @@ fn check_windows(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
     if let (Some(not_before), Some(not_after)) = (definition.not_before, definition.not_after)
         && not_before >= not_after
     {
-        errors.push(FieldError::new("spec.notAfter", not_after, format!("must be later than `notBefore`, {not_before}")));
+        errors.push(FieldError::new(
+            "spec.notAfter",
+            not_after,
+            format!("must be later than `notBefore`, {not_before}"),
+        ));
     }
     if let Some(max_fires) = definition.max_fires
         && max_fires < 1
@@ -136,7 +148,11 @@ fn check_windows(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::new("spec.maxFires", max_fires, "must be 1 or more; leave it out for no bound"));
     }
     if !(0..=JITTER_MS_MAX).contains(&definition.jitter_ms) {
-        errors.push(FieldError::new("spec.jitter", format!("{}ms", definition.jitter_ms), "must be between 0s and 24h"));
+        errors.push(FieldError::new(
+            "spec.jitter",
+            format!("{}ms", definition.jitter_ms),
+            "must be between 0s and 24h",
+        ));
     }
     let missed = &definition.missed;
     if missed.window_ms < 0 {
@@ -148,7 +164,8 @@ fn check_windows(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
 }
 
 fn check_labels(labels: &BTreeMap<String, String>, errors: &mut Vec<FieldError>) {
-    const RULE: &str = "use lower-case letters, digits, `-` and `.`, starting and ending each part with a letter or digit";
+    const RULE: &str =
+        "use lower-case letters, digits, `-` and `.`, starting and ending each part with a letter or digit";
     for (key, value) in labels {
         let name = match key.split_once('/') {
             Some((prefix, name)) if is_domain(prefix) => name,
@@ -189,7 +206,9 @@ fn check_size(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
         })
         .sum();
     let target = match &definition.spec.target {
-        Target::ExecTarget(exec) => exec.command.iter().map(String::len).sum::<usize>() + of_map(&exec.env) + exec.stdin.len(),
+        Target::ExecTarget(exec) => {
+            exec.command.iter().map(String::len).sum::<usize>() + of_map(&exec.env) + exec.stdin.len()
+        }
         Target::ShellTarget(shell) => shell.script.len() + of_map(&shell.env) + shell.stdin.len(),
         Target::HttpTarget(http) => http.url.len() + http.body.len(),
         Target::KafkaTarget(kafka) => kafka.key.len() + kafka.value.len() + of_map(&kafka.headers),
@@ -197,7 +216,8 @@ fn check_size(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
     };
     let total = of_map(&definition.labels) + of_map(&definition.annotations) + rules + target;
     if total > DEFINITION_BYTES_MAX {
-        let message = format!("is larger than {DEFINITION_BYTES_MAX} bytes; move scripts and payloads out of the definition");
+        let message =
+            format!("is larger than {DEFINITION_BYTES_MAX} bytes; move scripts and payloads out of the definition");
         errors.push(FieldError::new("spec", format!("{total} bytes"), message));
     }
 }

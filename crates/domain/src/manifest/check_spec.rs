@@ -45,7 +45,11 @@ fn check_retry(retry: &RetryPolicy, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::new("spec.retry.maxAttempts", retry.max_attempts, message));
     }
     if retry.initial_ms < 0 {
-        errors.push(FieldError::new("spec.retry.backoff.initial", format!("{}ms", retry.initial_ms), "must be 0s or more"));
+        errors.push(FieldError::new(
+            "spec.retry.backoff.initial",
+            format!("{}ms", retry.initial_ms),
+            "must be 0s or more",
+        ));
     }
     if retry.max_ms < retry.initial_ms {
         let message = "must be at least as long as `initial`";
@@ -60,7 +64,11 @@ fn check_retry(retry: &RetryPolicy, errors: &mut Vec<FieldError>) {
     }
     for code in &retry.non_retryable_exit_codes {
         if !(1..=255).contains(code) {
-            errors.push(FieldError::new("spec.retry.nonRetryableExitCodes", code, "must be 1 to 255, as processes exit"));
+            errors.push(FieldError::new(
+                "spec.retry.nonRetryableExitCodes",
+                code,
+                "must be 1 to 255, as processes exit",
+            ));
         }
     }
 }
@@ -78,7 +86,11 @@ fn check_exec(exec: &ExecTarget, errors: &mut Vec<FieldError>) {
 
 fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
     if shell.script.trim().is_empty() {
-        errors.push(FieldError::new("spec.run.shell.script", &shell.script, "is empty; write what the shell is to run"));
+        errors.push(FieldError::new(
+            "spec.run.shell.script",
+            &shell.script,
+            "is empty; write what the shell is to run",
+        ));
     }
     check_no_nul("spec.run.shell.script", &shell.script, errors);
     if let Some(program) = &shell.shell {
@@ -94,7 +106,11 @@ fn check_process(path: &str, env: &BTreeMap<String, String>, working_dir: Option
             errors.push(FieldError::new(field.clone(), name, "is no name of a variable; remove `=` from it"));
         }
         if name.starts_with("ORLOJ_") {
-            errors.push(FieldError::new(field.clone(), name, "is reserved for what the runner tells the attempt; rename it"));
+            errors.push(FieldError::new(
+                field.clone(),
+                name,
+                "is reserved for what the runner tells the attempt; rename it",
+            ));
         }
         check_no_nul(&field, value, errors);
     }
@@ -112,6 +128,10 @@ fn check_absolute(field: &str, path: &str, errors: &mut Vec<FieldError>) {
 
 fn check_no_nul(field: &str, text: &str, errors: &mut Vec<FieldError>) {
     if text.contains('\0') {
-        errors.push(FieldError::new(field, text.escape_debug(), "holds a NUL character, which no process can be given; remove it"));
+        errors.push(FieldError::new(
+            field,
+            text.escape_debug(),
+            "holds a NUL character, which no process can be given; remove it",
+        ));
     }
 }

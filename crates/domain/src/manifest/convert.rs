@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::id::{JobId, QueueName, check_label};
 use crate::job::{
-    AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget, HeaderValue,
-    HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec,
-    ScheduleRule, ShellTarget, Target,
+    AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
+    HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
+    RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
 };
 use crate::job_event::FieldError;
 use crate::time::Timestamp;
@@ -117,8 +117,11 @@ impl Reading {
             }
         }
         // Either label may be refused; the checks that follow need some id for the seed of `H`.
-        let or_other = |value: &str| if check_label("label", value).is_ok() { value.to_owned() } else { NAMESPACE_DEFAULT.to_owned() };
-        JobId::new(&or_other(namespace), &or_other(&metadata.name)).unwrap_or_else(|error| unreachable!("checked: {error}"))
+        let or_other = |value: &str| {
+            if check_label("label", value).is_ok() { value.to_owned() } else { NAMESPACE_DEFAULT.to_owned() }
+        };
+        JobId::new(&or_other(namespace), &or_other(&metadata.name))
+            .unwrap_or_else(|error| unreachable!("checked: {error}"))
     }
 
     fn missed(&mut self, missed: &Missed) -> MissedPolicy {
@@ -284,7 +287,12 @@ impl Reading {
 /// A harmless target in place of one that was refused.
 fn stand_in() -> Target {
     let command = vec!["/bin/true".to_owned()];
-    Target::ExecTarget(ExecTarget { command, env: std::collections::BTreeMap::new(), working_dir: None, stdin: String::new() })
+    Target::ExecTarget(ExecTarget {
+        command,
+        env: std::collections::BTreeMap::new(),
+        working_dir: None,
+        stdin: String::new(),
+    })
 }
 
 fn overlap(overlap: &Overlap) -> OverlapPolicy {

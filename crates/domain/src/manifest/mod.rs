@@ -15,8 +15,8 @@ mod write;
 pub use check::{check, rules_of};
 pub use convert::to_definition;
 pub use shape::{
-    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry, Run,
-    ShellRun, Spec, Rule, Schedule, StatusCodes,
+    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,
+    Rule, Run, Schedule, ShellRun, Spec, StatusCodes,
 };
 pub use values::{duration_text, parse_duration, parse_instant};
 pub use write::from_definition;
@@ -37,7 +37,8 @@ pub const NAMESPACE_DEFAULT: &str = "default";
 /// Every complaint; one that names line and column if the text is no JSON manifest at all.
 pub fn parse_json(text: &str) -> Result<JobDefinition, Vec<FieldError>> {
     if text.len() > DEFINITION_BYTES_MAX {
-        let message = format!("is larger than {DEFINITION_BYTES_MAX} bytes; move scripts and payloads out of the definition");
+        let message =
+            format!("is larger than {DEFINITION_BYTES_MAX} bytes; move scripts and payloads out of the definition");
         return Err(vec![FieldError::new("manifest", format!("{} bytes", text.len()), message)]);
     }
     let manifest: Manifest = serde_json::from_str(text).map_err(|error| vec![no_manifest(&error)])?;

@@ -48,7 +48,8 @@ fn absent_fields_get_their_defaults() {
 fn a_schedule_is_one_rule_or_a_list() {
     let one = read(json!({"schedule": {"cron": "30 2 * * MON-FRI", "timeZone": "Europe/Berlin"}}));
     assert!(matches!(&one.schedule[..], [ScheduleRule::CronRule(cron)] if cron.time_zone == "Europe/Berlin"));
-    let list = read(json!({"schedule": [{"every": "15m"}, {"at": "2026-12-01T09:00:00+01:00"}, {"cron": "@every 90s"}]}));
+    let list =
+        read(json!({"schedule": [{"every": "15m"}, {"at": "2026-12-01T09:00:00+01:00"}, {"cron": "@every 90s"}]}));
     assert_eq!(list.schedule.len(), 3);
     assert_eq!(rules_of(&list).expect("rules").len(), 3);
 }
@@ -204,9 +205,13 @@ fn definitions_that_came_as_records_pass_the_same_checks() {
     definition.spec.retry.factor = f64::NAN;
     definition.spec.retry.jitter = f64::INFINITY;
     definition.jitter_ms = -1;
-    definition.schedule = vec![ScheduleRule::EveryRule(crate::job::EveryRule { period_ms: -5, anchor: crate::time::Timestamp::MIN })];
+    definition.schedule =
+        vec![ScheduleRule::EveryRule(crate::job::EveryRule { period_ms: -5, anchor: crate::time::Timestamp::MIN })];
     let fields: Vec<String> = check(&definition).into_iter().map(|error| error.field).collect();
-    assert_eq!(fields, ["spec.jitter", "spec.schedule.every", "spec.retry.backoff.factor", "spec.retry.backoff.jitter"]);
+    assert_eq!(
+        fields,
+        ["spec.jitter", "spec.schedule.every", "spec.retry.backoff.factor", "spec.retry.backoff.jitter"]
+    );
 }
 
 #[test]

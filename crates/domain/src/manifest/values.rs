@@ -28,7 +28,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[must_use]
 pub fn duration_text(duration: Duration) -> String {
     let printer = SpanPrinter::new().spacing(Spacing::None);
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{}s", duration.as_secs()), |it| printer.duration_to_string(&it))
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{}s", duration.as_secs()), |it| printer.duration_to_string(&it))
 }
 
 /// Reads an RFC 3339 instant.
@@ -36,7 +37,8 @@ pub fn duration_text(duration: Duration) -> String {
 /// # Errors
 /// What is wrong and how to mend it; continues the sentence that the value starts.
 pub fn parse_instant(text: &str) -> Result<Timestamp, String> {
-    const EXAMPLE: &str = "write RFC 3339 with an offset, for example `2026-12-01T09:00:00+01:00` or `2026-12-01T08:00:00Z`";
+    const EXAMPLE: &str =
+        "write RFC 3339 with an offset, for example `2026-12-01T09:00:00+01:00` or `2026-12-01T08:00:00Z`";
     let instant: jiff::Timestamp = text.trim().parse().map_err(|_| format!("is no instant; {EXAMPLE}"))?;
     if instant.subsec_nanosecond() % 1_000_000 != 0 {
         return Err("is finer than a millisecond; round it to whole milliseconds".to_owned());
@@ -84,7 +86,8 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_they_are_read() {
-        for (millis, text) in [(0, "0s"), (90_000, "1m30s"), (5_400_000, "1h30m"), (172_800_000, "48h"), (250, "250ms")] {
+        for (millis, text) in [(0, "0s"), (90_000, "1m30s"), (5_400_000, "1h30m"), (172_800_000, "48h"), (250, "250ms")]
+        {
             let duration = Duration::from_millis(millis);
             assert_eq!(duration_text(duration), text);
             assert_eq!(parse_duration(text), Ok(duration));

@@ -9,10 +9,12 @@ use crate::job::{
 };
 use crate::time::Timestamp;
 
-use super::convert::{HTTP_METHOD, HTTP_SUCCESS, KAFKA_CLUSTER, MISSED, OVERLAP, PRIORITY, RETRY, TIME_ZONE, TIMEOUT_MS};
+use super::convert::{
+    HTTP_METHOD, HTTP_SUCCESS, KAFKA_CLUSTER, MISSED, OVERLAP, PRIORITY, RETRY, TIME_ZONE, TIMEOUT_MS,
+};
 use super::shape::{
-    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry, Rule,
-    Run, Schedule, ShellRun, Spec, StatusCodes,
+    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,
+    Rule, Run, Schedule, ShellRun, Spec, StatusCodes,
 };
 use super::values::duration_text;
 use super::{API_VERSION, KIND};
@@ -82,7 +84,9 @@ fn rule(rule: &ScheduleRule) -> Rule {
             ..Rule::default()
         },
         ScheduleRule::AtRule(at) => Rule { at: Some(at.at.to_string()), ..Rule::default() },
-        ScheduleRule::AfterFinishRule(after) => Rule { after_finish: Some(millis_text(after.delay_ms)), ..Rule::default() },
+        ScheduleRule::AfterFinishRule(after) => {
+            Rule { after_finish: Some(millis_text(after.delay_ms)), ..Rule::default() }
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ALLOCATION_BYTES_MAX, DecodeError, HEADER_BYTES, SINGLE_OBJECT_MAGIC, encoder, fingerprint, resolve, schemas};
+use super::{
+    ALLOCATION_BYTES_MAX, DecodeError, HEADER_BYTES, SINGLE_OBJECT_MAGIC, encoder, fingerprint, resolve, schemas,
+};
 
 /// Longest problem text that is passed on, in characters.
 const PROBLEM_CHARS_MAX: usize = 200;
@@ -214,6 +216,8 @@ static FINGERPRINTS: LazyLock<HashMap<u64, &'static str>> = LazyLock::new(|| {
     schemas::CURRENT
         .iter()
         .chain(released)
-        .filter_map(|file| serde_json::from_str(file.text).ok().map(|json| (fingerprint::of_schema(&json), file.record)))
+        .filter_map(|file| {
+            serde_json::from_str(file.text).ok().map(|json| (fingerprint::of_schema(&json), file.record))
+        })
         .collect()
 });

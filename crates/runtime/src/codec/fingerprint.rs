@@ -36,9 +36,8 @@ pub fn of_schema(schema: &Value) -> u64 {
 /// CRC-64-AVRO of a text (Avro specification, "Schema Fingerprints").
 #[must_use]
 pub fn of_text(text: &str) -> u64 {
-    text.bytes().fold(EMPTY, |fingerprint, byte| {
-        (fingerprint >> 8) ^ TABLE[usize::from(fingerprint.to_le_bytes()[0] ^ byte)]
-    })
+    text.bytes()
+        .fold(EMPTY, |fingerprint, byte| (fingerprint >> 8) ^ TABLE[usize::from(fingerprint.to_le_bytes()[0] ^ byte)])
 }
 
 /// Parsing Canonical Form: names in full, only what matters to parsing data, in fixed order, without spaces.
@@ -117,7 +116,9 @@ fn write_named(schema: &Value, kind: &str, namespace: &str, out: &mut String) {
     match kind {
         "enum" => {
             out.push_str(",\"symbols\":");
-            write_list(list(schema, "symbols"), out, |symbol, out| write_text(symbol.as_str().unwrap_or_default(), out));
+            write_list(list(schema, "symbols"), out, |symbol, out| {
+                write_text(symbol.as_str().unwrap_or_default(), out)
+            });
         }
         "fixed" => {
             let _ = write!(out, ",\"size\":{}", schema.get("size").and_then(Value::as_u64).unwrap_or_default());

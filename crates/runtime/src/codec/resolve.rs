@@ -22,11 +22,7 @@ struct Resolver<'a> {
 
 /// A reference is what it refers to.
 fn look_up<'s>(schema: &'s Schema, owner: &'s WriterSchema) -> &'s Schema {
-    if let Schema::Ref { name } = schema {
-        owner.names().get(name).copied().unwrap_or(schema)
-    } else {
-        schema
-    }
+    if let Schema::Ref { name } = schema { owner.names().get(name).copied().unwrap_or(schema) } else { schema }
 }
 
 impl Resolver<'_> {
@@ -123,11 +119,9 @@ impl Resolver<'_> {
                 };
                 record.fields.iter().map(field).collect::<Result<_, String>>().map(Value::Record)
             }
-            (Schema::Array(array), Json::Array(items)) => items
-                .iter()
-                .map(|item| self.default_of(item, &array.items))
-                .collect::<Result<_, _>>()
-                .map(Value::Array),
+            (Schema::Array(array), Json::Array(items)) => {
+                items.iter().map(|item| self.default_of(item, &array.items)).collect::<Result<_, _>>().map(Value::Array)
+            }
             (Schema::Map(map), Json::Object(items)) => items
                 .iter()
                 .map(|(key, item)| Ok((key.clone(), self.default_of(item, &map.types)?)))
@@ -139,9 +133,9 @@ impl Resolver<'_> {
                 let bytes = text.chars().map(|point| u8::try_from(u32::from(point)).map_err(|_| wrong()));
                 bytes.collect::<Result<_, _>>().map(Value::Bytes)
             }
-            (schema, json) => Value::try_from(json.clone())
-                .and_then(|value| value.resolve(schema))
-                .map_err(|_| wrong()),
+            (schema, json) => {
+                Value::try_from(json.clone()).and_then(|value| value.resolve(schema)).map_err(|_| wrong())
+            }
         }
     }
 }

@@ -53,5 +53,10 @@ pub fn current(record: &str) -> Option<&'static str> {
 
 /// Every released schema of a record, newest first.
 pub fn released(record: &str) -> impl Iterator<Item = &'static str> {
-    RELEASED.iter().rev().flat_map(|release| release.files).filter(move |file| file.record == record).map(|file| file.text)
+    RELEASED
+        .iter()
+        .rev()
+        .flat_map(|release| release.files)
+        .filter(move |file| file.record == record)
+        .map(|file| file.text)
 }

@@ -28,9 +28,8 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
 ];
 
 /// Variables that start with `ORLOJ_` and are no configuration: of the CLI, of attempts, of tests.
-const OTHER_VARIABLES: &[&str] = &[
-    "SERVER", "TOKEN", "NAMESPACE", "LOG", "CONFIG", "RUN_ID", "ATTEMPT", "FENCING_TOKEN", "FIRE_TIME", "JOB",
-];
+const OTHER_VARIABLES: &[&str] =
+    &["SERVER", "TOKEN", "NAMESPACE", "LOG", "CONFIG", "RUN_ID", "ATTEMPT", "FENCING_TOKEN", "FIRE_TIME", "JOB"];
 const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "TEST_", "SERVICE_", "PORT"];
 
 /// Shortest lease: several heartbeats must fit, or a hiccup of the log would end attempts.
@@ -40,7 +39,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const SLOTS_MAX: u16 = 10_000;
 
 pub(super) fn is_known(key: &str) -> bool {
-    key.strip_prefix("kafka.").map_or_else(|| KEYS.iter().any(|(known, _)| *known == key), |property| !property.is_empty())
+    key.strip_prefix("kafka.")
+        .map_or_else(|| KEYS.iter().any(|(known, _)| *known == key), |property| !property.is_empty())
 }
 
 pub(super) fn is_other_variable(rest: &str) -> bool {
@@ -169,7 +169,8 @@ fn topics_prefix(text: &str) -> Result<String, String> {
 }
 
 fn shards(text: &str) -> Result<ShardCount, String> {
-    let complaint = || format!("is `{text}`; write a number from 1 to 4096, and keep it for the life of the installation");
+    let complaint =
+        || format!("is `{text}`; write a number from 1 to 4096, and keep it for the life of the installation");
     text.parse().ok().and_then(ShardCount::new).ok_or_else(complaint)
 }
 

@@ -133,7 +133,8 @@ fn flatten<'a, 'text>(prefix: &str, table: &'a DeTable<'text>, flat: &mut Vec<(S
 
 fn scalar_text(value: &DeValue<'_>) -> Option<String> {
     if let Some(items) = value.as_array() {
-        let texts: Option<Vec<&str>> = items.iter().map(|item: &Spanned<DeValue<'_>>| item.get_ref().as_str()).collect();
+        let texts: Option<Vec<&str>> =
+            items.iter().map(|item: &Spanned<DeValue<'_>>| item.get_ref().as_str()).collect();
         return texts.map(|texts| texts.join(","));
     }
     value

@@ -123,9 +123,10 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.values.iter().map(|(key, (value, _))| {
-            (key, if keys::is_secret(key) { "(hidden)" } else { value.as_str() })
-        });
+        let shown = self
+            .values
+            .iter()
+            .map(|(key, (value, _))| (key, if keys::is_secret(key) { "(hidden)" } else { value.as_str() }));
         f.debug_map().entries(shown).finish()
     }
 }

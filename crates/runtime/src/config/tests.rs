@@ -54,7 +54,8 @@ fn a_file_sets_keys_in_any_of_tomls_spellings() {
 #[test]
 fn flag_wins_over_environment_over_file() {
     let mut layers = with_file("shards = 16\nlisten = \"127.0.0.1:1\"\ntopics.prefix = \"file.\"");
-    layers.environment = variables(&[("ORLOJ_LISTEN", "127.0.0.1:2"), ("ORLOJ_topics_prefix", "env."), ("PATH", "/bin")]);
+    layers.environment =
+        variables(&[("ORLOJ_LISTEN", "127.0.0.1:2"), ("ORLOJ_topics_prefix", "env."), ("PATH", "/bin")]);
     layers.flags = vec![("--listen".to_owned(), "listen".to_owned(), "127.0.0.1:3".to_owned())];
     let config = Config::from_layers(&layers).expect("good layers");
     assert_eq!(config.shards.get(), 16);
@@ -89,7 +90,10 @@ fn complaints_name_the_place_the_key_and_the_fix() {
     for (text, said) in [
         ("\nshard = 8", "orloj.toml:2: `shard` is no key; did you mean `shards`?"),
         ("[runner]\nslot = 1", "orloj.toml:2: `runner.slot` is no key; did you mean `runner.slots`?"),
-        ("[runner]\ndrain_timeout = 1", "orloj.toml:2: `runner.drain_timeout` is no key; did you mean `runner.drainTimeout`?"),
+        (
+            "[runner]\ndrain_timeout = 1",
+            "orloj.toml:2: `runner.drain_timeout` is no key; did you mean `runner.drainTimeout`?",
+        ),
         ("colour = \"red\"", "orloj.toml:1: `colour` is no key"),
         ("shards = 0", "orloj.toml:1: `shards` is `0`; write a number from 1 to 4096"),
         ("listen = \"1410\"", "orloj.toml:1: `listen` is `1410`, no address"),
@@ -105,7 +109,8 @@ fn complaints_name_the_place_the_key_and_the_fix() {
         let error = Config::from_layers(&with_file(text)).expect_err(text).to_string();
         assert!(error.starts_with(said), "{text:?}: {error}");
     }
-    let layers = Layers { flags: vec![("--set shard".to_owned(), "shard".to_owned(), "8".to_owned())], ..Layers::default() };
+    let layers =
+        Layers { flags: vec![("--set shard".to_owned(), "shard".to_owned(), "8".to_owned())], ..Layers::default() };
     assert!(Config::from_layers(&layers).is_err());
 }
 

@@ -94,7 +94,8 @@ impl<S: Service> Driver<S> {
             membership_topic: topics.membership.clone(),
             owners_topic: topics.owners.clone(),
             restore_topics: restore.cloned().collect(),
-            input_topics: topics.inputs.iter().cloned().chain(shared).collect(),
+            input_topics: topics.inputs.clone(),
+            shared_topics: shared.collect(),
             shards: parts.shards.get(),
         })?;
         Ok(Self {

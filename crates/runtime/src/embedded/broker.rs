@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::claims::ClaimGroup;
 use super::owners::OwnerGroup;
 use super::signal::Signal;
-use super::store::{BatchId, Loaded, Marks, PartitionKey};
+use super::store::{BatchId, Loaded, Marks, NO_BATCH, PartitionKey};
 use crate::log::{Isolation, LogError, TopicPartition, TopicSpec};
 
 /// A topic and its number in the store.
@@ -88,6 +88,11 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self { next_batch: NO_BATCH + 1, ..Self::default() }
+    }
+
     /// Takes over what a store holds.
     pub(crate) fn load(loaded: Loaded) -> Self {
         let mut broker = Self { next_batch: loaded.next_batch, ..Self::default() };

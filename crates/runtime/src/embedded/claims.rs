@@ -93,9 +93,7 @@ impl ClaimGroup {
         let takes = |members: &BTreeMap<MemberId, Member>, member: &MemberId, topic: &String| {
             members.get(member).is_some_and(|member| member.topics.contains(topic))
         };
-        self.holders.retain(|key, holder| {
-            partitions.get(key).is_some_and(|topic| takes(&self.members, holder, topic))
-        });
+        self.holders.retain(|key, holder| partitions.get(key).is_some_and(|topic| takes(&self.members, holder, topic)));
         let mut loads: BTreeMap<MemberId, usize> = self.members.keys().map(|member| (*member, 0)).collect();
         for holder in self.holders.values() {
             *loads.entry(*holder).or_default() += 1;

@@ -2,7 +2,7 @@
 //! through one writer thread on disk, which commits all that is waiting as one group. Not here: what a write
 //! means (`write`). Invariant: groups are applied one after the other; a reply is sent after its commit.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,9 +85,7 @@ impl Core {
     pub(crate) fn check_sizes(&self, records: &[NewRecord]) -> Result<(), AppendError> {
         let limit = self.options.record_bytes_max;
         match records.iter().find(|record| record.size_bytes() > limit) {
-            Some(record) => {
-                Err(AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() })
-            }
+            Some(record) => Err(AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }),
             None => Ok(()),
         }
     }
@@ -157,7 +155,7 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// Starts the writer thread and the upkeep thread.
-    pub(crate) fn start(core: &Arc<Core>, lock: DirectoryLock, directory: &PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn start(core: &Arc<Core>, lock: DirectoryLock, directory: &Path) -> std::io::Result<Self> {
         let (sender, requests) = unbounded();
         let submitter = Submitter(sender);
         let writer = std::thread::Builder::new().name("log-writer".to_owned()).spawn({

@@ -97,13 +97,17 @@ impl Cursors {
                     records_max: max - records.len(),
                     bytes_max: FETCH_BYTES_MAX - bytes,
                 };
-                let slice = self.store.read(range)?;
+                let slice = match self.store.read(range) {
+                    Ok(slice) => slice,
+                    Err(error) if records.is_empty() => return Err(error.into()),
+                    // What was read already must be handed out first: its cursors have moved.
+                    Err(_) => return Ok(records),
+                };
                 if let Some(cursor) = self.cursors.get_mut(&at) {
                     cursor.next = slice.next;
                 }
-                let is_visible = |row: &StoredRecord| {
-                    self.isolation == Isolation::Uncommitted || !aborted.contains(&row.batch)
-                };
+                let is_visible =
+                    |row: &StoredRecord| self.isolation == Isolation::Uncommitted || !aborted.contains(&row.batch);
                 for row in slice.rows.into_iter().filter(is_visible) {
                     bytes += row.key.as_ref().map_or(0, Vec::len) + row.value.as_ref().map_or(0, Vec::len);
                     records.push(to_record(&at, row));
@@ -119,8 +123,7 @@ impl Cursors {
         let broker = self.log.core().broker();
         let mut work = Vec::new();
         for (at, cursor) in &self.cursors {
-            let partition =
-                broker.partitions.get(&cursor.key).ok_or_else(|| LogError::NoSuchTopic(at.to_string()))?;
+            let partition = broker.partitions.get(&cursor.key).ok_or_else(|| LogError::NoSuchTopic(at.to_string()))?;
             if cursor.next < partition.marks.first {
                 let (wanted, first) = (cursor.next, partition.marks.first);
                 return Err(LogError::OutOfRange { at: at.clone(), wanted, first });

@@ -17,9 +17,8 @@ impl DirectoryLock {
     /// Takes the lock of `directory`, or says who has it.
     pub(crate) fn take(directory: &Path) -> Result<Self, LogError> {
         let path = directory.join("log.lock");
-        let failed = |error: std::io::Error| {
-            LogError::Misconfigured(format!("`{}` cannot be opened: {error}", path.display()))
-        };
+        let failed =
+            |error: std::io::Error| LogError::Misconfigured(format!("`{}` cannot be opened: {error}", path.display()));
         let mut file =
             OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {

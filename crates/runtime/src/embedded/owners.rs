@@ -98,9 +98,7 @@ impl OwnerGroup {
 
     /// Whether the member holds the shard and may go on with it.
     pub(crate) fn is_kept(&self, member: MemberId, shard: Shard) -> bool {
-        self.holdings
-            .get(&shard.0)
-            .is_some_and(|holding| holding.member == member && holding.stage != Stage::Revoking)
+        self.holdings.get(&shard.0).is_some_and(|holding| holding.member == member && holding.stage != Stage::Revoking)
     }
 
     /// Adds a member and shares anew.
@@ -109,12 +107,14 @@ impl OwnerGroup {
         self.share();
     }
 
-    /// Removes a member with all it holds and shares anew.
-    pub(crate) fn leave(&mut self, member: MemberId) {
-        if self.members.remove(&member).is_some() {
+    /// Removes a member with all it holds and shares anew; says whether there was one.
+    pub(crate) fn leave(&mut self, member: MemberId) -> bool {
+        let was_member = self.members.remove(&member).is_some();
+        if was_member {
             self.holdings.retain(|_, holding| holding.member != member);
             self.share();
         }
+        was_member
     }
 
     /// Removes who was silent for a session. Gives the incarnations, for the log.

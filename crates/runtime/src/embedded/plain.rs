@@ -92,8 +92,7 @@ impl EmbeddedBatchWriter {
         };
         if let Some(batch) = left_open {
             let body = Body::Decide { batch, is_committed: false };
-            log.write(Write { guard: Guard::None, body })
-                .map_err(|error| LogError::Unavailable(error.to_string()))?;
+            log.write(Write { guard: Guard::None, body }).map_err(|error| LogError::Unavailable(error.to_string()))?;
         }
         Ok(Self { log: log.clone(), id: id.to_owned(), epoch, batch: None })
     }

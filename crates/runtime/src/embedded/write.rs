@@ -8,8 +8,7 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::broker::Broker;
-use super::claims::ClaimGroup;
-use super::owners::{MemberId, OwnerGroup};
+use super::owners::MemberId;
 use super::store::{BatchId, Change, Marks, NO_BATCH, PartitionKey, StoreError, StoredRecord};
 use crate::log::{AppendError, NewRecord, Position, TopicPartition, TopicSpec};
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::client::Aside;
+use super::client::drop_aside;
 use super::config::KafkaConfig;
 use super::ends::Ends;
 use super::transaction::{TransactionLimits, TransactionalProducer};
@@ -11,7 +11,7 @@ use crate::log::{AppendError, BatchWriter, LogError, NewRecord, Position};
 
 /// A writer with an id of its own.
 pub(crate) struct KafkaBatchWriter {
-    producer: Aside<TransactionalProducer>,
+    producer: Option<TransactionalProducer>,
 }
 
 impl KafkaBatchWriter {
@@ -19,39 +19,63 @@ impl KafkaBatchWriter {
     pub(crate) fn open(config: &Arc<KafkaConfig>, ends: &Ends, id: &str) -> Result<Self, LogError> {
         let warm_topic = ends.any_topic()?;
         let base = config.for_transactions();
-        let limits = TransactionLimits::default();
+        let limits = TransactionLimits::of(config);
         let producer =
             TransactionalProducer::open(&base, &config.prefix, &config.full_name(id), &warm_topic, limits);
         let producer = producer.map_err(|error| LogError::Unavailable(error.to_string()))?;
-        Ok(Self { producer: Aside::new(producer) })
+        Ok(Self { producer: Some(producer) })
     }
 
-    fn try_stage(&mut self, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
-        if !self.producer.is_open() {
-            self.producer.begin()?;
-        }
-        self.producer.enqueue(records)?;
-        self.producer.acknowledged()
+    fn producer(&mut self) -> &mut TransactionalProducer {
+        self.producer.as_mut().expect("there until dropped")
     }
+}
+
+impl Drop for KafkaBatchWriter {
+    /// Aborts what is open: left alone it would hide later records of its partitions until the broker's time-out.
+    fn drop(&mut self) {
+        if let Some(mut producer) = self.producer.take() {
+            drop_aside(Abandoned(move || drop(producer.abort())));
+        }
+    }
+}
+
+/// Something to do when dropped.
+struct Abandoned<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Abandoned<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn stage(producer: &mut TransactionalProducer, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
+    if !producer.is_open() {
+        producer.begin()?;
+    }
+    producer.enqueue(records)?;
+    producer.acknowledged()
 }
 
 impl BatchWriter for KafkaBatchWriter {
     fn stage(&mut self, records: Vec<NewRecord>) -> Result<Vec<Position>, AppendError> {
-        let outcome = self.try_stage(&records);
-        self.producer.abort_after(&outcome);
+        let producer = self.producer();
+        let outcome = stage(producer, &records);
+        producer.abort_after(&outcome);
         outcome
     }
 
     fn commit(&mut self) -> Result<(), AppendError> {
-        if !self.producer.is_open() {
+        let producer = self.producer();
+        if !producer.is_open() {
             return Ok(());
         }
-        let outcome = self.producer.commit();
-        self.producer.abort_after(&outcome);
+        let outcome = producer.commit();
+        producer.abort_after(&outcome);
         outcome
     }
 
     fn abort(&mut self) -> Result<(), AppendError> {
-        self.producer.abort()
+        self.producer().abort()
     }
 }

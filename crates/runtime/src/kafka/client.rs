@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
 use crate::clock::{Clock, SystemClock};
@@ -46,9 +46,9 @@ impl Complaints {
         }))
     }
 
-    /// The last complaint since this was asked before.
-    pub(crate) fn take_last(&self) -> Option<String> {
-        lock(&self.0.last_error).take()
+    /// The last error that says something.
+    pub(crate) fn last(&self) -> Option<String> {
+        lock(&self.0.last_error).clone()
     }
 
     fn warn(&self, message: &str) {
@@ -81,7 +81,11 @@ impl ClientContext for Complaints {
     fn error(&self, error: KafkaError, reason: &str) {
         // The log line that comes with it is what a person sees.
         tracing::debug!(client = self.0.client, %error, reason, "kafka client error");
-        *lock(&self.0.last_error) = Some(reason.to_owned());
+        let mut last = lock(&self.0.last_error);
+        // "All brokers are down" follows the reason why the last of them is.
+        if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *last = Some(reason.to_owned());
+        }
     }
 }
 

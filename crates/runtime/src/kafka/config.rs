@@ -106,6 +106,8 @@ impl KafkaConfig {
         // A static member would not leave when it stops, and its partitions would wait for the session.
         config.remove("group.instance.id");
         pin_consumer(&mut config, Isolation::Committed);
+        // A member that has no committed offset, or one that is gone, begins with the first record kept.
+        config.set("auto.offset.reset", "earliest");
         config
     }
 

@@ -139,7 +139,7 @@ impl Ends {
             let answer = self.uncommitted.consumer.fetch_metadata(None, slice);
             self.uncommitted.serve();
             // The code of the failed call only says that there was no answer; the client's complaint says why.
-            cause = self.uncommitted.complaints.take_last().or(cause);
+            cause = self.uncommitted.complaints.last().or(cause);
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) if deadline.has_passed() => {

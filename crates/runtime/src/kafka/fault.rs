@@ -36,7 +36,7 @@ pub(crate) fn of_append(record: &NewRecord, error: &KafkaError, acknowledged: us
         AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }
     } else if is_missing(code) {
         AppendError::NoSuchTopic(about)
-    } else if is_denied(code) {
+    } else if is_denied(code) || code == Code::InvalidRecord || code == Code::PolicyViolation {
         AppendError::Refused(format!("{about}: {code}"))
     } else {
         AppendError::Unknown(format!("{about}: {code}"))

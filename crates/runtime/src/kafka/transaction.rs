@@ -3,19 +3,20 @@
 //! Invariant: commit is asked for only after every record was acknowledged; an answer that may hide a commit is
 //! `Unknown`, never `Refused`. All calls block: use them from a plain thread.
 
+mod deliveries;
+
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use self::deliveries::{Answers, Deliveries};
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::config::KafkaConfig;
 use crate::log::{AppendError, NewRecord, Position, TopicPartition};
@@ -47,6 +48,15 @@ impl Default for TransactionLimits {
     }
 }
 
+impl TransactionLimits {
+    /// The defaults, with `transaction.timeout.ms` as the user wants it.
+    pub(crate) fn of(config: &KafkaConfig) -> Self {
+        let given = config.properties.get("transaction.timeout.ms").and_then(|text| text.parse().ok());
+        let default = Self::default();
+        Self { transaction: given.map_or(default.transaction, Duration::from_millis), ..default }
+    }
+}
+
 /// A producer with a transactional id, initialised once when it is opened. Usual life of a transaction:
 /// `begin`, `enqueue` (any number of times), `acknowledged`, `send_offsets` (claims only), `commit`; `abort` after
 /// any error. [`TransactionalProducer::append_batch`] does all of it.
@@ -67,23 +77,24 @@ pub(crate) struct TransactionalProducer {
 }
 
 impl TransactionalProducer {
-    /// Opens `id` (the full transactional id, prefix included): warms the client up and initialises the id, which
-    /// shuts out whoever held it and completes or aborts what was left open under it. `warm_topic` (without prefix,
-    /// like the topics of records) is any topic that exists.
+    /// Opens `id` (the full transactional id): warms the client up and initialises the id, which shuts out whoever
+    /// held it and completes or aborts what was left open under it. `base` holds settings of a producer; topics
+    /// of records get `prefix` put in front, and so does `warm_topic`, any topic that exists.
     ///
     /// # Errors
     /// [`AppendError::Retriable`] when the cluster does not answer; nothing was written.
     pub(crate) fn open(
-        config: &KafkaConfig,
+        base: &ClientConfig,
+        prefix: &str,
         id: &str,
         warm_topic: &str,
         limits: TransactionLimits,
     ) -> Result<Self, AppendError> {
         let clock = SystemClock::new();
-        let producer: BaseProducer<Deliveries> = client_config(config, id, limits)
+        let producer: BaseProducer<Deliveries> = client_config(base, id, limits)
             .create_with_context(Deliveries::default())
             .map_err(|error| AppendError::Retriable(format!("{id}: no client: {error}")))?;
-        let topic = config.full_name(warm_topic);
+        let topic = format!("{prefix}{warm_topic}");
         // Twice: right after the first answer the handle of the bootstrap address has just been replaced, and the
         // search for the coordinator would wait 500 ms for a usable connection.
         for _ in 0..2 {
@@ -95,7 +106,7 @@ impl TransactionalProducer {
         Ok(Self {
             producer,
             id: id.to_owned(),
-            prefix: config.prefix.clone(),
+            prefix: prefix.to_owned(),
             limits,
             clock,
             enqueued: Vec::new(),
@@ -227,14 +238,11 @@ impl TransactionalProducer {
         self.producer.poll(Duration::ZERO);
         let answers = self.deliveries().answers.clone();
         let mut positions = Vec::with_capacity(self.enqueued.len().saturating_sub(self.reported));
-        for (at, answer) in self.enqueued.iter().zip(&answers).skip(self.reported) {
-            match answer {
-                Some(Ok(offset)) => positions.push(Position {
-                    topic: at.topic.clone(),
-                    partition: at.partition,
-                    offset: *offset,
-                }),
-                Some(Err(code)) => return Err(self.classify_delivery(*code, at)),
+        for index in self.reported..self.enqueued.len() {
+            let TopicPartition { topic, partition } = self.enqueued[index].clone();
+            match answers.get(index).copied().flatten() {
+                Some(Ok(offset)) => positions.push(Position { topic, partition, offset }),
+                Some(Err(code)) => return Err(self.classify_delivery(code, &TopicPartition { topic, partition })),
                 None => return Err(AppendError::Stalled(self.unanswered())),
             }
         }
@@ -319,11 +327,11 @@ impl TransactionalProducer {
     }
 
     fn deliveries(&self) -> MutexGuard<'_, Answers> {
-        self.producer.context().answers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.producer.context().answers()
     }
 
     fn disconnects(&self) -> u64 {
-        self.producer.context().disconnects.load(Ordering::Relaxed)
+        self.producer.context().disconnects()
     }
 
     fn unanswered(&self) -> Vec<TopicPartition> {
@@ -410,8 +418,8 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-fn client_config(config: &KafkaConfig, id: &str, limits: TransactionLimits) -> ClientConfig {
-    let mut client = config.for_producer();
+fn client_config(base: &ClientConfig, id: &str, limits: TransactionLimits) -> ClientConfig {
+    let mut client = base.clone();
     client.set("transactional.id", id);
     client.set("transaction.timeout.ms", limits.transaction.as_millis().to_string());
     client
@@ -426,61 +434,4 @@ fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {
         headers = headers.insert(KafkaHeader { key: &header.key, value: header.value.as_ref() });
     }
     Some(headers)
-}
-
-/// Answers of the broker to the records of one transaction, by order of enqueueing.
-#[derive(Default)]
-struct Answers {
-    answers: Vec<Option<Result<i64, RDKafkaErrorCode>>>,
-    answered: usize,
-}
-
-impl Answers {
-    fn clear(&mut self) {
-        self.answers.clear();
-        self.answered = 0;
-    }
-
-    fn expect(&mut self, index: usize) {
-        if self.answers.len() <= index {
-            self.answers.resize(index + 1, None);
-        }
-    }
-}
-
-/// Collects delivery reports and counts disconnects; logs nothing, for the caller learns all of it.
-#[derive(Default)]
-struct Deliveries {
-    answers: Mutex<Answers>,
-    disconnects: Arc<AtomicU64>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "kafka client");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // During an outage these come ten times a second.
-        self.disconnects.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%error, reason, "kafka client");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.expect(index);
-        let is_new = answers.answers.get(index).is_some_and(Option::is_none);
-        let answer = match result {
-            Ok(message) => Ok(message.offset()),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-        };
-        if is_new {
-            answers.answered += 1;
-            answers.answers[index] = Some(answer);
-        }
-    }
 }

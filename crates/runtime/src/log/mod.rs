@@ -115,6 +115,8 @@ pub struct OwnerSpec {
     pub restore_topics: Vec<String>,
     /// Topics of the shard that are read once the shard is restored.
     pub input_topics: Vec<String>,
+    /// Topics with partitions of their own, not shards, that every owner may read as inputs.
+    pub shared_topics: Vec<String>,
     /// How many shards there are.
     pub shards: i32,
 }

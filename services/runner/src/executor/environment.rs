@@ -9,17 +9,17 @@ use std::os::unix::ffi::OsStrExt;
 use super::template::{AttemptFacts, fill};
 
 /// The runner's own variables that a job inherits.
-pub const INHERITED: [&str; 9] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+pub(crate) const INHERITED: [&str; 9] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
 /// Where programs are looked for when the runner itself has no `PATH`.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Names the runner's session; with run and attempt it marks every process of an attempt.
-pub const SESSION_VARIABLE: &str = "ORLOJ_SESSION";
+pub(crate) const SESSION_VARIABLE: &str = "ORLOJ_SESSION";
 
 /// The variables of one process, by name.
-pub type Environment = BTreeMap<OsString, OsString>;
+pub(crate) type Environment = BTreeMap<OsString, OsString>;
 
 /// The runner's own variables on the allow-list, with a `PATH` in any case.
-pub fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> Environment {
+pub(crate) fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> Environment {
     let is_allowed = |name: &OsStr| INHERITED.iter().any(|allowed| name == OsStr::new(allowed));
     let mut kept: Environment = all.filter(|(name, _)| is_allowed(name)).collect();
     kept.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
@@ -30,7 +30,7 @@ pub fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> Environment
 ///
 /// # Errors
 /// A sentence that names the variable that can't be set and why.
-pub fn environment_of(
+pub(crate) fn environment_of(
     inherited: &Environment,
     job_env: &BTreeMap<String, String>,
     facts: &AttemptFacts,
@@ -59,7 +59,7 @@ pub fn environment_of(
 
 /// What marks the processes of an attempt, as `NAME=value`: a process keeps it unless it asks for another
 /// environment.
-pub fn mark_of(facts: &AttemptFacts, session: &str) -> Vec<Vec<u8>> {
+pub(crate) fn mark_of(facts: &AttemptFacts, session: &str) -> Vec<Vec<u8>> {
     told(facts, session)
         .into_iter()
         .filter(|(name, _)| matches!(*name, "ORLOJ_RUN_ID" | "ORLOJ_ATTEMPT" | SESSION_VARIABLE))

@@ -1,12 +1,12 @@
 //! How an attempt is executed: plan, spawn, watch, end. Not here: claims, leases, the log. Invariant: how an
 //! attempt ended is data; nothing here fails.
 
-pub mod environment;
-pub mod plan;
-pub mod process;
-pub mod spawner;
-pub mod template;
-pub mod tree;
+pub(crate) mod environment;
+pub(crate) mod plan;
+pub(crate) mod process;
+pub(crate) mod spawner;
+pub(crate) mod template;
+pub(crate) mod tree;
 
 #[cfg(test)]
 mod tests;

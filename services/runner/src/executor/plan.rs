@@ -17,7 +17,7 @@ const DEFAULT_SHELL: &str = "/bin/sh";
 
 /// Where a process runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Directory {
+pub(crate) enum Directory {
     /// A directory that was there before.
     Given(PathBuf),
     /// One of its own, made for it and removed after it.
@@ -26,7 +26,7 @@ pub enum Directory {
 
 impl Directory {
     /// Its path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Given(path) | Self::Private(path) => path,
         }
@@ -35,21 +35,21 @@ impl Directory {
 
 /// All that is needed to spawn one process.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The program's file.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Its arguments, its own name first.
-    pub arguments: Vec<CString>,
+    pub(crate) arguments: Vec<CString>,
     /// `NAME=value` each.
-    pub environment: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
     /// Where it runs.
-    pub directory: Directory,
+    pub(crate) directory: Directory,
     /// What it reads on standard input.
-    pub stdin: Vec<u8>,
+    pub(crate) stdin: Vec<u8>,
     /// What marks its processes.
-    pub mark: Vec<Vec<u8>>,
+    pub(crate) mark: Vec<Vec<u8>>,
     /// The manifest's field that names the program, for messages.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
 }
 
 /// What one executor takes from its target.
@@ -91,7 +91,7 @@ impl<'a> Parts<'a> {
 ///
 /// # Errors
 /// Why it can't be started, as a sentence that names field and fix.
-pub fn plan(
+pub(crate) fn plan(
     target: &Target,
     facts: &AttemptFacts,
     inherited: &Environment,
@@ -182,9 +182,9 @@ fn find_program(
     if name.as_bytes().contains(&b'/') {
         let path = directory.join(name);
         return match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
-                "{field}: there is no `{shown}` on this runner; install it or correct the path"
-            )),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(format!("{field}: there is no `{shown}` on this runner; install it or correct the path"))
+            }
             Err(error) => Err(format!("{field}: `{shown}` can't be used ({})", plain(&error))),
             Ok(found) if found.is_dir() => Err(format!("{field}: `{shown}` is a directory; name a program")),
             Ok(_) if access(&path, AccessFlags::X_OK).is_err() => Err(not_executable(field, &shown)),

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ use tokio::time::Instant;
 
 use super::plan::{Directory, Plan};
 use super::spawner::{Spawned, Spawner};
-use super::tree::{Leaders, Tree};
+use super::tree::{Tree, reap_leader};
 
 /// Between TERM and KILL.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// After the leader ended: how long others may go on writing before they are ended too.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the rest of a pipe is waited for when only a stranger can still hold it.
@@ -30,7 +31,7 @@ const LAST_READ: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 16 * 1024;
 
 /// What takes the output as it comes.
-pub trait Sink {
+pub(crate) trait Sink {
     /// Takes what was read.
     fn push(&mut self, stream: OutputStream, bytes: &[u8]);
     /// Takes a remark of the runner's own.
@@ -43,44 +44,50 @@ pub trait Sink {
 
 /// Why an attempt is stopped from outside.
 #[derive(Debug, Clone)]
-pub struct Abort {
+pub(crate) struct Abort {
     /// For the outcome.
-    pub kind: OutcomeKind,
+    pub(crate) kind: OutcomeKind,
     /// For people.
-    pub reason: String,
+    pub(crate) reason: String,
     /// Between TERM and KILL.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 /// What executions share.
 #[derive(Debug, Clone)]
-pub struct Host {
+pub(crate) struct Host {
     /// Makes processes.
-    pub spawner: Spawner,
-    /// Those it made.
-    pub leaders: Leaders,
+    pub(crate) spawner: Spawner,
     /// Orphans become ours.
-    pub has_adopted: bool,
+    pub(crate) has_adopted: bool,
 }
 
 impl Host {
     /// Starts the thread that makes processes. `adopts_orphans` makes this process the reaper of what
     /// attempts leave behind; only for a process that has no other children in sessions of their own.
-    pub fn start(adopts_orphans: bool) -> io::Result<Self> {
-        let leaders = Leaders::default();
+    pub(crate) fn start(adopts_orphans: bool) -> io::Result<Self> {
         let has_adopted = adopts_orphans && super::tree::adopt_orphans();
-        Ok(Self { spawner: Spawner::start(leaders.clone())?, leaders, has_adopted })
+        Ok(Self { spawner: Spawner::start()?, has_adopted })
     }
 }
 
+/// How a process ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Exited(i32),
+    Signalled(Signal),
+    /// Somebody else in this process asked the kernel first.
+    NotKnown,
+}
+
 enum Stop {
-    Ended(WaitStatus),
+    Ended(End),
     TimedOut,
     Aborted(Abort),
 }
 
 /// Runs a plan to its end. `on_started` is called once the process exists; `abort` stops it.
-pub async fn execute(
+pub(crate) async fn execute(
     host: &Host,
     plan: Plan,
     timeout: Duration,
@@ -94,7 +101,8 @@ pub async fn execute(
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
         Ok(spawned) => {
             on_started();
-            let tree = Tree::new(spawned.leader, mark, host.leaders.clone(), host.has_adopted);
+            let leader = spawned.leader;
+            let tree = Tree::new(leader, mark, host.has_adopted);
             let outcome = match Running::new(spawned, stdin) {
                 Ok(running) => running.watch(&tree, timeout, abort, sink).await,
                 Err(error) => {
@@ -102,7 +110,7 @@ pub async fn execute(
                     Outcome::new(OutcomeKind::NotStarted, format!("the runner can't watch the process: {error}"))
                 }
             };
-            tree.reap_leader();
+            reap_leader(leader);
             outcome
         }
     };
@@ -127,7 +135,7 @@ async fn remove(path: std::path::PathBuf) {
 /// A process that was spawned, and its pipes.
 struct Running {
     leader: Pid,
-    pidfd: AsyncFd<std::os::fd::OwnedFd>,
+    pidfd: AsyncFd<OwnedFd>,
     stdout: Stream,
     stderr: Stream,
     stdin: tokio::task::JoinHandle<()>,
@@ -140,7 +148,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(fd: std::os::fd::OwnedFd) -> io::Result<Self> {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self { pipe: Some(pipe::Receiver::from_owned_fd(fd)?), buffer: vec![0; READ_BYTES] })
     }
 
@@ -163,7 +171,7 @@ impl Running {
         let input = pipe::Sender::from_owned_fd(spawned.stdin)?;
         Ok(Self {
             leader: spawned.leader,
-            pidfd: AsyncFd::with_interest(spawned.pidfd, tokio::io::Interest::READABLE)?,
+            pidfd: watched(spawned.pidfd)?,
             stdout: Stream::new(spawned.stdout)?,
             stderr: Stream::new(spawned.stderr)?,
             stdin: write_all(input, stdin),
@@ -182,14 +190,14 @@ impl Running {
         let first = async {
             tokio::select! {
                 biased;
-                status = ended => Stop::Ended(status),
+                end = ended => Stop::Ended(end),
                 reason = &mut abort => Stop::Aborted(reason),
                 () = tokio::time::sleep(timeout) => Stop::TimedOut,
             }
         };
         let stop = pump(&mut self.stdout, &mut self.stderr, sink, first).await;
         let (outcome, left) = match stop {
-            Stop::Ended(status) => (outcome_of(status), self.end_leftovers(tree, sink, &mut abort).await),
+            Stop::Ended(end) => (outcome_of(end), self.end_leftovers(tree, sink, &mut abort).await),
             Stop::TimedOut => {
                 let left = self.pump(sink, tree.end(GRACE)).await;
                 let text = format!("stopped: it ran longer than its timeout of {timeout:?}");
@@ -211,7 +219,7 @@ impl Running {
 
     /// The leader has ended by itself: takes the rest of the output and ends who is still there.
     async fn end_leftovers(&mut self, tree: &Tree, sink: &mut impl Sink, abort: impl Future<Output = Abort>) -> usize {
-        if tree.is_surely_gone() || tree.members().is_empty() {
+        if tree.is_surely_gone() || tree.look().await.is_empty() {
             return 0;
         }
         // `cmd | tee log &` and the like: whoever still holds the output may finish writing.
@@ -219,7 +227,7 @@ impl Running {
             () = self.read_rest(sink, LINGER) => {}
             _ = abort => {}
         }
-        let members = tree.members();
+        let members = tree.look().await;
         if members.is_empty() {
             return 0;
         }
@@ -229,9 +237,9 @@ impl Running {
     }
 
     fn stopped(&self, kind: OutcomeKind, reason: String) -> Outcome {
-        let status = status_of(self.leader).map(outcome_of);
+        let ended = end_of(self.leader).map(outcome_of);
         let mut outcome = Outcome::new(kind, reason);
-        if let Some(ended) = status {
+        if let Some(ended) = ended {
             (outcome.exit_code, outcome.signal) = (ended.exit_code, ended.signal);
         }
         outcome
@@ -282,6 +290,14 @@ async fn pump_once(out: &mut Stream, err: &mut Stream, sink: &mut impl Sink) {
     }
 }
 
+#[allow(
+    deprecated,
+    reason = "what replaces it is unsafe, for types that may change or close their descriptor; an OwnedFd can't"
+)]
+fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE)
+}
+
 fn write_all(mut pipe: pipe::Sender, bytes: Vec<u8>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         // A program that does not read its input is no error.
@@ -289,11 +305,11 @@ fn write_all(mut pipe: pipe::Sender, bytes: Vec<u8>) -> tokio::task::JoinHandle<
     })
 }
 
-async fn exit_of(leader: Pid, pidfd: &AsyncFd<std::os::fd::OwnedFd>) -> WaitStatus {
+async fn exit_of(leader: Pid, pidfd: &AsyncFd<OwnedFd>) -> End {
     loop {
         match pidfd.readable().await {
-            Ok(mut guard) => match status_of(leader) {
-                Some(status) => return status,
+            Ok(mut guard) => match end_of(leader) {
+                Some(end) => return end,
                 None => guard.clear_ready(),
             },
             // Only when the executor goes down: then everything is dropped next.
@@ -303,30 +319,26 @@ async fn exit_of(leader: Pid, pidfd: &AsyncFd<std::os::fd::OwnedFd>) -> WaitStat
 }
 
 /// How a leader ended, left with the kernel so that its number stays taken.
-fn status_of(leader: Pid) -> Option<WaitStatus> {
+fn end_of(leader: Pid) -> Option<End> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     match waitid(Id::Pid(leader), flags) {
-        Ok(status @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..))) => Some(status),
+        Ok(WaitStatus::Exited(_, code)) => Some(End::Exited(code)),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(End::Signalled(signal)),
         Ok(_) => None,
-        // Somebody else in this process took it; how it ended is not known then.
-        Err(_) => Some(WaitStatus::Exited(leader, -1)),
+        Err(_) => Some(End::NotKnown),
     }
 }
 
-fn outcome_of(status: WaitStatus) -> Outcome {
-    if let WaitStatus::Signaled(_, signal, _) = status {
-        let message = format!("ended by signal {} ({})", signal as i32, signal_name(signal));
-        return Outcome { signal: Some(signal as i32), ..Outcome::new(OutcomeKind::Failed, message) };
-    }
-    match status {
-        WaitStatus::Exited(_, 0) => Outcome { exit_code: Some(0), ..Outcome::new(OutcomeKind::Succeeded, "") },
-        WaitStatus::Exited(_, code) => {
+fn outcome_of(end: End) -> Outcome {
+    match end {
+        End::Exited(0) => Outcome { exit_code: Some(0), ..Outcome::new(OutcomeKind::Succeeded, "") },
+        End::Exited(code) => {
             Outcome { exit_code: Some(code), ..Outcome::new(OutcomeKind::Failed, format!("exit code {code}")) }
         }
-        other => Outcome::new(OutcomeKind::Failed, format!("ended in a way that is not known: {other:?}")),
+        End::Signalled(signal) => {
+            let message = format!("ended by signal {} ({signal})", signal as i32);
+            Outcome { signal: Some(signal as i32), ..Outcome::new(OutcomeKind::Failed, message) }
+        }
+        End::NotKnown => Outcome::new(OutcomeKind::Failed, "how it ended is not known"),
     }
-}
-
-fn signal_name(signal: Signal) -> &'static str {
-    signal.as_str()
 }

@@ -19,24 +19,24 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use super::plan::{Directory, Plan, plain};
-use super::tree::Leaders;
+use super::tree::{enter_leader, reap_leader};
 
 /// `POSIX_SPAWN_SETSID` of glibc 2.26 and musl, which nix does not name.
 const SPAWN_SETSID: i32 = 0x80;
 
 /// A process that was just made, and our ends of its pipes.
 #[derive(Debug)]
-pub struct Spawned {
+pub(crate) struct Spawned {
     /// Leader of its session and process group.
-    pub leader: Pid,
+    pub(crate) leader: Pid,
     /// Becomes readable when it ends.
-    pub pidfd: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
     /// Where its input is written.
-    pub stdin: OwnedFd,
+    pub(crate) stdin: OwnedFd,
     /// Where its output is read.
-    pub stdout: OwnedFd,
+    pub(crate) stdout: OwnedFd,
     /// Where its errors are read.
-    pub stderr: OwnedFd,
+    pub(crate) stderr: OwnedFd,
 }
 
 struct Order {
@@ -46,16 +46,16 @@ struct Order {
 
 /// The thread that makes processes; ends when the last clone is dropped.
 #[derive(Debug, Clone)]
-pub struct Spawner(mpsc::Sender<Order>);
+pub(crate) struct Spawner(mpsc::Sender<Order>);
 
 impl Spawner {
-    /// Starts the thread. Every leader it makes is entered in `leaders` before anyone is told.
-    pub fn start(leaders: Leaders) -> io::Result<Self> {
+    /// Starts the thread.
+    pub(crate) fn start() -> io::Result<Self> {
         let (sender, orders) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("runner-spawn".into()).spawn(move || {
             let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
             for Order { plan, answer } in orders {
-                let made = spawn(&plan, has_own_directory, &leaders);
+                let made = spawn(&plan, has_own_directory);
                 // Nobody waits for the answer any more only if the runtime is going down with the process.
                 let _ = answer.send(made);
             }
@@ -67,7 +67,7 @@ impl Spawner {
     ///
     /// # Errors
     /// Why there is none, as a sentence that names field and fix.
-    pub async fn spawn(&self, plan: Plan) -> Result<Spawned, String> {
+    pub(crate) async fn spawn(&self, plan: Plan) -> Result<Spawned, String> {
         let (answer, made) = oneshot::channel();
         let gone = || "the runner is ending".to_owned();
         self.0.send(Order { plan, answer }).map_err(|_| gone())?;
@@ -75,30 +75,29 @@ impl Spawner {
     }
 }
 
-fn spawn(plan: &Plan, has_own_directory: bool, leaders: &Leaders) -> Result<Spawned, String> {
+fn spawn(plan: &Plan, has_own_directory: bool) -> Result<Spawned, String> {
     if let Directory::Private(path) = &plan.directory {
         DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(|error| {
             format!("the attempt's own directory `{}` can't be made ({})", path.display(), plain(&error))
         })?;
     }
-    let machine = |error: io::Error| format!("the machine gave no process ({}); see the runner's limits", plain(&error));
+    let machine =
+        |error: io::Error| format!("the machine gave no process ({}); see the runner's limits", plain(&error));
     let (stdin_child, stdin) = io::pipe().map_err(machine)?;
     let (stdout, stdout_child) = io::pipe().map_err(machine)?;
     let (stderr, stderr_child) = io::pipe().map_err(machine)?;
     let ends = [stdin_child.as_raw_fd(), stdout_child.as_raw_fd(), stderr_child.as_raw_fd()];
-    let leader = leaders.enter(|| make(plan, &ends, has_own_directory)).map_err(|errno| refusal(plan, errno))?;
+    let leader = enter_leader(|| make(plan, &ends, has_own_directory)).map_err(|errno| refusal(plan, errno))?;
     // The leader stays a zombie until its tree was checked, so its number can't name another process here.
     let pidfd = rustix::process::Pid::from_raw(leader.as_raw())
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK));
     match pidfd {
-        Ok(pidfd) => {
-            Ok(Spawned { leader, pidfd, stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() })
-        }
+        Ok(pidfd) => Ok(Spawned { leader, pidfd, stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }),
         Err(errno) => {
             let _ = nix::sys::signal::killpg(leader, Signal::SIGKILL);
-            let _ = nix::sys::wait::waitpid(leader, None);
-            leaders.leave(leader);
+            let _ = nix::sys::wait::waitid(nix::sys::wait::Id::Pid(leader), nix::sys::wait::WaitPidFlag::WEXITED);
+            reap_leader(leader);
             Err(format!("the process can't be watched ({errno}); Linux 5.3 or later is needed"))
         }
     }
@@ -172,15 +171,17 @@ mod tests {
     #[test]
     fn the_shell_is_an_equal_way_into_a_directory() {
         let target = orloj_domain::job::Target::ExecTarget(orloj_domain::job::ExecTarget {
-            command: ["sh", "-c", "test \"$PWD\" = /usr && test \"$1\" = 'a  b'", "name", "a  b"].map(str::to_owned).to_vec(),
+            command: ["sh", "-c", "test \"$PWD\" = /usr && test \"$1\" = 'a  b'", "name", "a  b"]
+                .map(str::to_owned)
+                .to_vec(),
             env: std::collections::BTreeMap::new(),
             working_dir: Some("/usr".to_owned()),
             stdin: String::new(),
         });
         let environment = inherited(std::iter::empty());
         let plan = plan(&target, &example(), &environment, "s", "/nowhere".into()).expect("plan");
-        let leaders = Leaders::default();
-        let made = spawn(&plan, false, &leaders).expect("process");
+        let made = spawn(&plan, false).expect("process");
         assert_eq!(waitpid(made.leader, None), Ok(WaitStatus::Exited(made.leader, 0)));
+        reap_leader(made.leader);
     }
 }

@@ -9,19 +9,19 @@ use orloj_domain::time::Timestamp;
 
 /// What an attempt is told about itself.
 #[derive(Debug, Clone)]
-pub struct AttemptFacts {
+pub(crate) struct AttemptFacts {
     /// The run.
-    pub run_id: RunId,
+    pub(crate) run_id: RunId,
     /// The attempt, numbered from 1.
-    pub attempt: i32,
+    pub(crate) attempt: i32,
     /// Its fencing token.
-    pub token: i64,
+    pub(crate) token: i64,
     /// The nominal instant of the run.
-    pub fire_time: Timestamp,
+    pub(crate) fire_time: Timestamp,
     /// The job.
-    pub job: JobId,
+    pub(crate) job: JobId,
     /// Parameters of the run.
-    pub params: BTreeMap<String, String>,
+    pub(crate) params: BTreeMap<String, String>,
 }
 
 const KNOWN: &str = "run.id, run.attempt, run.token, fireTime, job and params.NAME";
@@ -31,7 +31,7 @@ const KNOWN: &str = "run.id, run.attempt, run.token, fireTime, job and params.NA
 ///
 /// # Errors
 /// A sentence that names the placeholder that is unknown, or the parameter that the run does not have.
-pub fn fill(text: &str, facts: &AttemptFacts) -> Result<String, String> {
+pub(crate) fn fill(text: &str, facts: &AttemptFacts) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {

@@ -18,31 +18,31 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LONGEST: Duration = Duration::from_millis(100);
 
-/// The leaders of all attempts that run or ran and are not reaped; clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Leaders(Arc<Mutex<BTreeSet<i32>>>);
+/// The leaders of all attempts of this process that run or ran and are not reaped. One table for the whole
+/// process, as its children are: two runners in one process must not take each other's for orphans.
+static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-impl Leaders {
-    /// Makes a leader and enters it before anyone else can look, so that nobody takes it for an orphan.
-    pub(super) fn enter<E>(&self, make: impl FnOnce() -> Result<Pid, E>) -> Result<Pid, E> {
-        let mut leaders = self.lock();
-        let leader = make()?;
-        leaders.insert(leader.as_raw());
-        Ok(leader)
-    }
+fn leaders() -> MutexGuard<'static, BTreeSet<i32>> {
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    pub(super) fn leave(&self, leader: Pid) {
-        self.lock().remove(&leader.as_raw());
-    }
+/// Makes a leader and enters it before anyone else can look, so that nobody takes it for an orphan.
+pub(super) fn enter_leader<E>(make: impl FnOnce() -> Result<Pid, E>) -> Result<Pid, E> {
+    let mut leaders = leaders();
+    let leader = make()?;
+    leaders.insert(leader.as_raw());
+    Ok(leader)
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Takes a leader's end from the kernel; from here on its number may name another process.
+pub(super) fn reap_leader(leader: Pid) {
+    reap(leader.as_raw());
+    leaders().remove(&leader.as_raw());
 }
 
 /// Makes orphans of attempts children of this process instead of init's, so that they are found at once and
 /// reaped. True if the kernel does it.
-pub fn adopt_orphans() -> bool {
+pub(crate) fn adopt_orphans() -> bool {
     nix::sys::prctl::set_child_subreaper(true).is_ok()
 }
 
@@ -58,21 +58,25 @@ struct Process {
 
 /// The processes of one attempt.
 #[derive(Debug, Clone)]
-pub struct Tree {
+pub(crate) struct Tree {
     leader: Pid,
     mark: Arc<Vec<Vec<u8>>>,
-    leaders: Leaders,
     has_adopted: bool,
 }
 
 impl Tree {
     /// The tree below `leader`. `has_adopted` says that [`adopt_orphans`] was granted.
-    pub fn new(leader: Pid, mark: Vec<Vec<u8>>, leaders: Leaders, has_adopted: bool) -> Self {
-        Self { leader, mark: Arc::new(mark), leaders, has_adopted }
+    pub(crate) fn new(leader: Pid, mark: Vec<Vec<u8>>, has_adopted: bool) -> Self {
+        Self { leader, mark: Arc::new(mark), has_adopted }
     }
 
-    /// Who is left, the leader included while it runs. Reads all of /proc: call it where blocking is allowed.
-    pub fn members(&self) -> Vec<Pid> {
+    /// Who is left, the leader included while it runs.
+    pub(crate) async fn look(&self) -> Vec<Pid> {
+        self.blocking(Self::members).await
+    }
+
+    /// Reads all of /proc: blocking.
+    fn members(&self) -> Vec<Pid> {
         let processes = all_processes();
         let mut members: BTreeSet<i32> = BTreeSet::new();
         let leader = self.leader.as_raw();
@@ -114,8 +118,8 @@ impl Tree {
     }
 
     /// True if, after the leader ended, nobody can be left: no orphan was handed to this process. A fast
-    /// answer for the usual case; false means that [`Tree::members`] has to look.
-    pub fn is_surely_gone(&self) -> bool {
+    /// answer for the usual case; false means that [`Tree::look`] has to look.
+    pub(crate) fn is_surely_gone(&self) -> bool {
         if !self.has_adopted {
             return false;
         }
@@ -125,7 +129,7 @@ impl Tree {
         };
         children.extend(again);
         // After the lists: whoever is in them was entered by the time that the lock is ours.
-        let leaders = self.leaders.lock().clone();
+        let leaders = leaders().clone();
         let own_session = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
         // A child in our own session was made by another part of this process: a descendant of an attempt
         // has left it for good.
@@ -163,12 +167,12 @@ impl Tree {
 
     /// Ends the whole tree: TERM, up to `grace` to comply, then KILL until nothing is left. Returns how many
     /// were still there when time was up, which is 0 unless the kernel holds one in an uninterruptible wait.
-    pub async fn end(&self, grace: Duration) -> usize {
+    pub(crate) async fn end(&self, grace: Duration) -> usize {
         self.blocking(Self::ask).await;
         let patience = Instant::now() + grace;
         let mut wait = LOOK_FIRST;
         while Instant::now() < patience {
-            if self.blocking(|tree| tree.members().is_empty()).await {
+            if self.look().await.is_empty() {
                 return 0;
             }
             tokio::time::sleep(wait.min(patience - Instant::now())).await;
@@ -192,12 +196,6 @@ impl Tree {
             Ok(answer) => answer,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
-    }
-
-    /// Takes the leader's end from the kernel; from here on its number may name another process.
-    pub fn reap_leader(&self) {
-        reap(self.leader.as_raw());
-        self.leaders.leave(self.leader);
     }
 }
 

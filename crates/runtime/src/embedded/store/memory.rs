@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orloj_domain::time::Timestamp;
 
-use super::{BatchId, Change, Loaded, NO_BATCH, Outline, PartitionKey, Range, Slice, Store, StoreError, StoreReader, StoredRecord};
+use super::{
+    BatchId, Change, Loaded, NO_BATCH, Outline, PartitionKey, Range, Slice, Store, StoreError, StoreReader,
+    StoredRecord,
+};
 
 type Records = BTreeMap<PartitionKey, BTreeMap<i64, StoredRecord>>;
 
@@ -96,11 +99,7 @@ impl StoreReader for MemoryStore {
 
 impl MemoryStore {
     /// Takes rows until the range is used up or `take` says that this one was the last.
-    fn slice<T>(
-        &self,
-        range: Range,
-        mut take: impl FnMut(&StoredRecord) -> (T, bool),
-    ) -> Result<Slice<T>, StoreError> {
+    fn slice<T>(&self, range: Range, mut take: impl FnMut(&StoredRecord) -> (T, bool)) -> Result<Slice<T>, StoreError> {
         let records = self.records();
         let mut rows = Vec::new();
         if let Some(partition) = records.get(&range.key).filter(|_| range.from < range.until) {

@@ -2,6 +2,7 @@
 //! Two of them: `sqlite` (a file) and `memory`. Not here: offsets, visibility, ownership (the broker above).
 //! Invariant: `commit` returned `Ok` means that all its changes survive whatever `kill -9` leaves.
 
+pub(crate) mod headers;
 pub(crate) mod memory;
 pub(crate) mod sqlite;
 

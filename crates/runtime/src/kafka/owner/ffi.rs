@@ -12,7 +12,7 @@ use rdkafka::bindings::{
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
 /// Generation and member id at this moment; `None` for a consumer without a group.
-pub(super) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<(i32, String)> {
+pub(crate) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<(i32, String)> {
     // SAFETY: the client lives as long as the borrow of `consumer`. The metadata object is ours from here on, is
     // not used after it is destroyed, and the member id, which points into it, is copied before that.
     unsafe {
@@ -22,7 +22,8 @@ pub(super) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<
         }
         let generation = rd_kafka_consumer_group_metadata_generation_id(metadata);
         let member = rd_kafka_consumer_group_metadata_member_id(metadata);
-        let member = if member.is_null() { String::new() } else { CStr::from_ptr(member).to_string_lossy().into_owned() };
+        let member =
+            if member.is_null() { String::new() } else { CStr::from_ptr(member).to_string_lossy().into_owned() };
         rd_kafka_consumer_group_metadata_destroy(metadata);
         Some((generation, member))
     }

@@ -119,8 +119,10 @@ mod tests {
             history.read(&record(shard, incarnation, ids), "us", "x.");
         }
         let both = BTreeSet::from([Shard(0), Shard(1)]);
-        let expected =
-            BTreeMap::from([("a".to_owned(), BTreeSet::from([Shard(1)])), ("b".to_owned(), BTreeSet::from([Shard(0)]))]);
+        let expected = BTreeMap::from([
+            ("a".to_owned(), BTreeSet::from([Shard(1)])),
+            ("b".to_owned(), BTreeSet::from([Shard(0)])),
+        ]);
         assert_eq!(history.unreleased(&both), expected);
         assert_eq!(history.unreleased(&BTreeSet::from([Shard(2)])), BTreeMap::new());
         assert_eq!(history.ids_of("b"), BTreeSet::from(["b.0".to_owned(), "b.1".to_owned()]));

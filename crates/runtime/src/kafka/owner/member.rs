@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::ffi;
-use crate::kafka::client::{Complaints, drop_aside, lock};
+use crate::kafka::client::{Complaints, drop_aside, drop_within, lock};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::fault;
 use crate::log::LogError;
@@ -74,6 +74,7 @@ impl Member {
     pub(super) fn poll(&mut self) -> Result<Vec<Change>, LogError> {
         let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
         let mut changes = Vec::new();
+        let mut failure = None;
         loop {
             let polled = consumer.poll(Duration::ZERO);
             let captured = lock(&consumer.context().captured).pop_front();
@@ -82,14 +83,19 @@ impl Member {
             if let Some(Err(error)) = polled
                 && !fault::is_passing(&error)
             {
-                return Err(fault::of_read(&self.topic, &error));
+                failure = Some(fault::of_read(&self.topic, &error));
             }
             if let Some(captured) = captured {
-                changes.push(answer(consumer, captured)?);
+                changes.push(answer(consumer, captured));
             }
             if is_idle {
-                return Ok(changes);
+                break;
             }
+        }
+        // What changed must be known whatever else happened; an error that stays comes again.
+        match failure {
+            Some(error) if changes.is_empty() => Err(error),
+            _ => Ok(changes),
         }
     }
 
@@ -105,6 +111,13 @@ impl Member {
     pub(super) fn unsubscribe(&self) {
         if let Some(consumer) = &self.consumer {
             consumer.unsubscribe();
+        }
+    }
+
+    /// Says good-bye to the group, so that our share moves on at once; waits for that at most `timeout`.
+    pub(super) fn close(&mut self, timeout: Duration) {
+        if let Some(consumer) = self.consumer.take() {
+            drop_within(consumer, timeout);
         }
     }
 
@@ -127,25 +140,27 @@ impl Drop for Member {
 
 /// Answers the group where nothing has to happen first. librdkafka waits for this call as long as the poll
 /// interval allows, inside the callback or after it.
-fn answer(consumer: &BaseConsumer<Context>, captured: Captured) -> Result<Change, LogError> {
+fn answer(consumer: &BaseConsumer<Context>, captured: Captured) -> Change {
     let Captured { shards, mut list, kind } = captured;
     match kind {
         Kind::Assigned(membership) => {
             // From the end on and paused: with a position given nothing asks for committed offsets, and nothing
             // is ever fetched. That a pause outlives the assignment is welcome here.
             let set = list.set_all_offsets(Offset::End).and_then(|()| consumer.incremental_assign(&list));
-            set.map_err(|error| LogError::Unavailable(format!("assignment: {error}")))?;
+            if let Err(error) = set {
+                tracing::warn!(%error, "the group has changed its mind about an assignment");
+            }
             if let Err(error) = consumer.pause(&list) {
                 tracing::debug!(%error, "not paused; records will be dropped instead");
             }
-            Ok(Change::Assigned { shards, membership })
+            Change::Assigned { shards, membership }
         }
-        Kind::Revoked => Ok(Change::Revoked(shards)),
+        Kind::Revoked => Change::Revoked(shards),
         Kind::Lost => {
             if let Err(error) = consumer.incremental_unassign(&list) {
                 tracing::debug!(%error, "lost shards were taken off already");
             }
-            Ok(Change::Lost(shards))
+            Change::Lost(shards)
         }
     }
 }
@@ -200,6 +215,25 @@ fn capture(consumer: &BaseConsumer<Context>) -> Option<Arc<Membership>> {
     let metadata = consumer.group_metadata()?;
     let after = ffi::generation_and_member(consumer)?;
     let (generation, member) = after.clone();
-    let is_valid = before == after && generation >= 0 && !member.is_empty();
-    is_valid.then(|| Arc::new(Membership { metadata, generation, member }))
+    let is_void = before != after || generation < 0 || member.is_empty();
+    (!is_void).then(|| Arc::new(Membership { metadata, generation, member }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Outside of a group librdkafka hands out metadata all the same, and a broker would not check it.
+    #[test]
+    fn a_membership_outside_of_a_group_is_void() {
+        let properties = [("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())];
+        let config = KafkaConfig { properties: properties.into_iter().collect(), prefix: "x.".to_owned() };
+        let context = Context { complaints: Complaints::new("member"), captured: Mutex::default() };
+        let consumer: BaseConsumer<Context> =
+            config.for_member("group").create_with_context(context).expect("a consumer");
+        assert_eq!(ffi::generation_and_member(&consumer), Some((-1, String::new())));
+        assert!(consumer.group_metadata().is_some());
+        assert!(capture(&consumer).is_none());
+        drop_aside(consumer);
+    }
 }

@@ -39,6 +39,19 @@ impl Tail {
         Ok(Self { consumer: Some(consumer), config: config.clone(), next: BTreeMap::new() })
     }
 
+    /// How many partitions a topic has.
+    pub(super) fn partitions(&mut self, topic: &str) -> Result<i32, LogError> {
+        let Some(consumer) = &self.consumer else { return Ok(0) };
+        let answer = consumer.fetch_metadata(Some(&self.config.full_name(topic)), ANSWER_MAX);
+        let metadata = answer.map_err(|error| fault::of_read(topic, &error))?;
+        let found = metadata.topics().first().filter(|found| found.error().is_none());
+        let partitions = found.map_or(0, |found| found.partitions().len());
+        if partitions == 0 {
+            return Err(LogError::NoSuchTopic(topic.to_owned()));
+        }
+        Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
+    }
+
     /// Reads these partitions and no others, from these offsets on.
     pub(super) fn start(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         self.next = from.iter().cloned().collect();
@@ -112,10 +125,7 @@ pub(super) fn list_of(config: &KafkaConfig, from: &[(TopicPartition, i64)]) -> R
 
 /// True if a wanted offset is not in the log; the error does not say which.
 pub(super) fn is_gone(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-    )
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
 }
 
 /// Finds out which of the wanted offsets is gone.

@@ -1,0 +1,65 @@
+//! `orloj delete`: jobs go, and the answer says where in the log. Invariant: a job that does not exist is said so
+//! (exit code 3), and the others that were named are still removed.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{Context, job_id, job_path, offer};
+use crate::args::Namespace;
+use crate::exit::{Code, Outcome};
+use crate::output;
+
+/// What can be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    #[value(alias = "jobs")]
+    Job,
+}
+
+/// Remove jobs; runs that are under way end as they will
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  orloj delete job billing/nightly-invoice")]
+pub(crate) struct DeleteArguments {
+    /// What to delete
+    #[arg(value_enum)]
+    kind: Kind,
+    /// The jobs
+    #[arg(required = true, value_name = "NS/NAME")]
+    jobs: Vec<String>,
+    /// How long to wait for the answer
+    #[arg(long, default_value = "10s", value_parser = super::duration, value_name = "DURATION")]
+    timeout: Duration,
+    #[command(flatten)]
+    namespace: Namespace,
+}
+
+pub(crate) fn run(context: &Context, arguments: DeleteArguments) -> Outcome {
+    let Kind::Job = arguments.kind;
+    let jobs: Result<Vec<_>, _> = arguments.jobs.iter().map(|text| job_id(text, &arguments.namespace)).collect();
+    let client = context.client()?;
+    let mut code = Code::Ok;
+    for job in jobs? {
+        let position = match client.delete(&job_path(&job)) {
+            Ok(written) => written.position,
+            Err(failure) if failure.code == Code::NotFound => {
+                output::note(&failure.message);
+                code = Code::NotFound;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let answer = match &position {
+            Some(position) => offer::answer(&client, &job, position, arguments.timeout)?,
+            None => None,
+        };
+        match answer {
+            Some(event) => output::print(&format!("job {job} deleted at {}", output::text(&event, "position")))?,
+            None => {
+                output::note(&format!("job {job}: no trigger has answered in time; is one running?"));
+                code = Code::TimedOut;
+            }
+        }
+    }
+    Ok(code)
+}

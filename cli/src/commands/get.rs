@@ -1,0 +1,164 @@
+//! `orloj get`: lists of what there is, or one of them. Not here: runs with filters (`runs`), one in depth
+//! (`describe`). Invariant: `-o yaml` of a job is a manifest that `apply` takes back.
+
+use clap::{Args, ValueEnum};
+use orloj_domain::manifest::Manifest;
+use serde_json::Value;
+
+use super::{Context, job_id, job_path, runs};
+use crate::args::Namespace;
+use crate::exit::{Code, Failure, Outcome};
+use crate::output::{self, Column, Format, column, text, wide};
+
+/// Most items that are listed; more are for the API.
+const ITEMS_MAX: usize = 100_000;
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    #[value(alias = "job")]
+    Jobs,
+    #[value(alias = "run")]
+    Runs,
+    #[value(alias = "runner")]
+    Runners,
+    #[value(alias = "shard")]
+    Shards,
+}
+
+/// List jobs, runs, runners or shards
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orloj get jobs
+  orloj get jobs billing/nightly-invoice -o yaml    as a manifest
+  orloj get jobs -n billing -l team=billing -o wide
+  orloj get runners")]
+pub(crate) struct GetArguments {
+    /// What to list
+    #[arg(value_enum)]
+    kind: Kind,
+    /// One of them: a job as NS/NAME, a run by its id
+    #[arg(value_name = "NS/NAME|ID")]
+    name: Option<String>,
+    /// Only jobs with this label
+    #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
+    label: Option<String>,
+    #[command(flatten)]
+    namespace: Namespace,
+}
+
+const JOB_COLUMNS: &[Column] = &[
+    column("JOB", |job| text(job, "job")),
+    column("STATE", |job| text(job, "state")),
+    column("VERSION", |job| text(job, "version")),
+    column("SCHEDULE", schedule),
+    wide("QUEUE", |job| first(job, &["queue", "manifest.spec.queue"], "default")),
+    column("NEXT", |job| output::instant(job, "nextFireTime")),
+];
+
+const RUNNER_COLUMNS: &[Column] = &[
+    column("RUNNER", |runner| text(runner, "runner")),
+    column("STATE", |runner| text(runner, "state")),
+    column("QUEUES", |runner| list_text(runner, "queues")),
+    column("BUSY", |runner| text(runner, "busy")),
+    column("SLOTS", |runner| text(runner, "slots")),
+    wide("HOST", |runner| text(runner, "host")),
+    wide("SESSION", |runner| text(runner, "session")),
+    column("SEEN", |runner| output::age(runner, "at", super::now())),
+];
+
+const SHARD_COLUMNS: &[Column] = &[
+    column("SHARD", |shard| text(shard, "shard")),
+    column("JOBS", |shard| text(shard, "jobs")),
+    column("TRIGGER", |shard| text(shard, "trigger")),
+    column("DISPATCHER", |shard| text(shard, "dispatcher")),
+];
+
+pub(crate) fn run(context: &Context, arguments: &GetArguments) -> Outcome {
+    match (arguments.kind, &arguments.name) {
+        (Kind::Jobs, Some(name)) => one_job(context, name, &arguments.namespace),
+        (Kind::Jobs, None) => jobs(context, arguments),
+        (Kind::Runs, Some(id)) => runs::one(context, id),
+        (Kind::Runs, None) => runs::list(context, &[]),
+        (Kind::Runners, None) => plain(context, "/api/v1/runners", RUNNER_COLUMNS, |item| text(item, "runner")),
+        (Kind::Shards, None) => plain(context, "/api/v1/shards", SHARD_COLUMNS, |item| text(item, "shard")),
+        (Kind::Runners | Kind::Shards, Some(_)) => {
+            Err(Failure::usage("runners and shards are listed as a whole; leave the name out"))
+        }
+    }
+}
+
+fn plain(context: &Context, path: &str, columns: &[Column], name: fn(&Value) -> String) -> Outcome {
+    let items = context.client()?.items(path, &[], ITEMS_MAX)?;
+    output::list(context.global.output, &items, columns, name)?;
+    Ok(Code::Ok)
+}
+
+fn jobs(context: &Context, arguments: &GetArguments) -> Outcome {
+    let mut query = Vec::new();
+    if let Some(namespace) = &arguments.namespace.namespace {
+        query.push(("namespace", namespace.as_str()));
+    }
+    if let Some(label) = &arguments.label {
+        query.push(("label", label.as_str()));
+    }
+    let items = context.client()?.items("/api/v1/jobs", &query, ITEMS_MAX)?;
+    show_jobs(context, &items)
+}
+
+fn one_job(context: &Context, name: &str, namespace: &Namespace) -> Outcome {
+    let job = context.client()?.get(&job_path(&job_id(name, namespace)?), &[])?;
+    if context.global.output == Format::Json {
+        output::print(&output::pretty(&job))?;
+        return Ok(Code::Ok);
+    }
+    show_jobs(context, &[job])
+}
+
+fn show_jobs(context: &Context, items: &[Value]) -> Outcome {
+    if context.global.output == Format::Yaml {
+        let manifests: Result<Vec<Manifest>, Failure> = items.iter().map(manifest).collect();
+        output::print(&output::yaml(&manifests?)?)?;
+    } else {
+        output::list(context.global.output, items, JOB_COLUMNS, |job| format!("job/{}", text(job, "job")))?;
+    }
+    Ok(Code::Ok)
+}
+
+fn manifest(job: &Value) -> Result<Manifest, Failure> {
+    let found = job.get("manifest").cloned().unwrap_or(Value::Null);
+    serde_json::from_value(found)
+        .map_err(|error| Failure::error(format!("job {} has no readable manifest: {error}", text(job, "job"))))
+}
+
+/// The schedule in short: its rule, or how many there are.
+pub(crate) fn schedule(job: &Value) -> String {
+    let rule_text = |rule: &Value| {
+        ["cron", "every", "at"]
+            .iter()
+            .find_map(|kind| rule.get(kind).and_then(Value::as_str).map(|value| short(kind, value)))
+    };
+    match job.get("manifest").and_then(|manifest| manifest.pointer("/spec/schedule")) {
+        None | Some(Value::Null) => "manual".to_owned(),
+        Some(Value::Array(rules)) => match rules.as_slice() {
+            [one] => rule_text(one).unwrap_or_else(|| "-".to_owned()),
+            many => format!("{} rules", many.len()),
+        },
+        Some(rule) => rule_text(rule).unwrap_or_else(|| "-".to_owned()),
+    }
+}
+
+fn short(kind: &str, value: &str) -> String {
+    if kind == "cron" { value.to_owned() } else { format!("{kind} {value}") }
+}
+
+fn first(item: &Value, paths: &[&str], default: &str) -> String {
+    paths.iter().map(|path| text(item, path)).find(|text| text != "-").unwrap_or_else(|| default.to_owned())
+}
+
+fn list_text(item: &Value, name: &str) -> String {
+    let items: Vec<&str> =
+        item.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+}

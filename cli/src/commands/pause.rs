@@ -1,0 +1,59 @@
+//! `orloj pause` and `orloj resume`. Invariant: a pause always has a reason, for whoever finds the job paused.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, job_id, job_path, new_key};
+use crate::args::Namespace;
+use crate::exit::{Code, Outcome};
+use crate::output;
+
+/// Request no further runs of a job until it is resumed
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  orloj pause billing/nightly-invoice --reason \"database move, back on Monday\"")]
+pub(crate) struct PauseArguments {
+    /// The job
+    #[arg(value_name = "NS/NAME")]
+    job: String,
+    /// Why, for whoever finds it paused
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    namespace: Namespace,
+}
+
+/// Request runs of a paused job again
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  orloj resume billing/nightly-invoice --reason \"database moved\"")]
+pub(crate) struct ResumeArguments {
+    /// The job
+    #[arg(value_name = "NS/NAME")]
+    job: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    namespace: Namespace,
+}
+
+pub(crate) fn pause(context: &Context, arguments: &PauseArguments) -> Outcome {
+    ask(context, &arguments.job, &arguments.namespace, "pause", Some(&arguments.reason))
+}
+
+pub(crate) fn resume(context: &Context, arguments: &ResumeArguments) -> Outcome {
+    ask(context, &arguments.job, &arguments.namespace, "resume", arguments.reason.as_deref())
+}
+
+fn ask(context: &Context, job: &str, namespace: &Namespace, verb: &str, reason: Option<&str>) -> Outcome {
+    let job = job_id(job, namespace)?;
+    let body = match reason {
+        Some(reason) => json!({ "reason": reason }),
+        None => json!({}),
+    };
+    let written = context.client()?.post(&format!("{}/{verb}", job_path(&job)), &new_key(), &body)?;
+    if !output::document(context.global.output, &written.body, &format!("job/{job}"))? {
+        let position = written.position.as_deref().unwrap_or("-");
+        output::print(&format!("{verb} of job {job} asked for at {position}"))?;
+    }
+    Ok(Code::Ok)
+}

@@ -1,0 +1,125 @@
+//! `orloj trigger`: a run right now, and with `--wait` how it ends. Invariant: one invocation asks for one run,
+//! however often the request has to be sent, since it carries a key.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Context, job_id, job_path, new_key};
+use crate::args::Namespace;
+use crate::client::Client;
+use crate::exit::{Code, Failure, Outcome};
+use crate::output;
+
+/// Pause between two looks at a run.
+const POLL: Duration = Duration::from_millis(200);
+/// How long the run itself may take to appear before something is said to be amiss.
+const APPEARS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Run a job now
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orloj trigger billing/nightly-invoice
+  orloj trigger billing/nightly-invoice --param MONTH=2026-11 --wait   exit code 1 unless it succeeds")]
+pub(crate) struct TriggerArguments {
+    /// The job
+    #[arg(value_name = "NS/NAME")]
+    job: String,
+    /// A parameter of the run; may be repeated
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    params: Vec<(String, String)>,
+    /// Wait until the run has ended
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: give up waiting after this time; the run goes on
+    #[arg(long, value_parser = super::duration, value_name = "DURATION", requires = "wait")]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    namespace: Namespace,
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+pub(crate) fn run(context: &Context, arguments: TriggerArguments) -> Outcome {
+    let job = job_id(&arguments.job, &arguments.namespace)?;
+    let client = context.client()?;
+    let params: BTreeMap<String, String> = arguments.params.into_iter().collect();
+    let written = client.post(&format!("{}/trigger", job_path(&job)), &new_key(), &json!({ "params": params }))?;
+    let run_id = output::text(&written.body, "runId");
+    if !arguments.wait {
+        if !output::document(context.global.output, &written.body, &format!("run/{run_id}"))? {
+            output::print(&format!("run {run_id} of {job} requested"))?;
+        }
+        return Ok(Code::Ok);
+    }
+    output::note(&format!("run {run_id} of {job} requested; waiting for its end"));
+    let ended = wait_for_end(&client, &run_id, written.position.as_deref(), arguments.timeout)?;
+    let state = output::text(&ended, "state");
+    if !output::document(context.global.output, &ended, &format!("run/{run_id}"))? {
+        output::print(&format!("run {run_id} of {job} {state}{}", detail(&ended)))?;
+    }
+    Ok(if state == "succeeded" { Code::Ok } else { Code::Error })
+}
+
+/// What is worth knowing about an end beside its state.
+fn detail(run: &Value) -> String {
+    let mut parts = Vec::new();
+    for (path, label) in [("attempt", "attempt "), ("outcome.exitCode", "exit code "), ("outcome.message", "")] {
+        let text = output::text(run, path);
+        if text != "-" {
+            parts.push(format!("{label}{text}"));
+        }
+    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+fn is_terminal(run: &Value) -> bool {
+    matches!(output::text(run, "state").as_str(), "succeeded" | "failed" | "dead" | "cancelled" | "expired")
+}
+
+fn wait_for_end(
+    client: &Client,
+    run_id: &str,
+    position: Option<&str>,
+    timeout: Option<Duration>,
+) -> Result<Value, Failure> {
+    let path = format!("/api/v1/runs/{run_id}");
+    let started = started_now();
+    // The first look waits until the projection has the command; a run that it knows stays known.
+    let mut query: Vec<(&str, &str)> = position.map(|position| ("wait", position)).into_iter().collect();
+    if !query.is_empty() {
+        query.push(("timeout", "5s"));
+    }
+    let mut is_known = false;
+    loop {
+        match client.get(&path, &query) {
+            Ok(run) if is_terminal(&run) => return Ok(run),
+            Ok(_) => is_known = true,
+            Err(failure) if matches!(failure.code, Code::NotFound | Code::TimedOut) && !is_known => {}
+            Err(failure) => return Err(failure),
+        }
+        query.clear();
+        if !is_known && started.elapsed() > APPEARS_WITHIN {
+            let message = format!("run {run_id} has not appeared; are a trigger and a dispatcher running?");
+            return Err(Failure::new(Code::TimedOut, message));
+        }
+        if timeout.is_some_and(|timeout| started.elapsed() > timeout) {
+            return Err(Failure::new(Code::TimedOut, format!("run {run_id} has not ended yet; it goes on")));
+        }
+        // The end of a run is on another machine: it can only be asked for again.
+        std::thread::park_timeout(POLL);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a person waits is measured where the person is")]
+fn started_now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,115 @@
+//! Files as data: what is read, and how a complaint about each kind of mistake reads.
+
+use super::{Loaded, load, parse};
+
+const GOOD: &str = "\
+apiVersion: orloj/v1
+kind: Job
+metadata: {name: hello}
+spec:
+  schedule: [{every: 15m}, {cron: \"0 9 * * MON\", timeZone: Europe/Berlin}]
+  run: {exec: {command: [sleep, 5], env: {PORT: 5432, FLAG: true}}}
+";
+
+fn read(text: &str) -> (Vec<Loaded>, Vec<String>) {
+    let (mut loaded, mut complaints) = (Vec::new(), Vec::new());
+    parse("jobs.yaml", text, Some("team"), &mut loaded, &mut complaints);
+    (loaded, complaints)
+}
+
+#[test]
+fn documents_and_json_are_read() {
+    let json = r#"{"apiVersion": "orloj/v1", "kind": "Job",
+        "metadata": {"namespace": "a", "name": "b"}, "spec": {"run": {"shell": {"script": "true"}}}}"#;
+    for (text, jobs) in [
+        (GOOD.to_owned(), vec!["team/hello"]),
+        (format!("# first\n---\n{GOOD}---\n\n---\n{}", GOOD.replace("hello", "bye")), vec!["team/hello", "team/bye"]),
+        (json.to_owned(), vec!["a/b"]),
+    ] {
+        let (loaded, complaints) = read(&text);
+        assert_eq!(complaints, Vec::<String>::new());
+        let found: Vec<&str> = loaded.iter().map(|one| one.definition.job.as_str()).collect();
+        assert_eq!(found, jobs);
+    }
+}
+
+#[test]
+fn complaints_name_line_column_field_and_what_was_expected() {
+    for (from, to, said) in [
+        ("  schedule", "  shedule", "jobs.yaml:5:3: spec.shedule: unknown field `shedule`, expected one of schedule, "),
+        (
+            "every: 15m",
+            "evry: 15m",
+            "jobs.yaml:5:15: spec.schedule[0].evry: unknown field `evry`, expected one of cron, ",
+        ),
+        (
+            "every: 15m",
+            "every: soon",
+            "jobs.yaml:5:22: spec.schedule[0].every: is no duration; write for example `90s`",
+        ),
+        ("0 9 *", "61 9 *", "jobs.yaml:5:35: spec.schedule[1].cron: minute `61` at column 1 is out of range 0-59"),
+        ("Europe/Berlin", "Mars", "jobs.yaml:5:60: spec.schedule[1].timeZone: "),
+        ("spec:", "spec:\n  priority: high", "jobs.yaml:5:13: spec.priority: expected a whole number"),
+        ("spec:", "spec:\n  suspend: maybe", "jobs.yaml:5:12: spec.suspend: expected true or false"),
+        (
+            "spec:",
+            "spec:\n  overlap: {policy: x}",
+            "jobs.yaml:5:21: spec.overlap.policy: unknown variant `x`, expected one of allow, ",
+        ),
+        (
+            "spec:",
+            "spec:\n  timeout: 5\n  timeout: 6",
+            "jobs.yaml:6:3: duplicate mapping key: timeout; remove one of them",
+        ),
+        ("{name: hello}", "{name: [hello]}", "jobs.yaml:3:18: metadata.name: expected a text"),
+        ("{name: hello}", "{name: Hello}", "jobs.yaml:3:18: metadata.name: is no job name; use 1 to 63"),
+        ("{name: hello}", "{}", "jobs.yaml:3:11: metadata: missing field `name`"),
+        ("kind: Job", "kind: [", "jobs.yaml:"),
+        (
+            "\n  run:",
+            "\n  concurrency: 3\n  run:",
+            "jobs.yaml:6:16: spec.concurrency: is not available in this version; ",
+        ),
+    ] {
+        let text = GOOD.replace(from, to);
+        let (loaded, complaints) = read(&text);
+        assert!(loaded.is_empty(), "{text}");
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(complaints[0].starts_with(said), "{}\nwanted {said}", complaints[0]);
+    }
+}
+
+#[test]
+fn files_without_a_manifest_are_refused() {
+    for text in ["", "# nothing\n", "---\n---\n"] {
+        assert_eq!(read(text).1, ["jobs.yaml: has no manifest; `orloj apply --help` shows one"]);
+    }
+    assert!(
+        load(&["/nowhere/at-all.yaml".to_owned()], None).expect_err("refused")[0]
+            .starts_with("/nowhere/at-all.yaml: can't be read")
+    );
+}
+
+#[test]
+fn the_examples_are_admissible() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let loaded = load(&[folder.to_owned()], None).expect("good examples");
+    assert!(loaded.len() >= 4, "{loaded:?}");
+}
+
+#[test]
+fn a_job_is_defined_once() {
+    let folder = tempdir("twice");
+    for name in ["a.yaml", "b.yml"] {
+        std::fs::write(folder.join(name), GOOD).expect("a file");
+    }
+    let complaints = load(&[folder.display().to_string()], None).expect_err("refused");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert!(complaints[0].contains("b.yml:1: metadata.name: job default/hello is also at"), "{complaints:?}");
+}
+
+fn tempdir(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("orloj-cli-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}

@@ -1,0 +1,145 @@
+//! What the dispatcher is asked to decide on, and what it decides. Not here: bytes (`service`). Invariant:
+//! every input is answered by name, "nothing to do" included.
+
+use std::sync::Arc;
+
+use orloj_domain::attempt::Outcome;
+use orloj_domain::id::{JobId, RunId, RunnerId, SessionId};
+use orloj_domain::retry::Disposition;
+use orloj_domain::run::RunState;
+use orloj_domain::time::Timestamp;
+
+use crate::run::{Request, Run};
+
+/// What asks for a decision.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// The trigger asked for a run.
+    Requested(Arc<Request>),
+    /// A runner has taken an attempt.
+    Claimed(Report),
+    /// A runner says how an attempt ended.
+    Finished(Report, Outcome),
+    /// A runner's session was silent for longer than its lease.
+    SessionExpired(SessionId),
+}
+
+/// Which attempt a runner reports about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The run.
+    pub run_id: RunId,
+    /// The job.
+    pub job: JobId,
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// The fencing token of the ready record it answers.
+    pub token: i64,
+    /// The runner.
+    pub runner: RunnerId,
+    /// Its session.
+    pub session: SessionId,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A run came into being or took a step.
+    Stepped {
+        /// The run as it is from here.
+        run: Run,
+        /// Topics that held it and hold it no longer.
+        leaves: Vec<&'static str>,
+    },
+    /// A run ended, or was refused before it began.
+    Ended(Box<Ended>),
+    /// The input changes nothing.
+    Ignored(Ignored),
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// What was asked for.
+    pub request: Arc<Request>,
+    /// How it ended.
+    pub end: End,
+    /// The attempt it ended with; 0 when none was ever ready.
+    pub attempt: i32,
+    /// The newest token handed out.
+    pub token: i64,
+    /// When the first of its attempts failed.
+    pub first_failure: Option<Timestamp>,
+    /// How often it was sent back from the dead letters.
+    pub redrives: i32,
+    /// When this was decided.
+    pub at: Timestamp,
+    /// Topics that held it and hold it no longer.
+    pub leaves: Vec<&'static str>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// An attempt succeeded.
+    Succeeded(Outcome),
+    /// It was stopped on request, or refused by the overlap policy.
+    Cancelled(Outcome),
+    /// No attempt succeeded, and it is parked as a dead letter.
+    Dead(Outcome, Disposition),
+}
+
+impl End {
+    /// The terminal state.
+    #[must_use]
+    pub fn state(&self) -> RunState {
+        match self {
+            Self::Succeeded(_) => RunState::Succeeded,
+            Self::Cancelled(_) => RunState::Cancelled,
+            Self::Dead(..) => RunState::Dead,
+        }
+    }
+
+    /// How the last attempt, or the run without one, ended.
+    #[must_use]
+    pub fn outcome(&self) -> &Outcome {
+        match self {
+            Self::Succeeded(outcome) | Self::Cancelled(outcome) | Self::Dead(outcome, _) => outcome,
+        }
+    }
+}
+
+/// Why an input changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ignored {
+    /// The run that is asked for is live already.
+    AlreadyLive,
+    /// The run that is reported about is not live: it ended, or never was.
+    NotLive,
+    /// The report is about another attempt or token than the one in force.
+    Stale,
+    /// Another session holds the attempt: the first claim in the order of the log counts.
+    OtherSession,
+    /// The same session claimed it before.
+    AlreadyClaimed,
+}
+
+impl Ignored {
+    /// Every reason, in order.
+    pub const ALL: [Self; 5] =
+        [Self::AlreadyLive, Self::NotLive, Self::Stale, Self::OtherSession, Self::AlreadyClaimed];
+
+    /// The reason as a metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyLive => "already_live",
+            Self::NotLive => "not_live",
+            Self::Stale => "stale",
+            Self::OtherSession => "other_session",
+            Self::AlreadyClaimed => "already_claimed",
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The dispatcher's memory of one shard: its live runs, and indexes over them. Decisions are one file each in
+//! `machine/`; bytes are in `service`. Invariant: only `apply` and `restore` change it, each index agrees with
+//! the runs, and what `restore` rebuilds from the log equals what `apply` built.
+
+mod attempt;
+mod due;
+mod index;
+mod lease_lost;
+mod request;
+mod restore;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+use orloj_domain::id::{RunId, SessionId};
+use orloj_domain::time::Timestamp;
+use orloj_runtime::driver::Machine;
+
+use crate::event::{Event, Input};
+use crate::run::Run;
+use index::Index;
+
+/// The live runs of one shard.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DispatcherMachine {
+    runs: HashMap<RunId, Run>,
+    index: Index,
+    /// Copies of a live run that the log holds beside the one in `runs`; see `restore`. Almost always empty.
+    older_copies: BTreeMap<RunId, Vec<Run>>,
+}
+
+impl Machine for DispatcherMachine {
+    type Input = Input;
+    type Event = Event;
+
+    fn tick() -> Input {
+        Input::Tick
+    }
+
+    fn decide(&self, input: &Input, now: Timestamp) -> Vec<Event> {
+        match input {
+            Input::Tick => self.decide_due(now),
+            Input::Requested(request) => vec![self.decide_request(request, now)],
+            Input::Claimed(report) => vec![self.decide_claim(report, now)],
+            Input::Finished(report, outcome) => vec![self.decide_finish(report, outcome, now)],
+            Input::SessionExpired(session) => self.decide_lease_lost(session, now),
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Stepped { run, .. } => {
+                self.older_copies.remove(&run.request.run_id);
+                self.put(run.clone());
+            }
+            Event::Ended(ended) => {
+                self.older_copies.remove(&ended.request.run_id);
+                self.take(ended.request.run_id);
+            }
+            Event::Ignored(_) => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.index.first_due()
+    }
+}
+
+impl DispatcherMachine {
+    /// A live run.
+    #[must_use]
+    pub fn run(&self, run: RunId) -> Option<&Run> {
+        self.runs.get(&run)
+    }
+
+    /// How many runs are live.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Sessions that hold an attempt, in order.
+    pub fn sessions(&self) -> impl Iterator<Item = &SessionId> {
+        self.index.sessions()
+    }
+
+    fn put(&mut self, run: Run) {
+        self.take(run.request.run_id);
+        self.index.insert(&run);
+        self.runs.insert(run.request.run_id, run);
+    }
+
+    fn take(&mut self, run: RunId) -> Option<Run> {
+        let run = self.runs.remove(&run)?;
+        self.index.remove(&run);
+        Some(run)
+    }
+
+    /// The step of a live run to `next`, with the topics that it leaves by it.
+    fn step(&self, from: &Run, next: Run) -> Event {
+        let mut leaves = self.topics_of(from);
+        leaves.retain(|topic| *topic != next.topic());
+        Event::Stepped { run: next, leaves }
+    }
+
+    /// Every topic in which the log holds a copy of a live run.
+    fn topics_of(&self, run: &Run) -> Vec<&'static str> {
+        let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
+        std::iter::once(run).chain(older).map(Run::topic).collect()
+    }
+}

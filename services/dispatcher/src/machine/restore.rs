@@ -1,0 +1,45 @@
+//! The machine from its state topics. Invariant: the order in which the three topics are read does not matter.
+//!
+//! A run moves between topics by one atomic batch {copy in the new topic, tombstone in the old}. Should a fault
+//! of the log tear one apart, two topics hold a copy: the one with the larger (attempt, token, progress) is the
+//! later one and counts, because each move makes that triple grow. The other is kept in mind, and the run's
+//! next step or end writes the tombstone that was lost.
+
+use orloj_domain::id::RunId;
+
+use super::DispatcherMachine;
+use crate::run::Run;
+
+impl DispatcherMachine {
+    /// Takes the copy that a state topic holds of a run.
+    pub fn restore(&mut self, copy: Run) {
+        let id = copy.request.run_id;
+        let topic = copy.topic();
+        let mut copies = self.take_copies(id);
+        copies.retain(|other| other.topic() != topic);
+        copies.push(copy);
+        self.put_copies(id, copies);
+    }
+
+    /// Takes a tombstone: a state topic holds no copy of a run any longer.
+    pub fn restore_removal(&mut self, topic: &str, id: RunId) {
+        let mut copies = self.take_copies(id);
+        copies.retain(|other| other.topic() != topic);
+        self.put_copies(id, copies);
+    }
+
+    fn take_copies(&mut self, id: RunId) -> Vec<Run> {
+        let mut copies = self.older_copies.remove(&id).unwrap_or_default();
+        copies.extend(self.take(id));
+        copies
+    }
+
+    fn put_copies(&mut self, id: RunId, mut copies: Vec<Run>) {
+        copies.sort_by_key(Run::rank);
+        let Some(newest) = copies.pop() else { return };
+        self.put(newest);
+        if !copies.is_empty() {
+            self.older_copies.insert(id, copies);
+        }
+    }
+}

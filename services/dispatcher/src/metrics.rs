@@ -1,0 +1,68 @@
+//! What the dispatcher counts beside what every driver does, named `orloj_dispatcher_…`. Not here: `/metrics`.
+//! Invariant: labels come from closed sets, never from jobs or runs.
+
+use orloj_domain::run::RunState;
+use orloj_runtime::metrics::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::event::{Event, Ignored};
+
+/// Counters of decisions and gauges of sessions; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct DispatcherMetrics {
+    /// Runner sessions alive.
+    pub sessions: Gauge,
+    /// Sessions whose lease ended.
+    pub sessions_expired: Counter,
+    /// Sessions that came back after their lease had ended.
+    pub sessions_back: Counter,
+    steps: Family<StateLabel, Counter>,
+    ignored: Family<ReasonLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl DispatcherMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(metrics: &Metrics) -> Self {
+        let this = Self::default();
+        metrics.with(|registry| {
+            let registry = registry.sub_registry_with_prefix("orloj_dispatcher");
+            registry.register("sessions", "Runner sessions alive", this.sessions.clone());
+            registry.register("sessions_expired", "Sessions whose lease ended", this.sessions_expired.clone());
+            registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
+            registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
+            registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
+        });
+        this
+    }
+
+    /// Counts a decision.
+    pub(crate) fn count(&self, event: &Event) {
+        match event {
+            Event::Stepped { run, .. } => self.step(run.step.state()),
+            Event::Ended(ended) => self.step(ended.end.state()),
+            Event::Ignored(reason) => self.ignore(*reason),
+        }
+    }
+
+    fn step(&self, state: RunState) {
+        self.steps.get_or_create(&StateLabel { state: state.as_str() }).inc();
+    }
+
+    fn ignore(&self, reason: Ignored) {
+        self.ignored.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+}

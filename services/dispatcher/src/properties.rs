@@ -1,0 +1,239 @@
+//! Properties of the whole machine under random legal, illegal and repeated inputs and restarts: each run ends
+//! at most once and can be driven to its end, attempts are 1..k, forbid never has two live, and the log restores
+//! an equal machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orloj_domain::attempt::OutcomeKind;
+use orloj_domain::id::RunId;
+use orloj_domain::job::{Delivery, OverlapKind};
+use orloj_domain::run::{RunEvent, RunState};
+use proptest::prelude::*;
+
+use crate::event::{Event, Input};
+use crate::testing::{Ask, World, is_legal, outcome, report};
+
+const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
+const KINDS: [OutcomeKind; 7] = [
+    OutcomeKind::Succeeded,
+    OutcomeKind::Failed,
+    OutcomeKind::Failed,
+    OutcomeKind::TimedOut,
+    OutcomeKind::Aborted,
+    OutcomeKind::NotStarted,
+    OutcomeKind::Cancelled,
+];
+/// Jobs by index; the second half forbids overlap.
+const JOBS: [&str; 4] = ["a/allow0", "a/allow1", "a/forbid0", "a/forbid1"];
+
+#[derive(Debug, Clone)]
+enum Action {
+    Request(Ask),
+    /// The run asked for as the n-th; attempt and token as in force, plus these.
+    Claim {
+        run: usize,
+        attempt: i32,
+        token: i64,
+        session: usize,
+    },
+    Finish {
+        run: usize,
+        attempt: i32,
+        token: i64,
+        session: usize,
+        kind: usize,
+    },
+    Expire(usize),
+    Advance(u64),
+    Restart,
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    (0..JOBS.len(), 0..1_000_i64, 0..3_i64, 1..4_i32, any::<bool>()).prop_map(|(job, number, delay_s, max, is_once)| {
+        Ask {
+            job: JOBS[job],
+            number,
+            overlap: if job < 2 { OverlapKind::Allow } else { OverlapKind::Forbid },
+            delivery: if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce },
+            delay_s,
+            max_attempts: max,
+        }
+    })
+}
+
+/// Mostly 0.
+fn offset() -> impl Strategy<Value = i32> {
+    prop_oneof![8 => Just(0), 1 => Just(-1), 1 => Just(1)]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let token = || offset().prop_map(i64::from);
+    prop_oneof![
+        4 => ask().prop_map(Action::Request),
+        6 => (0..30_usize, offset(), token(), 0..3_usize)
+            .prop_map(|(run, attempt, token, session)| Action::Claim { run, attempt, token, session }),
+        6 => (0..30_usize, offset(), token(), 0..3_usize, 0..KINDS.len())
+            .prop_map(|(run, attempt, token, session, kind)| Action::Finish { run, attempt, token, session, kind }),
+        1 => (0..3_usize).prop_map(Action::Expire),
+        4 => (0..5_u64).prop_map(Action::Advance),
+        1 => Just(Action::Restart),
+    ]
+}
+
+struct Play {
+    world: World,
+    asked: Vec<Ask>,
+    second: u64,
+}
+
+impl Play {
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Request(ask) => self.request(*ask),
+            Action::Claim { run, attempt, token, session } => {
+                self.report(*run, *attempt, *token, *session, None);
+            }
+            Action::Finish { run, attempt, token, session, kind } => {
+                self.report(*run, *attempt, *token, *session, Some(KINDS[*kind]));
+            }
+            Action::Expire(session) => {
+                self.world.decide(&Input::SessionExpired(SESSIONS[*session].parse().expect("session")));
+            }
+            Action::Advance(seconds) => {
+                self.second += seconds;
+                self.world.advance_to(self.second);
+                self.world.decide(&Input::Tick);
+            }
+            Action::Restart => {
+                self.world.check_restore();
+                self.world.machine = self.world.restored();
+            }
+        }
+    }
+
+    /// A claim, or an end with an outcome. One that is not about the attempt in force, or not from the session
+    /// that holds it, changes nothing.
+    fn report(&mut self, run: usize, attempt: i32, token: i64, session: usize, kind: Option<OutcomeKind>) {
+        let Some((ask, now_attempt, now_token)) = self.pick(run) else { return };
+        let report = report(&ask, now_attempt + attempt, now_token + token, SESSIONS[session]);
+        let live = self.world.machine.run(ask.run_id());
+        let is_in_force = live.is_some_and(|live| {
+            let is_waiting = live.due_at().is_some();
+            let is_held_by_other = live.session().is_some_and(|holder| *holder != report.session);
+            (attempt, token) == (0, 0) && !is_waiting && !is_held_by_other
+        });
+        let input = match kind {
+            Some(kind) => Input::Finished(report, outcome(kind)),
+            None => Input::Claimed(report),
+        };
+        let events = self.world.decide(&input);
+        let is_ignored = matches!(events.as_slice(), [Event::Ignored(_)]);
+        assert!(is_in_force || is_ignored, "{input:?} did {events:?}");
+    }
+
+    /// A request of a run that ended is never read again: positions move with the decision. One of a live run
+    /// may come twice.
+    fn request(&mut self, ask: Ask) {
+        let is_known = self.asked.iter().any(|known| known.run_id() == ask.run_id());
+        let is_live = self.world.machine.run(ask.run_id()).is_some();
+        if !is_known || is_live {
+            self.world.ask(&ask);
+        }
+        if !is_known {
+            self.asked.push(ask);
+        }
+    }
+
+    /// A run, live or ended, with the attempt and token in force or last seen.
+    fn pick(&self, run: usize) -> Option<(Ask, i32, i64)> {
+        let ask = *self.asked.get(run % self.asked.len().max(1))?;
+        let id = ask.run_id();
+        let seen = self.world.machine.run(id).map(|run| (run.attempt, run.token));
+        let last =
+            || self.world.events.iter().rfind(|event| event.run_id == id).map(|event| (event.attempt, event.token));
+        let (attempt, token) = seen.or_else(last)?;
+        Some((ask, attempt, token))
+    }
+
+    /// Fails every attempt until nothing lives.
+    fn drain(&mut self) {
+        let mut rounds = 0;
+        while self.world.machine.live() > 0 {
+            rounds += 1;
+            assert!(rounds < 20, "runs never end");
+            self.second += 3600;
+            self.world.advance_to(self.second);
+            self.world.decide(&Input::Tick);
+            for session in SESSIONS {
+                self.world.decide(&Input::SessionExpired(session.parse().expect("session")));
+            }
+            for ask in self.asked.clone() {
+                if let Some(run) = self.world.machine.run(ask.run_id()) {
+                    let report = report(&ask, run.attempt, run.token, "s0");
+                    self.world.decide(&Input::Finished(report, outcome(OutcomeKind::Failed)));
+                }
+            }
+        }
+    }
+}
+
+fn check_run(ask: &Ask, events: &[&RunEvent]) {
+    let mut state = None;
+    let mut attempts = Vec::new();
+    let mut token = 0;
+    for event in events {
+        assert!(is_legal(state, event.state), "{state:?} to {} of {ask:?}", event.state);
+        state = Some(event.state);
+        if event.state == RunState::Ready {
+            attempts.push(event.attempt);
+            assert!(event.token > token, "{ask:?}");
+        }
+        assert!(event.token >= token, "{ask:?}");
+        token = event.token;
+    }
+    let wanted: Vec<i32> = (1..).take(attempts.len()).collect();
+    assert_eq!(attempts, wanted, "{ask:?}");
+    assert!(attempts.len() <= usize::try_from(ask.max_attempts).expect("positive"), "{ask:?}");
+    let ends = events.iter().filter(|event| event.state.is_terminal()).count();
+    assert_eq!(ends, 1, "{ask:?} ended {ends} times");
+}
+
+/// In log order, a job that forbids overlap never has two live runs.
+fn check_forbid(events: &[RunEvent]) {
+    let mut live: BTreeMap<&str, BTreeSet<RunId>> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.job.name().starts_with("forbid")) {
+        let live = live.entry(event.job.as_str()).or_default();
+        if event.state.is_terminal() {
+            live.remove(&event.run_id);
+        } else {
+            live.insert(event.run_id);
+        }
+        assert!(live.len() <= 1, "{} has {} live runs", event.job, live.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn runs_end_once_whatever_comes(actions in proptest::collection::vec(action(), 1..120)) {
+        let mut play = Play { world: World::new(), asked: Vec::new(), second: 0 };
+        for action in &actions {
+            play.act(action);
+        }
+        play.world.check_restore();
+        prop_assert_eq!(play.world.state.len(), play.world.machine.live());
+        play.drain();
+        prop_assert!(play.world.state.is_empty());
+        play.world.check_restore();
+        let events = &play.world.events;
+        for ask in &play.asked {
+            let of_run: Vec<_> = events.iter().filter(|event| event.run_id == ask.run_id()).collect();
+            check_run(ask, &of_run);
+        }
+        check_forbid(events);
+        let count = |state| events.iter().filter(|event| event.state == state).count();
+        prop_assert_eq!(play.world.ready.len(), count(RunState::Ready));
+        prop_assert_eq!(play.world.dead.len(), count(RunState::Dead));
+    }
+}

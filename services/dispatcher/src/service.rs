@@ -1,0 +1,155 @@
+//! The dispatcher as the driver sees it: its topics, and the runner sessions that all its shards share. Bytes
+//! are in `read` and `write`, decisions in `machine`. Invariant: every session that holds an attempt of an owned
+//! shard has a lease here, so silence always ends in a decision.
+
+mod live_run;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::lease::{self, Sessions, Touch};
+use orloj_domain::runner::RunnerHeartbeat;
+use orloj_domain::shard::Shard;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_domain::{attempt::AttemptEvent, attempt::AttemptEventType, id::SessionId};
+use orloj_runtime::clock::Clock;
+use orloj_runtime::codec;
+use orloj_runtime::driver::{Inbound, Service, ServiceTopics, Undecodable, WriteContext};
+use orloj_runtime::log::{NewRecord, Record, TopicPartition};
+
+use crate::DispatcherConfig;
+use crate::event::{Event, Input};
+use crate::machine::DispatcherMachine;
+use crate::metrics::DispatcherMetrics;
+
+/// The dispatcher over all shards that this instance owns.
+pub struct DispatcherService {
+    config: DispatcherConfig,
+    /// Leases are measured on the monotonic clock: a wall clock that jumps must not end one.
+    clock: Arc<dyn Clock>,
+    sessions: Sessions,
+    /// The longest lease that was heard of; sessions known only from restored attempts get this one.
+    lease_longest: Duration,
+    metrics: DispatcherMetrics,
+}
+
+impl DispatcherService {
+    pub(crate) fn new(config: DispatcherConfig, clock: Arc<dyn Clock>, metrics: DispatcherMetrics) -> Self {
+        let lease_longest = config.lease.clamp(lease::LEASE_MIN, lease::LEASE_MAX);
+        Self { config, clock, sessions: Sessions::default(), lease_longest, metrics }
+    }
+
+    fn touch(&mut self, session: &SessionId, lease: Duration) {
+        self.lease_longest = self.lease_longest.max(lease);
+        match self.sessions.touch(session, lease, self.clock.monotonic()) {
+            Touch::Extended => {}
+            Touch::Began => tracing::debug!(%session, "a runner session began"),
+            Touch::CameBack => {
+                self.metrics.sessions_back.inc();
+                tracing::warn!(%session, "a runner session came back after its lease was over");
+            }
+        }
+        self.report_sessions();
+    }
+
+    /// A claim is a sign of life too: without it, a session that claims and dies at once would never be missed.
+    fn touch_claimer(&mut self, report: &AttemptEvent) {
+        if report.kind == AttemptEventType::Claimed {
+            let lease = report.lease_ms.map_or(self.lease_longest, lease::lease_of);
+            self.touch(&report.session, lease);
+        }
+    }
+
+    fn report_sessions(&self) {
+        self.metrics.sessions.set(i64::try_from(self.sessions.live()).unwrap_or(i64::MAX));
+    }
+}
+
+impl Service for DispatcherService {
+    type Machine = DispatcherMachine;
+
+    const NAME: &'static str = "dispatcher";
+
+    fn topics(&self) -> ServiceTopics {
+        ServiceTopics {
+            membership: topic::FIRES.to_owned(),
+            owners: topic::DISPATCHER_OWNERS.to_owned(),
+            state: [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY].map(str::to_owned).to_vec(),
+            decisions: Vec::new(),
+            inputs: [topic::FIRES, topic::ATTEMPT_EVENTS].map(str::to_owned).to_vec(),
+            shared: vec![TopicPartition::new(topic::RUNNER_HEARTBEATS, 0)],
+        }
+    }
+
+    fn machine(&self, _shard: Shard) -> DispatcherMachine {
+        DispatcherMachine::default()
+    }
+
+    fn replay(&self, machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
+        live_run::replay(machine, record)
+    }
+
+    fn read(&mut self, record: &Record, _now: Timestamp) -> Inbound<Input> {
+        let read = match record.topic.as_str() {
+            topic::FIRES => read::fire(record, self.config.shards),
+            topic::ATTEMPT_EVENTS => read::report(record, self.config.shards).map(|report| {
+                self.touch_claimer(&report);
+                read::input_of(report)
+            }),
+            other => Err(Undecodable::new("topic", other, "is no input of the dispatcher")),
+        };
+        match read {
+            Ok(Some(input)) => Inbound::Input(input),
+            Ok(None) => Inbound::Nothing,
+            Err(reason) => Inbound::Bad(reason, None),
+        }
+    }
+
+    fn write(&self, context: &WriteContext<'_>, event: &Event) -> Vec<NewRecord> {
+        self.metrics.count(event);
+        write::records(context.shard, event)
+    }
+
+    fn restored(&mut self, machine: &DispatcherMachine, _now: Timestamp) {
+        for session in machine.sessions() {
+            self.touch(session, self.lease_longest);
+        }
+    }
+
+    fn read_shared(&mut self, record: &Record, _now: Timestamp) -> Vec<Input> {
+        // A runner that left for good may have tombstoned its key.
+        let Some(value) = record.value.as_deref() else { return Vec::new() };
+        match codec::decode::<RunnerHeartbeat>(value) {
+            Ok(heartbeat) => self.touch(&heartbeat.session, lease::lease_of(heartbeat.lease_ms)),
+            Err(error) => {
+                tracing::warn!(position = %record.position(), %error, "a heartbeat can't be read");
+            }
+        }
+        Vec::new()
+    }
+
+    fn shared_deadline(&self) -> Option<Timestamp> {
+        let left = self.sessions.next_expiry()?.saturating_sub(self.clock.monotonic());
+        if left.is_zero() { Some(Timestamp::MIN) } else { Some(self.clock.now().plus(left)) }
+    }
+
+    fn shared_tick(&mut self, _now: Timestamp) -> Vec<Input> {
+        let expired = self.sessions.expired(self.clock.monotonic());
+        for session in &expired {
+            self.metrics.sessions_expired.inc();
+            tracing::info!(%session, "a runner session was silent for longer than its lease");
+        }
+        self.report_sessions();
+        expired.into_iter().map(Input::SessionExpired).collect()
+    }
+
+    fn forget_shared(&mut self) {
+        self.sessions = Sessions::default();
+        self.report_sessions();
+    }
+}

@@ -1,0 +1,148 @@
+//! Events to records. Not here: what is decided. Invariant: one event, one atomic set of records: the run's copy
+//! in the topic of its step, tombstones where it was, the ready record or the dead letter, and the run event.
+
+use orloj_domain::attempt::ReadyAttempt;
+use orloj_domain::retry::Disposition;
+use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::shard::Shard;
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::codec;
+use orloj_runtime::log::{Header, NewRecord};
+
+use super::live_run;
+use crate::event::{End, Ended, Event};
+use crate::run::{Request, Run, Step};
+
+/// The records that say what was decided.
+pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {
+    match event {
+        Event::Stepped { run, leaves } => stepped(shard, run, leaves),
+        Event::Ended(ended) => end(shard, ended),
+        Event::Ignored(_) => Vec::new(),
+    }
+}
+
+fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
+    let mut records = Vec::with_capacity(4);
+    let copy = codec::encode(&live_run::to_wire(run));
+    records.push(NewRecord::new(run.topic(), shard.0, run_key(&run.request), Some(copy)));
+    records.extend(tombstones(shard, &run.request, leaves));
+    if run.step == Step::Ready {
+        records.push(ready(shard, run));
+    }
+    records.push(run_event(shard, &run.request, &step_event(run)));
+    records
+}
+
+fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
+    let mut records = Vec::with_capacity(3);
+    if let End::Dead(_, disposition) = &ended.end {
+        records.push(dead_letter(shard, ended, *disposition));
+    }
+    records.extend(tombstones(shard, &ended.request, &ended.leaves));
+    records.push(run_event(shard, &ended.request, &end_event(ended)));
+    records
+}
+
+fn run_key(request: &Request) -> Vec<u8> {
+    request.run_id.to_string().into_bytes()
+}
+
+fn tombstones(shard: Shard, request: &Request, topics: &[&'static str]) -> impl Iterator<Item = NewRecord> {
+    topics.iter().map(move |topic| NewRecord::new(*topic, shard.0, run_key(request), None))
+}
+
+fn ready(shard: Shard, run: &Run) -> NewRecord {
+    let request = &run.request;
+    let attempt = ReadyAttempt {
+        run_id: request.run_id,
+        job: request.job.clone(),
+        attempt: run.attempt,
+        token: run.token,
+        ready_at: run.since,
+        request: request.bytes.clone(),
+    };
+    NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(codec::encode(&attempt)))
+}
+
+/// The request's own key, value and headers, byte for byte, with headers added that say what became of it. The
+/// key is the job, as in `fires`; the run is named in a header.
+fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewRecord {
+    let request = &ended.request;
+    let outcome = ended.end.outcome();
+    let original =
+        request.headers.iter().map(|header| Header { key: header.key.clone(), value: Some(header.value.clone()) });
+    let added = [
+        Header::text("__dlq.errors.topic", topic::FIRES),
+        Header::text("__dlq.errors.partition", shard),
+        Header::text("__dlq.errors.offset", request.offset),
+        Header::text("__dlq.errors.message", outcome.message.as_deref().unwrap_or_default()),
+        Header::text("orloj-run-id", request.run_id),
+        Header::text("orloj-job", &request.job),
+        Header::text("orloj-attempt", ended.attempt),
+        Header::text("orloj-error-class", outcome.kind),
+        Header::text("orloj-disposition", disposition),
+        Header::text("orloj-first-failure", ended.first_failure.unwrap_or(ended.at)),
+        Header::text("orloj-redrive-count", ended.redrives),
+    ];
+    NewRecord {
+        topic: topic::dead_letters(&request.queue),
+        partition: shard.0,
+        key: Some(request.job.as_str().as_bytes().to_vec()),
+        value: Some(request.bytes.clone()),
+        headers: original.chain(added).collect(),
+    }
+}
+
+fn run_event(shard: Shard, request: &Request, event: &RunEvent) -> NewRecord {
+    NewRecord::new(topic::RUN_EVENTS, shard.0, request.job.as_str(), Some(codec::encode(event)))
+}
+
+fn step_event(run: &Run) -> RunEvent {
+    let event = bare_event(&run.request, run.step.state(), run.since);
+    let runner = match &run.step {
+        Step::Running { runner, .. } => Some(runner.clone()),
+        Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => None,
+    };
+    let outcome = match &run.step {
+        Step::Retrying { .. } => run.last_outcome.as_deref().cloned(),
+        Step::Delayed { .. } | Step::Ready | Step::Running { .. } => None,
+    };
+    let attempt = if run.token == 0 { 0 } else { run.attempt };
+    RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, ..event }
+}
+
+fn end_event(ended: &Ended) -> RunEvent {
+    let disposition = match &ended.end {
+        End::Dead(_, disposition) => Some(disposition.to_string()),
+        End::Succeeded(_) | End::Cancelled(_) => None,
+    };
+    RunEvent {
+        attempt: ended.attempt,
+        token: ended.token,
+        outcome: Some(ended.end.outcome().clone()),
+        disposition,
+        ..bare_event(&ended.request, ended.end.state(), ended.at)
+    }
+}
+
+fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
+    RunEvent {
+        state,
+        run_id: request.run_id,
+        job: request.job.clone(),
+        version: request.version,
+        trigger: request.trigger,
+        fire_time: request.fire_time,
+        requested_at: request.requested_at,
+        at,
+        queue: request.queue.clone(),
+        attempt: 0,
+        token: 0,
+        due_at: None,
+        runner: None,
+        outcome: None,
+        disposition: None,
+    }
+}

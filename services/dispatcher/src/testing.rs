@@ -1,0 +1,289 @@
+//! For tests only: a machine beside the log that its records would make, through the real edges. Invariant:
+//! after every decision a machine restored from that log equals the one that decided.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::attempt::{Outcome, OutcomeKind, ReadyAttempt};
+use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
+use orloj_domain::id::{Incarnation, JobId, QueueName, RunId};
+use orloj_domain::job::{Delivery, ExecTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target};
+use orloj_domain::lease::LEASE_DEFAULT;
+use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::shard::{Shard, ShardCount};
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, ManualClock};
+use orloj_runtime::codec;
+use orloj_runtime::driver::{Inbound, Machine, Service, WriteContext};
+use orloj_runtime::log::{Header, NewRecord, Record};
+
+use crate::event::{Event, Input, Report};
+use crate::machine::DispatcherMachine;
+use crate::metrics::DispatcherMetrics;
+use crate::run::Step;
+use crate::service::DispatcherService;
+use crate::{DispatcherConfig, End};
+
+/// When the world begins.
+pub(crate) const START: Timestamp = Timestamp::MIN;
+
+/// How a run is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    pub(crate) job: &'static str,
+    /// Tells the runs of one job apart.
+    pub(crate) number: i64,
+    pub(crate) overlap: OverlapKind,
+    pub(crate) delivery: Delivery,
+    pub(crate) delay_s: i64,
+    pub(crate) max_attempts: i32,
+}
+
+impl Ask {
+    /// A run of a job that allows overlap, with one attempt.
+    pub(crate) fn of(job: &'static str, number: i64) -> Self {
+        Self { job, number, overlap: OverlapKind::Allow, delivery: Delivery::AtLeastOnce, delay_s: 0, max_attempts: 1 }
+    }
+
+    pub(crate) fn run_id(&self) -> RunId {
+        RunId::of_fire_time(&self.job_id(), self.number, START)
+    }
+
+    pub(crate) fn job_id(&self) -> JobId {
+        self.job.parse().expect("job")
+    }
+
+    pub(crate) fn decision(&self, at: Timestamp) -> FireDecision {
+        FireDecision {
+            job: self.job_id(),
+            version: self.number,
+            trigger: TriggerKind::Schedule,
+            fire_time: START,
+            range_end: None,
+            decision: Decision::Requested,
+            reason: None,
+            run_id: Some(self.run_id()),
+            coalesced_into: None,
+            decided_at: at,
+            definition_offset: 0,
+            command_offset: None,
+            command_id: None,
+            actor: None,
+            fires: 1,
+            tzdb: None,
+            incarnation: None,
+            params: BTreeMap::new(),
+            spec: Some(self.spec()),
+        }
+    }
+
+    fn spec(&self) -> RunSpec {
+        RunSpec {
+            queue: QueueName::default(),
+            priority: 5,
+            start_delay_ms: self.delay_s * 1000,
+            timeout_ms: 1000,
+            deadline_ms: None,
+            retry: RetryPolicy {
+                max_attempts: self.max_attempts,
+                initial_ms: 1000,
+                factor: 2.0,
+                max_ms: 60_000,
+                jitter: 0.0,
+                non_retryable_exit_codes: vec![2],
+            },
+            delivery: self.delivery,
+            overlap: OverlapPolicy { policy: self.overlap, max: 1 },
+            concurrency: None,
+            pause_after_failures: 0,
+            target: Target::ExecTarget(ExecTarget {
+                command: vec!["true".to_owned()],
+                env: BTreeMap::new(),
+                working_dir: None,
+                stdin: String::new(),
+            }),
+        }
+    }
+
+    /// The record in `fires` that asks.
+    pub(crate) fn record(&self, at: Timestamp) -> Record {
+        Record {
+            topic: topic::FIRES.to_owned(),
+            partition: 0,
+            offset: 7,
+            timestamp: at,
+            key: Some(self.job.as_bytes().to_vec()),
+            value: Some(codec::encode(&self.decision(at))),
+            headers: vec![Header { key: "traceparent".to_owned(), value: Some(vec![0, 255]) }],
+        }
+    }
+}
+
+/// A report about an attempt of the run that `ask` asks for.
+pub(crate) fn report(ask: &Ask, attempt: i32, token: i64, session: &str) -> Report {
+    Report {
+        run_id: ask.run_id(),
+        job: ask.job_id(),
+        attempt,
+        token,
+        runner: "r".parse().expect("runner"),
+        session: session.parse().expect("session"),
+    }
+}
+
+pub(crate) fn outcome(kind: OutcomeKind) -> Outcome {
+    Outcome::new(kind, kind.as_str())
+}
+
+pub(crate) fn service(clock: Arc<dyn Clock>) -> DispatcherService {
+    let shards = ShardCount::new(1).expect("one");
+    DispatcherService::new(DispatcherConfig { shards, lease: LEASE_DEFAULT }, clock, DispatcherMetrics::default())
+}
+
+/// One machine and what the log holds of its decisions.
+pub(crate) struct World {
+    pub(crate) machine: DispatcherMachine,
+    service: DispatcherService,
+    pub(crate) clock: ManualClock,
+    /// (topic, key) → value of the three state topics.
+    pub(crate) state: BTreeMap<(String, Vec<u8>), Vec<u8>>,
+    pub(crate) events: Vec<RunEvent>,
+    pub(crate) ready: Vec<ReadyAttempt>,
+    pub(crate) dead: Vec<NewRecord>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = ManualClock::new(START);
+        Self {
+            machine: DispatcherMachine::default(),
+            service: service(Arc::new(clock.clone())),
+            clock,
+            state: BTreeMap::new(),
+            events: Vec::new(),
+            ready: Vec::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn advance_to(&self, second: u64) {
+        self.clock.advance(START.plus(Duration::from_secs(second)).since(self.now()));
+    }
+
+    /// Reads the record that asks for a run and decides on it.
+    pub(crate) fn ask(&mut self, ask: &Ask) -> Vec<Event> {
+        self.read(&ask.record(self.now()))
+    }
+
+    /// Reads a record of an input and decides on it.
+    pub(crate) fn read(&mut self, record: &Record) -> Vec<Event> {
+        let now = self.now();
+        let read = self.service.read(record, now);
+        let Inbound::Input(input) = read else { panic!("{read:?}") };
+        self.decide(&input)
+    }
+
+    pub(crate) fn decide(&mut self, input: &Input) -> Vec<Event> {
+        let incarnation = Incarnation::new("i").expect("incarnation");
+        let context = WriteContext { shard: Shard(0), incarnation: &incarnation };
+        let events = self.machine.decide(input, self.now());
+        for event in &events {
+            self.machine.apply(event);
+            for record in self.service.write(&context, event) {
+                self.append(record);
+            }
+        }
+        events
+    }
+
+    fn append(&mut self, record: NewRecord) {
+        let key = record.key.clone().expect("every record has a key");
+        match record.topic.as_str() {
+            topic::RUN_STATE | topic::RUN_DELAY | topic::RUN_RETRY => match record.value {
+                Some(value) => {
+                    self.state.insert((record.topic, key), value);
+                }
+                None => {
+                    let gone = self.state.remove(&(record.topic.clone(), key));
+                    assert!(gone.is_some(), "a tombstone in {} for nothing", record.topic);
+                }
+            },
+            topic::RUN_EVENTS => self.events.push(codec::decode(&record.value.expect("value")).expect("run event")),
+            "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
+            "dlq.default" => self.dead.push(record),
+            other => panic!("nothing is written to {other}"),
+        }
+    }
+
+    /// A machine restored from the log.
+    pub(crate) fn restored(&self) -> DispatcherMachine {
+        let mut machine = DispatcherMachine::default();
+        for ((topic, key), value) in &self.state {
+            let record = state_record(topic, key, Some(value.clone()));
+            self.service.replay(&mut machine, &record).expect("replayable");
+        }
+        machine
+    }
+
+    pub(crate) fn check_restore(&self) {
+        assert_eq!(self.restored(), self.machine);
+    }
+}
+
+pub(crate) fn state_record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> Record {
+    Record {
+        topic: topic.to_owned(),
+        partition: 0,
+        offset: 0,
+        timestamp: START,
+        key: Some(key.to_vec()),
+        value,
+        headers: Vec::new(),
+    }
+}
+
+/// An event in a few words, for tables.
+pub(crate) fn words(event: &Event) -> String {
+    match event {
+        Event::Stepped { run, leaves } => {
+            let of_step = match &run.step {
+                Step::Delayed { due_at } | Step::Retrying { due_at } => {
+                    format!(" due {}", due_at.since(START).as_secs())
+                }
+                Step::Ready => String::new(),
+                Step::Running { session, .. } => format!(" by {session}"),
+            };
+            let from = leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
+            format!("{} a{} t{}{of_step}{from}", run.step.state(), run.attempt, run.token)
+        }
+        Event::Ended(ended) => {
+            let why = match &ended.end {
+                End::Succeeded(_) => String::new(),
+                End::Cancelled(outcome) => format!(" {}", outcome.kind),
+                End::Dead(outcome, disposition) => format!(" {} {disposition}", outcome.kind),
+            };
+            let from = ended.leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
+            format!("{} a{} t{}{why}{from}", ended.end.state(), ended.attempt, ended.token)
+        }
+        Event::Ignored(reason) => reason.as_str().to_owned(),
+    }
+}
+
+/// True for steps that the life of a run allows; `None` is before its first.
+pub(crate) fn is_legal(from: Option<RunState>, to: RunState) -> bool {
+    use RunState::{Cancelled, Dead, Delayed, Ready, Retrying, Running, Succeeded};
+    let next: &[RunState] = match from {
+        None => &[Delayed, Ready, Cancelled],
+        Some(Delayed | Retrying) => &[Ready],
+        Some(Ready) => &[Running, Retrying, Succeeded, Dead, Cancelled],
+        Some(Running) => &[Retrying, Succeeded, Dead, Cancelled],
+        Some(_) => &[],
+    };
+    next.contains(&to)
+}

@@ -1,0 +1,121 @@
+//! `POST /jobs/{ns}/{name}/trigger`, `/pause`, `/resume`: records for `commands`. Not here: what comes of them.
+//! Invariant: the idempotency key is the command's id, so the same key sent twice asks once and names one run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::Response;
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::id::{CommandId, JobId, RunId};
+use orloj_domain::job_event::FieldError;
+use orloj_domain::topic;
+use orloj_runtime::codec;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::job_writes::{accepted, append, invalid, json_body, must_exist};
+use super::params::Params;
+use super::{Api, JobPath, Problem};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What the body of a command may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    params: BTreeMap<String, String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+pub(super) async fn trigger(
+    State(api): State<Arc<Api>>,
+    JobPath(job): JobPath,
+    headers: HeaderMap,
+    params: Params,
+    body: Body,
+) -> Result<Response, Problem> {
+    ask(&api, &job, CommandType::RunNow, &headers, params, body).await
+}
+
+pub(super) async fn pause(
+    State(api): State<Arc<Api>>,
+    JobPath(job): JobPath,
+    headers: HeaderMap,
+    params: Params,
+    body: Body,
+) -> Result<Response, Problem> {
+    ask(&api, &job, CommandType::Pause, &headers, params, body).await
+}
+
+pub(super) async fn resume(
+    State(api): State<Arc<Api>>,
+    JobPath(job): JobPath,
+    headers: HeaderMap,
+    params: Params,
+    body: Body,
+) -> Result<Response, Problem> {
+    ask(&api, &job, CommandType::Resume, &headers, params, body).await
+}
+
+async fn ask(
+    api: &Arc<Api>,
+    job: &JobId,
+    kind: CommandType,
+    headers: &HeaderMap,
+    params: Params,
+    body: Body,
+) -> Result<Response, Problem> {
+    params.finish()?;
+    let request = request(&json_body(headers, body).await?)?;
+    if kind != CommandType::RunNow && !request.params.is_empty() {
+        return Err(invalid(vec![FieldError::new("params", "", "is for /trigger only; leave it out")]));
+    }
+    let command_id = command_id(headers)?;
+    must_exist(api, job).await?;
+    let command = Command {
+        kind,
+        command_id: command_id.clone(),
+        at: Some(api.clock.now()),
+        actor: None,
+        reason: request.reason,
+        params: request.params,
+        run_id: None,
+        from: None,
+        until: None,
+    };
+    let position = append(api, topic::COMMANDS, job, Some(codec::encode(&command))).await?;
+    let mut document = json!({"job": job, "commandId": command_id});
+    if kind == CommandType::RunNow {
+        document["runId"] = json!(RunId::of_command(job, &command_id));
+    }
+    Ok(accepted(&position, document))
+}
+
+fn request(text: &str) -> Result<Request, Problem> {
+    if text.trim().is_empty() {
+        return Ok(Request::default());
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let errors = vec![FieldError::new("body", "", error.to_string())];
+        if error.is_data() {
+            invalid(errors)
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "notJson", format!("the body is no JSON: {error}")).with(errors)
+        }
+    })
+}
+
+fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+        let generated = uuid::Uuid::new_v4().to_string();
+        return CommandId::new(&generated).map_err(|error| Problem::internal(&error.to_string()));
+    };
+    let complaint = |text: String| Problem::new(StatusCode::BAD_REQUEST, "badHeader", format!("Idempotency-Key: {text}"));
+    let key = key.to_str().map_err(|_| complaint("is no text".to_owned()))?;
+    CommandId::new(key).map_err(|error| complaint(error.to_string()))
+}

@@ -1,0 +1,55 @@
+//! Jobs: the definition in force with version, pause and cursor, as the trigger keeps them. Not here: the next
+//! fire time, which is computed when asked for. Invariant: the newest record of a job replaces the row.
+
+use orloj_domain::topic;
+use orloj_domain::trigger_state::TriggerState;
+use orloj_runtime::codec;
+use orloj_runtime::log::Record;
+
+use super::{Change, Unreadable, decoded, json_text};
+
+/// A job as its newest state says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct JobRow {
+    pub(crate) job: String,
+    pub(crate) shard: i32,
+    pub(crate) version: i64,
+    /// Encoded as on the log; absent when deleted.
+    pub(crate) definition: Option<Vec<u8>>,
+    /// A JSON object.
+    pub(crate) labels: String,
+    pub(crate) queue: Option<String>,
+    /// A JSON object.
+    pub(crate) pause: Option<String>,
+    pub(crate) definition_offset: i64,
+    pub(crate) effective_from: i64,
+    pub(crate) cursor: i64,
+    pub(crate) fires: i64,
+}
+
+pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
+    let Some(state) = decoded::<TriggerState>(record)? else { return Ok(()) };
+    let pause = state.pause.as_ref().map(|pause| {
+        let document = serde_json::json!({"at": pause.at.to_string(), "reason": pause.reason, "actor": pause.actor});
+        document.to_string()
+    });
+    let definition = state.definition.as_ref();
+    changes.push(Change::Stated(Box::new(JobRow {
+        job: state.job.to_string(),
+        shard: record.partition,
+        version: state.version,
+        labels: definition.map_or_else(|| "{}".to_owned(), |definition| json_text(&definition.labels)),
+        queue: definition.map(|definition| definition.spec.queue.to_string()),
+        definition: definition.map(codec::encode),
+        pause,
+        definition_offset: state.definition_offset,
+        effective_from: state.effective_from.millis(),
+        cursor: state.cursor.millis(),
+        fires: state.fires,
+    })));
+    // A definition that took effect is answered once its state is known, not when its event is.
+    for (topic, next) in [(topic::JOBS, state.definition_offset + 1), (topic::COMMANDS, state.commands_next)] {
+        changes.push(Change::Answered { topic, partition: record.partition, next });
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Changes as SQL. Not here: what changes (`projections`). Invariant: whatever order topics are folded in, the
+//! rows come out the same; that is why requests never touch a state, and states never what was requested.
+
+use rusqlite::{Connection, Result, named_params, params};
+
+use crate::projections::{
+    AttemptEnd, AttemptReport, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow, QuarantineRow, RunRequest,
+    RunStep, RunnerRow,
+};
+
+/// Carries one change out.
+pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
+    let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| connection.prepare_cached(sql)?.execute(values).map(|_| ());
+    match change {
+        Change::Offered(offer) => run(
+            "INSERT OR REPLACE INTO offers (job, offset, is_delete) VALUES (?1, ?2, ?3)",
+            params![offer.job.as_str(), offer.offset, offer.is_delete],
+        ),
+        Change::Stated(row) => job(connection, row),
+        Change::Told(row) => history(connection, row),
+        Change::Answered { topic, partition, next } => run(
+            "INSERT INTO answers (topic, partition, next) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET next = max(next, excluded.next)",
+            params![topic, partition, next],
+        ),
+        Change::Decided(row) => decision(connection, row),
+        Change::Requested(row) => request(connection, row),
+        Change::Stepped(row) => step(connection, row),
+        Change::AttemptEnded(row) => attempt_end(connection, row),
+        Change::Reported(row) => report(connection, row),
+        Change::Wrote(row) => run(
+            "INSERT OR IGNORE INTO output (run_id, token, sequence, attempt, is_last, value)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![row.run_id, row.token, row.sequence, row.attempt, row.is_last, row.value],
+        ),
+        Change::Parked(row) => dead_letter(connection, row),
+        Change::Unparked(run_id) => run("DELETE FROM dead_letters WHERE run_id = ?1", params![run_id]),
+        Change::Seen(row) => runner(connection, row),
+        Change::RunnerGone(runner) => run("DELETE FROM runners WHERE runner = ?1", params![runner]),
+        Change::Owned(row) => owner(connection, row),
+        Change::Released { service, shard, incarnation } => run(
+            "DELETE FROM owners WHERE service = ?1 AND shard = ?2 AND incarnation = ?3",
+            params![service.as_str(), shard, incarnation],
+        ),
+        Change::Quarantined(row) => quarantine(connection, row),
+    }
+}
+
+fn job(connection: &Connection, row: &JobRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO jobs (job, shard, version, definition, labels, queue, pause, definition_offset,
+        effective_from, cursor, fires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let values = params![
+        row.job,
+        row.shard,
+        row.version,
+        row.definition,
+        row.labels,
+        row.queue,
+        row.pause,
+        row.definition_offset,
+        row.effective_from,
+        row.cursor,
+        row.fires,
+    ];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn history(connection: &Connection, row: &HistoryRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO history (shard, offset, job, kind, version, at, definition_offset,
+        command_offset, command_id, actor, reason, errors) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    let values = params![
+        row.shard,
+        row.offset,
+        row.job,
+        row.kind,
+        row.version,
+        row.at,
+        row.definition_offset,
+        row.command_offset,
+        row.command_id,
+        row.actor,
+        row.reason,
+        row.errors,
+    ];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn decision(connection: &Connection, row: &DecisionRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO decisions (shard, offset, job, version, trigger, fire_time, range_end, decision,
+        reason, run_id, coalesced_into, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    let values = params![
+        row.shard,
+        row.offset,
+        row.job,
+        row.version,
+        row.trigger,
+        row.fire_time,
+        row.range_end,
+        row.decision,
+        row.reason,
+        row.run_id,
+        row.coalesced_into,
+        row.decided_at,
+    ];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+/// A run that the dispatcher has not taken up yet waits.
+fn request(connection: &Connection, row: &RunRequest) -> Result<()> {
+    let sql = "INSERT INTO runs (run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token,
+            command_id, actor, params)
+        VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, 'waiting', 0, 0,
+            :command_id, :actor, :params)
+        ON CONFLICT DO UPDATE SET command_id = excluded.command_id, actor = excluded.actor, params = excluded.params";
+    let values = named_params! {
+        ":run_id": row.run_id,
+        ":job": row.job,
+        ":version": row.version,
+        ":trigger": row.trigger,
+        ":fire_time": row.fire_time,
+        ":requested_at": row.requested_at,
+        ":queue": row.queue,
+        ":command_id": row.command_id,
+        ":actor": row.actor,
+        ":params": row.params,
+    };
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn step(connection: &Connection, row: &RunStep) -> Result<()> {
+    let sql = "INSERT INTO runs (run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token,
+            due_at, runner, outcome, disposition, finished_at)
+        VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, :state, :attempt, :token,
+            :due_at, :runner, :outcome, :disposition, :finished_at)
+        ON CONFLICT DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
+            due_at = excluded.due_at, runner = excluded.runner, outcome = excluded.outcome,
+            disposition = excluded.disposition, finished_at = excluded.finished_at";
+    let values = named_params! {
+        ":run_id": row.run_id,
+        ":job": row.job,
+        ":version": row.version,
+        ":trigger": row.trigger,
+        ":fire_time": row.fire_time,
+        ":requested_at": row.requested_at,
+        ":queue": row.queue,
+        ":state": row.state,
+        ":attempt": row.attempt,
+        ":token": row.token,
+        ":due_at": row.due_at,
+        ":runner": row.runner,
+        ":outcome": row.outcome,
+        ":disposition": row.disposition,
+        ":finished_at": row.finished_at,
+    };
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn attempt_end(connection: &Connection, row: &AttemptEnd) -> Result<()> {
+    let sql = "INSERT INTO attempts (run_id, token, attempt, ended_at, ended_outcome) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at, ended_outcome = excluded.ended_outcome";
+    connection.prepare_cached(sql)?.execute(params![row.run_id, row.token, row.attempt, row.at, row.outcome]).map(|_| ())
+}
+
+/// A report of the session that holds the attempt, or of the first one that says anything about it.
+fn report(connection: &Connection, row: &AttemptReport) -> Result<()> {
+    let sql = "INSERT INTO attempts (run_id, token, attempt, runner, session, claimed_at, started_at, finished_at,
+            outcome, percent)
+        VALUES (:run_id, :token, :attempt, :runner, :session, :claimed_at, :started_at, :finished_at, :outcome, :percent)
+        ON CONFLICT DO UPDATE SET runner = excluded.runner, session = excluded.session,
+            claimed_at = coalesce(claimed_at, excluded.claimed_at),
+            started_at = coalesce(started_at, excluded.started_at),
+            finished_at = coalesce(finished_at, excluded.finished_at),
+            outcome = coalesce(outcome, excluded.outcome), percent = coalesce(excluded.percent, percent)
+        WHERE session IS NULL OR session = excluded.session";
+    let values = named_params! {
+        ":run_id": row.run_id,
+        ":token": row.token,
+        ":attempt": row.attempt,
+        ":runner": row.runner,
+        ":session": row.session,
+        ":claimed_at": row.claimed_at,
+        ":started_at": row.started_at,
+        ":finished_at": row.finished_at,
+        ":outcome": row.outcome,
+        ":percent": row.percent,
+    };
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn dead_letter(connection: &Connection, row: &DeadLetter) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO dead_letters (run_id, queue, partition, offset, at, job, attempt, error_class,
+            message, disposition, first_failure, redrive_count, fire_time, trigger, source, key, value, headers)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+    let values = params![
+        row.run_id,
+        row.queue,
+        row.partition,
+        row.offset,
+        row.at,
+        row.job,
+        row.attempt,
+        row.error_class,
+        row.message,
+        row.disposition,
+        row.first_failure,
+        row.redrive_count,
+        row.fire_time,
+        row.trigger,
+        row.source,
+        row.key,
+        row.value,
+        row.headers,
+    ];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn runner(connection: &Connection, row: &RunnerRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO runners (runner, session, at, seen_at, since, lease_ms, queues, slots, busy,
+        is_draining, host) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let values = params![
+        row.runner,
+        row.session,
+        row.at,
+        row.seen_at,
+        row.since,
+        row.lease_ms,
+        row.queues,
+        row.slots,
+        row.busy,
+        row.is_draining,
+        row.host,
+    ];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn owner(connection: &Connection, row: &OwnerRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO owners (service, shard, incarnation, offset, host, since)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let values = params![row.service.as_str(), row.shard, row.incarnation, row.offset, row.host, row.since];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn quarantine(connection: &Connection, row: &QuarantineRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO quarantine (partition, offset, at, source_topic, source_partition, source_offset,
+        error, key, value, headers) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let values = params![
+        row.partition,
+        row.offset,
+        row.at,
+        row.source_topic,
+        row.source_partition,
+        row.source_offset,
+        row.error,
+        row.key,
+        row.value,
+        row.headers,
+    ];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}

@@ -1,0 +1,120 @@
+//! What the installation consists of: runners, shards, queues. Not here: jobs and runs. Invariant: lists are
+//! whole, ordered by name; there are never so many that a page would not do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orloj_domain::id::QueueName;
+use orloj_domain::time::Timestamp;
+use rusqlite::{Connection, Result};
+use serde_json::{Value, json};
+
+use super::{Items, instant, stored_json};
+
+/// Runners, with what their last sign of life means at `now`.
+pub(crate) fn runners(connection: &Connection, now: Timestamp) -> Result<Items> {
+    let mut statement = connection.prepare_cached(
+        "SELECT runner, session, at, seen_at, since, lease_ms, queues, slots, busy, is_draining, host
+         FROM runners ORDER BY runner",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let runner: String = row.get(0)?;
+        let (seen_at, lease_ms): (i64, i64) = (row.get(3)?, row.get(5)?);
+        let state = if seen_at.saturating_add(lease_ms) < now.millis() {
+            "lost"
+        } else if row.get(9)? {
+            "draining"
+        } else {
+            "online"
+        };
+        let document = json!({
+            "runner": runner,
+            "state": state,
+            "session": row.get::<_, String>(1)?,
+            "queues": stored_json(Some(&row.get::<_, String>(6)?)),
+            "busy": row.get::<_, i64>(8)?,
+            "slots": row.get::<_, i64>(7)?,
+            "host": row.get::<_, String>(10)?,
+            "since": instant(row.get(4)?),
+            "at": instant(row.get(2)?),
+            "leaseSeconds": lease_ms / 1000,
+        });
+        Ok((runner, document))
+    })?;
+    rows.collect()
+}
+
+/// Shards, each with how many jobs it has and who owns it.
+pub(crate) fn shards(connection: &Connection, count: i32) -> Result<Items> {
+    let mut statement = connection.prepare_cached("SELECT shard, count(*) FROM jobs WHERE definition IS NOT NULL GROUP BY shard")?;
+    let jobs: BTreeMap<i32, i64> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let mut statement =
+        connection.prepare_cached("SELECT service, shard, incarnation, offset, host, since FROM owners ORDER BY offset")?;
+    let mut owners: BTreeMap<(String, i32), Value> = BTreeMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (service, shard): (String, i32) = (row.get(0)?, row.get(1)?);
+        let owner = json!({
+            "service": service,
+            "incarnation": row.get::<_, String>(2)?,
+            "host": row.get::<_, String>(4)?,
+            "since": instant(row.get(5)?),
+            "position": format!("{service}.owners/{shard}@{}", row.get::<_, i64>(3)?),
+        });
+        // A later claim replaces an earlier one that was never released.
+        owners.insert((service, shard), owner);
+    }
+    let items = (0..count).map(|shard| {
+        let owner = |service: &str| owners.get(&(service.to_owned(), shard)).cloned();
+        let name = |owner: &Option<Value>| owner.as_ref().map_or(Value::Null, |owner| owner["incarnation"].clone());
+        let (trigger, dispatcher) = (owner("trigger"), owner("dispatcher"));
+        let owners: Vec<Value> = [&trigger, &dispatcher].into_iter().flatten().cloned().collect();
+        let document = json!({
+            "shard": shard,
+            "jobs": jobs.get(&shard).copied().unwrap_or(0),
+            "trigger": name(&trigger),
+            "dispatcher": name(&dispatcher),
+            "owners": owners,
+        });
+        (format!("{shard:05}"), document)
+    });
+    Ok(items.collect())
+}
+
+/// Queues, each with what is on it.
+pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestamp) -> Result<Items> {
+    let mut names: BTreeSet<String> = known.iter().map(|queue| queue.as_str().to_owned()).collect();
+    let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
+    let mut count = |sql: &str| -> Result<()> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let queue: String = row.get(0)?;
+            names.insert(queue.clone());
+            counts.insert((queue, row.get(1)?), row.get(2)?);
+        }
+        Ok(())
+    };
+    count(
+        "SELECT queue, state, count(*) FROM runs
+         WHERE state <> 'succeeded' AND state IN ('delayed', 'waiting', 'ready', 'running', 'retrying')
+         GROUP BY queue, state",
+    )?;
+    count("SELECT queue, 'dead', count(*) FROM dead_letters GROUP BY queue")?;
+    count("SELECT queue, 'jobs', count(*) FROM jobs WHERE definition IS NOT NULL GROUP BY queue")?;
+    let mut serving: BTreeMap<String, i64> = BTreeMap::new();
+    for (_, runner) in runners(connection, now)? {
+        let is_online = runner["state"] == "online";
+        for queue in runner["queues"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|_| is_online) {
+            names.insert(queue.to_owned());
+            *serving.entry(queue.to_owned()).or_default() += 1;
+        }
+    }
+    let items = names.into_iter().map(|queue| {
+        let mut document = json!({"queue": queue, "runners": serving.get(&queue).copied().unwrap_or(0)});
+        for kind in ["jobs", "delayed", "waiting", "ready", "running", "retrying", "dead"] {
+            document[kind] = counts.get(&(queue.clone(), kind.to_owned())).copied().unwrap_or(0).into();
+        }
+        (queue, document)
+    });
+    Ok(items.collect())
+}

@@ -1,0 +1,80 @@
+//! What was decided about a job: decisions about fire times, and events about its definition. Not here: runs.
+//! Invariant: newest first, in the order of the log.
+
+use orloj_domain::id::JobId;
+use orloj_runtime::log::Position;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use serde_json::{Value, json};
+
+use super::{Items, instant, optional_instant, sql_count, stored_json};
+
+const HISTORY: &str = "shard, offset, job, kind, version, at, definition_offset, command_offset, command_id, actor, reason, errors";
+
+/// Decisions of a job before an offset, newest first.
+pub(crate) fn decisions(connection: &Connection, job: &JobId, before: Option<i64>, limit: usize) -> Result<Items> {
+    let mut statement = connection.prepare_cached(
+        "SELECT shard, offset, job, version, trigger, fire_time, range_end, decision, reason, run_id, coalesced_into,
+            decided_at
+         FROM decisions WHERE job = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![job.as_str(), before.unwrap_or(i64::MAX), sql_count(limit)], decision)?;
+    rows.collect()
+}
+
+fn decision(row: &Row<'_>) -> Result<(String, Value)> {
+    let (shard, offset): (i32, i64) = (row.get(0)?, row.get(1)?);
+    let mut document = json!({
+        "job": row.get::<_, String>(2)?,
+        "version": row.get::<_, i64>(3)?,
+        "trigger": row.get::<_, String>(4)?,
+        "fireTime": instant(row.get(5)?),
+        "decision": row.get::<_, String>(7)?,
+        "reason": row.get::<_, Option<String>>(8)?,
+        "runId": row.get::<_, Option<String>>(9)?,
+        "decidedAt": instant(row.get(11)?),
+        "position": format!("fires/{shard}@{offset}"),
+    });
+    // Only a range of missed fire times and a coalesced one have more to say.
+    for (name, column) in [("rangeEnd", 6), ("coalescedInto", 10)] {
+        if let Some(millis) = row.get::<_, Option<i64>>(column)? {
+            document[name] = instant(millis);
+        }
+    }
+    Ok((offset.to_string(), document))
+}
+
+/// Events of a job before an offset, newest first.
+pub(crate) fn history(connection: &Connection, job: &JobId, before: Option<i64>, limit: usize) -> Result<Items> {
+    let sql = format!("SELECT {HISTORY} FROM history WHERE job = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![job.as_str(), before.unwrap_or(i64::MAX), sql_count(limit)], event)?;
+    rows.collect()
+}
+
+/// The event that answers the record at a position of `jobs` or `commands`.
+pub(crate) fn answer_of(connection: &Connection, job: &JobId, position: &Position) -> Result<Option<Value>> {
+    let column = if position.topic == orloj_domain::topic::JOBS { "definition_offset" } else { "command_offset" };
+    let sql = format!("SELECT {HISTORY} FROM history WHERE shard = ?1 AND {column} = ?2 AND job = ?3 ORDER BY offset LIMIT 1");
+    let values = params![position.partition, position.offset, job.as_str()];
+    let found = connection.prepare_cached(&sql)?.query_row(values, event).optional()?;
+    Ok(found.map(|(_, document)| document))
+}
+
+fn event(row: &Row<'_>) -> Result<(String, Value)> {
+    let (shard, offset): (i32, i64) = (row.get(0)?, row.get(1)?);
+    let position_of = |topic: &str, offset: Option<i64>| offset.map(|offset| format!("{topic}/{shard}@{offset}"));
+    let document = json!({
+        "type": row.get::<_, String>(3)?,
+        "job": row.get::<_, String>(2)?,
+        "version": row.get::<_, i64>(4)?,
+        "at": optional_instant(Some(row.get(5)?)),
+        "position": format!("job.events/{shard}@{offset}"),
+        "definitionPosition": position_of("jobs", row.get(6)?),
+        "commandPosition": position_of("commands", row.get(7)?),
+        "commandId": row.get::<_, Option<String>>(8)?,
+        "actor": row.get::<_, Option<String>>(9)?,
+        "reason": row.get::<_, Option<String>>(10)?,
+        "errors": stored_json(Some(&row.get::<_, String>(11)?)),
+    });
+    Ok((offset.to_string(), document))
+}

@@ -1,0 +1,75 @@
+//! Reading the projection: queries, and the JSON documents that come of them. Not here: HTTP (`http`), writing
+//! (`store`). Invariant: a list is ordered by a key that never changes, so that pages hold under inserts.
+
+mod definitions;
+mod fleet;
+mod history;
+mod jobs;
+mod output;
+mod parked;
+mod runs;
+
+use orloj_domain::time::Timestamp;
+use serde_json::Value;
+
+pub(crate) use definitions::{Definition, Definitions};
+pub(crate) use fleet::{queues, runners, shards};
+pub(crate) use history::{answer_of, decisions, history};
+pub(crate) use jobs::{JobFilter, JobState, JobView, exists, find, list};
+pub(crate) use output::{OutputCursor, OutputItem, is_complete, output};
+pub(crate) use parked::{DeadLetterFilter, dead_letter, dead_letters, quarantine};
+pub(crate) use runs::{RunFilter, run, run_state, runs};
+
+/// Items of a list, each with the key that a cursor continues after.
+pub(crate) type Items = Vec<(String, Value)>;
+
+/// An instant as documents write it.
+fn instant(millis: i64) -> Value {
+    Value::String(Timestamp::from_millis(millis).to_string())
+}
+
+fn optional_instant(millis: Option<i64>) -> Value {
+    millis.map_or(Value::Null, instant)
+}
+
+/// JSON that a fold has written.
+fn stored_json(text: Option<&str>) -> Value {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+}
+
+/// A limit as SQLite takes it.
+fn sql_count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 with padding (RFC 4648 section 4).
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        for index in 0..4_usize {
+            let digit = (bits >> (18 - 6 * index)) & 63;
+            let is_padding = index > group.len();
+            let digit = usize::try_from(digit).map_or(b'A', |digit| DIGITS[digit]);
+            text.push(if is_padding { '=' } else { char::from(digit) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Runs with their attempts. Not here: what they wrote (`output`). Invariant: how an attempt ended is what the
+//! dispatcher decided, if it has; a runner's own report counts until then.
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params_from_iter};
+use serde_json::{Value, json};
+
+use super::{Items, instant, optional_instant, sql_count, stored_json};
+
+/// Which runs are listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunFilter {
+    pub(crate) job: Option<String>,
+    pub(crate) state: Option<&'static str>,
+    pub(crate) queue: Option<String>,
+    /// First instant of a request, inclusive.
+    pub(crate) since: Option<i64>,
+    /// Last instant of a request, exclusive.
+    pub(crate) until: Option<i64>,
+}
+
+const COLUMNS: &str = "run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token, due_at,
+    runner, outcome, disposition, finished_at, command_id, actor, params";
+
+/// Runs before a key, newest request first.
+pub(crate) fn runs(
+    connection: &Connection,
+    filter: &RunFilter,
+    before: Option<(i64, String)>,
+    limit: usize,
+) -> Result<Items> {
+    let mut sql = format!("SELECT {COLUMNS} FROM runs WHERE 1");
+    let mut values: Vec<Sql> = Vec::new();
+    if let Some(job) = &filter.job {
+        sql.push_str(" AND job = ?");
+        values.push(job.clone().into());
+    }
+    if let Some(state) = filter.state {
+        sql.push_str(" AND state = ?");
+        values.push(state.to_owned().into());
+        if state != "succeeded" {
+            // As the partial index says it, or SQLite would not use it.
+            sql.push_str(" AND state <> 'succeeded'");
+        }
+    }
+    if let Some(queue) = &filter.queue {
+        sql.push_str(" AND queue = ?");
+        values.push(queue.clone().into());
+    }
+    for (bound, comparison) in [(filter.since, ">="), (filter.until, "<")] {
+        if let Some(bound) = bound {
+            sql.push_str(&format!(" AND requested_at {comparison} ?"));
+            values.push(bound.into());
+        }
+    }
+    if let Some((requested_at, run_id)) = before {
+        sql.push_str(" AND (requested_at, run_id) < (?, ?)");
+        values.extend([requested_at.into(), run_id.into()]);
+    }
+    sql.push_str(" ORDER BY requested_at DESC, run_id DESC LIMIT ?");
+    values.push(sql_count(limit).into());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push((format!("{}~{}", row.get::<_, i64>(5)?, row.get::<_, String>(0)?), document(connection, row)?));
+    }
+    Ok(items)
+}
+
+/// One run.
+pub(crate) fn run(connection: &Connection, run_id: &str) -> Result<Option<Value>> {
+    let sql = format!("SELECT {COLUMNS} FROM runs WHERE run_id = ?1");
+    connection.prepare_cached(&sql)?.query_row([run_id], |row| document(connection, row)).optional()
+}
+
+/// State of a run, and whether that is its end.
+pub(crate) fn run_state(connection: &Connection, run_id: &str) -> Result<Option<(String, bool)>> {
+    connection
+        .prepare_cached("SELECT state, finished_at IS NOT NULL FROM runs WHERE run_id = ?1")?
+        .query_row([run_id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
+    let run_id: String = row.get(0)?;
+    let (attempts, started_at) = attempts(connection, &run_id)?;
+    Ok(json!({
+        "id": run_id,
+        "job": row.get::<_, String>(1)?,
+        "version": row.get::<_, i64>(2)?,
+        "trigger": row.get::<_, String>(3)?,
+        "fireTime": instant(row.get(4)?),
+        "state": row.get::<_, String>(7)?,
+        "attempt": row.get::<_, i64>(8)?,
+        "queue": row.get::<_, String>(6)?,
+        "requestedAt": instant(row.get(5)?),
+        "startedAt": optional_instant(started_at),
+        "finishedAt": optional_instant(row.get(14)?),
+        "dueAt": optional_instant(row.get(10)?),
+        "runner": row.get::<_, Option<String>>(11)?,
+        "outcome": stored_json(row.get::<_, Option<String>>(12)?.as_deref()),
+        "disposition": row.get::<_, Option<String>>(13)?,
+        "commandId": row.get::<_, Option<String>>(15)?,
+        "actor": row.get::<_, Option<String>>(16)?,
+        "params": stored_json(row.get::<_, Option<String>>(17)?.as_deref()),
+        "attempts": attempts,
+    }))
+}
+
+/// Attempts in order of their tokens, and when the first of them started.
+fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option<i64>)> {
+    let mut statement = connection.prepare_cached(
+        "SELECT token, attempt, runner, session, claimed_at, started_at, coalesce(ended_at, finished_at),
+            coalesce(ended_outcome, outcome), percent
+         FROM attempts WHERE run_id = ?1 ORDER BY token",
+    )?;
+    let mut rows = statement.query([run_id])?;
+    let (mut attempts, mut first_start) = (Vec::new(), None);
+    while let Some(row) = rows.next()? {
+        let started_at: Option<i64> = row.get(5)?;
+        first_start = first_start.or(started_at);
+        attempts.push(json!({
+            "attempt": row.get::<_, i64>(1)?,
+            "token": row.get::<_, i64>(0)?,
+            "runner": row.get::<_, Option<String>>(2)?,
+            "session": row.get::<_, Option<String>>(3)?,
+            "claimedAt": optional_instant(row.get(4)?),
+            "startedAt": optional_instant(started_at),
+            "finishedAt": optional_instant(row.get(6)?),
+            "percent": row.get::<_, Option<i64>>(8)?,
+            "outcome": stored_json(row.get::<_, Option<String>>(7)?.as_deref()),
+        }));
+    }
+    Ok((attempts, first_start))
+}

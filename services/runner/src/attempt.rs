@@ -1,0 +1,218 @@
+//! One attempt from claim to end: plan, execute, stream its output, report. Not here: how a process is run
+//! (`executor`), how reports reach the log (`reporter`). Invariant: whatever was claimed ends with exactly one
+//! Finished report, after all of its output; a success under a lease that is over is not reported as one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
+use orloj_domain::job::RunSpec;
+use orloj_domain::runner::{AttemptOutput, OutputStream};
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::codec;
+use orloj_runtime::log::NewRecord;
+use tokio::time::Instant;
+
+use crate::board::{Session, Slot};
+use crate::executor::plan::plan;
+use crate::executor::process::{Abort, Sink, execute};
+use crate::executor::template::AttemptFacts;
+use crate::output::{BATCH_DELAY, OutputBuffer};
+use crate::reporter::Report;
+use crate::shared::Shared;
+
+/// How the processes of an attempt are held together, as Started reports it.
+const ISOLATION: &str = "session";
+
+/// What an attempt runs.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) spec: RunSpec,
+    pub(crate) fire_time: Timestamp,
+    pub(crate) params: BTreeMap<String, String>,
+}
+
+/// An attempt that this runner has claimed.
+pub(crate) struct Assignment {
+    pub(crate) ready: ReadyAttempt,
+    /// What to run, or why that is not known.
+    pub(crate) work: Result<Box<Work>, String>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) slot: Slot,
+}
+
+/// A report about an attempt, as a record.
+pub(crate) fn report(
+    shared: &Shared,
+    ready: &ReadyAttempt,
+    session: &Session,
+    kind: AttemptEventType,
+    fill: impl FnOnce(&mut AttemptEvent),
+) -> NewRecord {
+    let mut event = AttemptEvent {
+        kind,
+        run_id: ready.run_id,
+        job: ready.job.clone(),
+        attempt: ready.attempt,
+        token: ready.token,
+        runner: shared.runner.clone(),
+        session: session.id.clone(),
+        at: shared.board.clock.now(),
+        lease_ms: None,
+        isolation: None,
+        percent: None,
+        outcome: None,
+    };
+    fill(&mut event);
+    let partition = shared.shards.shard_of(&ready.job).0;
+    NewRecord::new(topic::ATTEMPT_EVENTS, partition, ready.job.as_str(), Some(codec::encode(&event)))
+}
+
+impl Assignment {
+    /// Executes and reports.
+    pub(crate) async fn run(self, shared: Arc<Shared>) {
+        let Self { ready, work, session, slot } = self;
+        let (key, stop) = shared.board.enter(&session);
+        let mut output = Output::new(&shared, &ready, &session);
+        let outcome = match work {
+            _ if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
+            Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
+            Ok(work) => {
+                let abort = async {
+                    match stop.await {
+                        Ok(abort) => abort,
+                        Err(_) => std::future::pending().await,
+                    }
+                };
+                attempt(&shared, &ready, &session, *work, abort, &mut output).await
+            }
+        };
+        shared.board.leave(key);
+        let is_told = outcome.kind == OutcomeKind::Aborted || session.is_live(shared.board.clock.monotonic());
+        let outcome = if is_told { outcome } else { not_under_lease(Some(&outcome)) };
+        shared.board.metrics.ended(outcome.kind);
+        tracing::debug!(
+            job = %ready.job, run = %ready.run_id, attempt = ready.attempt, outcome = %outcome.kind,
+            message = outcome.message, "attempt ended"
+        );
+        let mut records = output.finish();
+        records.push(report(&shared, &ready, &session, AttemptEventType::Finished, |event| {
+            event.outcome = Some(outcome);
+        }));
+        shared.reporter.send(Report { records, session, _slot: Some(slot) });
+    }
+}
+
+/// The end of an attempt whose lease was over: the dispatcher has given it to another by now.
+fn not_under_lease(ended: Option<&Outcome>) -> Outcome {
+    let message = match ended {
+        None => "not started: the lease was over when the claim was taken".to_owned(),
+        Some(outcome) => format!(
+            "the lease was over when it ended as {}: {}",
+            outcome.kind,
+            outcome.message.as_deref().unwrap_or("no message")
+        ),
+    };
+    Outcome::new(OutcomeKind::Aborted, message)
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    ready: &ReadyAttempt,
+    session: &Arc<Session>,
+    work: Work,
+    abort: impl Future<Output = Abort>,
+    output: &mut Output,
+) -> Outcome {
+    let facts = AttemptFacts {
+        run_id: ready.run_id,
+        attempt: ready.attempt,
+        token: ready.token,
+        fire_time: work.fire_time,
+        job: ready.job.clone(),
+        params: work.params,
+    };
+    let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
+    let planned = plan(&work.spec.target, &facts, &shared.inherited, session.id.as_str(), own);
+    let planned = match planned {
+        Ok(planned) => planned,
+        Err(problem) => return Outcome::new(OutcomeKind::NotStarted, problem),
+    };
+    let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
+    let started = || {
+        shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
+        let record = report(shared, ready, session, AttemptEventType::Started, |event| {
+            event.isolation = Some(ISOLATION.to_owned());
+        });
+        shared.reporter.send(Report { records: vec![record], session: Arc::clone(session), _slot: None });
+    };
+    execute(&shared.host, planned, timeout, abort, started, output).await
+}
+
+/// Output on its way to the log.
+struct Output {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    buffer: OutputBuffer,
+    partition: i32,
+    flush_at: Option<Instant>,
+}
+
+impl Output {
+    fn new(shared: &Arc<Shared>, ready: &ReadyAttempt, session: &Arc<Session>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            session: Arc::clone(session),
+            buffer: OutputBuffer::new(ready),
+            partition: shared.shards.shard_of(&ready.job).0,
+            flush_at: None,
+        }
+    }
+
+    /// All that is left, as records.
+    fn finish(self) -> Vec<NewRecord> {
+        let at = self.shared.board.clock.now();
+        let partition = self.partition;
+        self.buffer.finish(at).iter().map(|output| record(output, partition)).collect()
+    }
+
+    fn wait_for_more(&mut self) {
+        if self.flush_at.is_none() && self.buffer.has_batch() {
+            self.flush_at = Some(Instant::now() + BATCH_DELAY);
+        }
+    }
+}
+
+fn record(output: &AttemptOutput, partition: i32) -> NewRecord {
+    NewRecord::new(topic::ATTEMPT_OUTPUT, partition, output.run_id.to_string(), Some(codec::encode(output)))
+}
+
+impl Sink for Output {
+    fn push(&mut self, stream: OutputStream, bytes: &[u8]) {
+        self.shared.board.metrics.output_bytes.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if self.buffer.push(stream, self.shared.board.clock.now(), bytes) {
+            self.flush();
+        } else {
+            self.wait_for_more();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.buffer.note(self.shared.board.clock.now(), text);
+        self.wait_for_more();
+    }
+
+    fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    fn flush(&mut self) {
+        self.flush_at = None;
+        if let Some(output) = self.buffer.take_batch() {
+            let records = vec![record(&output, self.partition)];
+            self.shared.reporter.send(Report { records, session: Arc::clone(&self.session), _slot: None });
+        }
+    }
+}

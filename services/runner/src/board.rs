@@ -1,0 +1,414 @@
+//! What the runner's threads share: slots, the session in force, the phase, the attempts in flight. Not here:
+//! what they do about it. Invariant: a session that was lost stays lost, whatever is confirmed later, and
+//! nothing is claimed under a session that was not confirmed in time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use orloj_domain::id::SessionId;
+use orloj_domain::time::Timestamp;
+use orloj_runtime::clock::Clock;
+use orloj_runtime::log::Waker;
+use tokio::sync::oneshot;
+
+use crate::config::RunnerError;
+use crate::executor::process::Abort;
+use crate::metrics::RunnerMetrics;
+
+/// One life of a lease.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its id.
+    pub(crate) id: SessionId,
+    /// When it began, by the wall clock.
+    pub(crate) since: Timestamp,
+    /// On the monotonic clock, in nanoseconds: live before this. 0: not confirmed yet.
+    live_until: AtomicU64,
+    is_lost: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn new(since: Timestamp) -> Self {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        // A UUID follows the rule of the id; were it not so, no session could exist at all.
+        let id = SessionId::new(&id).expect("a UUID is a session id");
+        Self { id, since, live_until: AtomicU64::new(0), is_lost: AtomicBool::new(false) }
+    }
+
+    /// True while attempts may run under it.
+    pub(crate) fn is_live(&self, now: Duration) -> bool {
+        !self.is_lost.load(Ordering::SeqCst) && now < self.live_until()
+    }
+
+    /// Until when it is live; zero if it was never confirmed.
+    pub(crate) fn live_until(&self) -> Duration {
+        Duration::from_nanos(self.live_until.load(Ordering::SeqCst))
+    }
+
+    /// Extends it, unless it is over.
+    fn confirm(&self, now: Duration, until: Duration) {
+        if self.live_until().is_zero() || self.is_live(now) {
+            self.live_until.store(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+}
+
+/// How far the runner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It takes attempts.
+    Claiming,
+    /// It takes no more and waits for those it has.
+    Draining,
+    /// All attempts have ended, or time is up.
+    Ending,
+}
+
+/// What a claimer may do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Take at most so many.
+    Take(usize),
+    /// Nothing now: only show the group that it is alive.
+    Wait,
+    /// End.
+    Stop,
+}
+
+struct State {
+    phase: Phase,
+    busy: usize,
+    session: Arc<Session>,
+    threads: usize,
+    claimers: usize,
+    wakers: Vec<Waker>,
+    attempts: BTreeMap<u64, (Arc<Session>, oneshot::Sender<Abort>)>,
+    next_attempt: u64,
+    /// Set once every attempt is to stop; for those that are entered later.
+    stop: Option<Abort>,
+    failure: Option<RunnerError>,
+}
+
+/// What the runner's threads share.
+pub(crate) struct Board {
+    state: Mutex<State>,
+    /// For who waits for a slot, a live session, or the end of attempts.
+    slots_changed: Condvar,
+    /// For who keeps the lease, and for pauses.
+    lease_changed: Condvar,
+    slots: usize,
+    live_for: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: RunnerMetrics,
+}
+
+impl Board {
+    /// `live_for` is how long a confirmed heartbeat keeps a session live: lease less margin.
+    pub(crate) fn new(slots: usize, live_for: Duration, clock: Arc<dyn Clock>, metrics: RunnerMetrics) -> Self {
+        let state = State {
+            phase: Phase::Claiming,
+            busy: 0,
+            session: Arc::new(Session::new(clock.now())),
+            threads: 0,
+            claimers: 0,
+            wakers: Vec::new(),
+            attempts: BTreeMap::new(),
+            next_attempt: 0,
+            stop: None,
+            failure: None,
+        };
+        let (slots_changed, lease_changed) = (Condvar::new(), Condvar::new());
+        Self { state: Mutex::new(state), slots_changed, lease_changed, slots, live_for, clock, metrics }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the runner is.
+    pub(crate) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    /// Attempts held.
+    pub(crate) fn busy(&self) -> usize {
+        self.lock().busy
+    }
+
+    /// Goes on to a later phase; going back is not possible.
+    pub(crate) fn advance(&self, phase: Phase) {
+        let mut state = self.lock();
+        state.phase = state.phase.max(phase);
+        let wakers = state.wakers.clone();
+        drop(state);
+        self.slots_changed.notify_all();
+        self.lease_changed.notify_all();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Ends the runner because of something only a person can mend; the first failure counts.
+    pub(crate) fn fail(&self, failure: RunnerError) {
+        self.lock().failure.get_or_insert(failure);
+        self.advance(Phase::Draining);
+    }
+
+    /// The failure that ended the runner, if any.
+    pub(crate) fn take_failure(&self) -> Option<RunnerError> {
+        self.lock().failure.take()
+    }
+
+    /// Wakes `waker` when the phase changes.
+    pub(crate) fn on_phase(&self, waker: Waker) {
+        self.lock().wakers.push(waker);
+    }
+
+    /// Waits until a claimer may do something, at most `patience`.
+    pub(crate) fn wait_turn(&self, patience: Duration) -> Turn {
+        let mut state = self.lock();
+        let mut has_waited = false;
+        loop {
+            let free = self.slots.saturating_sub(state.busy);
+            if state.phase != Phase::Claiming {
+                return Turn::Stop;
+            }
+            if free > 0 && state.session.is_live(self.clock.monotonic()) {
+                return Turn::Take(free);
+            }
+            if has_waited {
+                return Turn::Wait;
+            }
+            let (woken, waited) =
+                self.slots_changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            has_waited = waited.timed_out();
+            state = woken;
+        }
+    }
+
+    /// Takes at most `wanted` slots under the session in force; none if it is not live.
+    pub(crate) fn take_slots(self: &Arc<Self>, wanted: usize) -> (Arc<Session>, Vec<Slot>) {
+        let mut state = self.lock();
+        let session = Arc::clone(&state.session);
+        let is_open = state.phase == Phase::Claiming && session.is_live(self.clock.monotonic());
+        let count = if is_open { wanted.min(self.slots.saturating_sub(state.busy)) } else { 0 };
+        state.busy += count;
+        self.metrics.busy.set(i64::try_from(state.busy).unwrap_or(i64::MAX));
+        (session, (0..count).map(|_| Slot(Arc::clone(self))).collect())
+    }
+
+    /// The session in force, live or not.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.lock().session)
+    }
+
+    /// A heartbeat of `session` that was sent at `sent_at` is in the log.
+    pub(crate) fn confirm(&self, session: &Session, sent_at: Duration) {
+        let _state = self.lock();
+        // From when it was sent: the dispatcher can't have seen it earlier.
+        session.confirm(self.clock.monotonic(), sent_at + self.live_for);
+        self.slots_changed.notify_all();
+        self.lease_changed.notify_all();
+    }
+
+    /// Ends a session for good and begins the next; its attempts are stopped.
+    pub(crate) fn lose(&self, session: &Session, abort: &Abort) {
+        let mut state = self.lock();
+        if session.is_lost.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.metrics.leases_lost.inc();
+        if state.session.id == session.id {
+            state.session = Arc::new(Session::new(self.clock.now()));
+        }
+        let stopped: Vec<u64> =
+            state.attempts.iter().filter(|(_, (of, _))| of.id == session.id).map(|(key, _)| *key).collect();
+        tracing::warn!(session = %session.id, attempts = stopped.len(), reason = abort.reason, "the lease is lost");
+        abort_all(&mut state, stopped, abort);
+        drop(state);
+        self.lease_changed.notify_all();
+        self.slots_changed.notify_all();
+    }
+
+    /// Stops all attempts, those entered from now on too.
+    pub(crate) fn abort_all(&self, abort: &Abort) {
+        let mut state = self.lock();
+        state.stop = Some(abort.clone());
+        let all = state.attempts.keys().copied().collect();
+        abort_all(&mut state, all, abort);
+    }
+
+    /// Enters an attempt in flight. What is returned with its number tells when and why it is to stop.
+    pub(crate) fn enter(&self, session: &Arc<Session>) -> (u64, oneshot::Receiver<Abort>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        state.next_attempt += 1;
+        let key = state.next_attempt;
+        state.attempts.insert(key, (Arc::clone(session), sender));
+        if let Some(abort) = state.stop.clone() {
+            abort_all(&mut state, vec![key], &abort);
+        }
+        (key, receiver)
+    }
+
+    /// Takes an attempt off the list.
+    pub(crate) fn leave(&self, key: u64) {
+        self.lock().attempts.remove(&key);
+    }
+
+    /// Waits for a change of lease or phase, at most `patience`, unless `is_over` holds already.
+    pub(crate) fn wait_lease(&self, patience: Duration, is_over: impl Fn(&Session, Phase) -> bool) {
+        let state = self.lock();
+        if !is_over(&state.session, state.phase) {
+            drop(self.lease_changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Waits for `pause`, or less if the phase goes on to `until`.
+    pub(crate) fn pause(&self, pause: Duration, until: Phase) {
+        let deadline = self.clock.monotonic() + pause;
+        let mut state = self.lock();
+        while state.phase < until {
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            let (woken, waited) = self.lease_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                return;
+            }
+            state = woken;
+        }
+    }
+
+    /// Waits until a shutdown was asked or something failed.
+    pub(crate) fn wait_draining(&self) {
+        let mut state = self.lock();
+        while state.phase == Phase::Claiming {
+            state = self.slots_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until no attempt is held and none can be claimed, at most `patience`. True if so.
+    pub(crate) fn wait_idle(&self, patience: Duration) -> bool {
+        let is_busy = |state: &mut State| state.busy > 0 || state.claimers > 0;
+        let (state, _) = self
+            .slots_changed
+            .wait_timeout_while(self.lock(), patience, is_busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.busy == 0 && state.claimers == 0
+    }
+
+    /// Waits until all threads ended, at most `patience`.
+    pub(crate) fn wait_threads(&self, patience: Duration) -> bool {
+        let (state, _) = self
+            .slots_changed
+            .wait_timeout_while(self.lock(), patience, |state| state.threads > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.threads == 0
+    }
+
+    /// Counts a thread that can claim, until what is returned is dropped.
+    pub(crate) fn claimer(self: &Arc<Self>) -> Counted {
+        self.lock().claimers += 1;
+        Counted { board: Arc::clone(self), is_claimer: true }
+    }
+
+    /// Counts a thread until what is returned is dropped.
+    pub(crate) fn thread(self: &Arc<Self>) -> Counted {
+        self.lock().threads += 1;
+        Counted { board: Arc::clone(self), is_claimer: false }
+    }
+}
+
+fn abort_all(state: &mut State, keys: Vec<u64>, abort: &Abort) {
+    for key in keys {
+        if let Some((_, sender)) = state.attempts.remove(&key) {
+            // An attempt that just ended does not listen any more.
+            let _ = sender.send(abort.clone());
+        }
+    }
+}
+
+/// One slot; free again when dropped.
+pub(crate) struct Slot(Arc<Board>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.busy = state.busy.saturating_sub(1);
+        self.0.metrics.busy.set(i64::try_from(state.busy).unwrap_or(i64::MAX));
+        drop(state);
+        self.0.slots_changed.notify_all();
+    }
+}
+
+/// A thread on the board.
+pub(crate) struct Counted {
+    board: Arc<Board>,
+    is_claimer: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut state = self.board.lock();
+        let count = if self.is_claimer { &mut state.claimers } else { &mut state.threads };
+        *count = count.saturating_sub(1);
+        drop(state);
+        self.board.slots_changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orloj_runtime::clock::ManualClock;
+    use orloj_runtime::metrics::Metrics;
+
+    use super::*;
+
+    fn board() -> (Arc<Board>, ManualClock) {
+        let clock = ManualClock::new(Timestamp::from_millis(0));
+        let metrics = RunnerMetrics::register(&Metrics::new());
+        (Arc::new(Board::new(2, Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
+    }
+
+    fn abort() -> Abort {
+        Abort { kind: orloj_domain::attempt::OutcomeKind::Aborted, reason: "test".into(), grace: Duration::ZERO }
+    }
+
+    #[test]
+    fn slots_are_given_only_under_a_confirmed_session() {
+        let (board, clock) = board();
+        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Wait);
+        assert!(board.take_slots(1).1.is_empty());
+        board.confirm(&board.session(), clock.monotonic());
+        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Take(2));
+        let (_, slots) = board.take_slots(5);
+        assert_eq!(slots.len(), 2);
+        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Wait);
+        drop(slots);
+        clock.advance(Duration::from_secs(12));
+        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Wait, "confirmed too long ago");
+        board.advance(Phase::Draining);
+        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Stop);
+    }
+
+    #[test]
+    fn a_session_that_was_not_confirmed_in_time_never_comes_back() {
+        let (board, clock) = board();
+        let session = board.session();
+        board.confirm(&session, clock.monotonic());
+        clock.advance(Duration::from_secs(11));
+        let sent_at = clock.monotonic();
+        assert!(session.is_live(sent_at));
+        clock.advance(Duration::from_secs(2));
+        board.confirm(&session, sent_at);
+        assert!(!session.is_live(clock.monotonic()), "a late confirmation revives nothing");
+        let (_, mut stopped) = board.enter(&session);
+        board.lose(&session, &abort());
+        assert!(stopped.try_recv().is_ok());
+        assert_ne!(board.session().id, session.id);
+        board.confirm(&board.session(), clock.monotonic());
+        assert!(matches!(board.wait_turn(Duration::ZERO), Turn::Take(2)));
+        assert!(!session.is_live(clock.monotonic()));
+    }
+}

@@ -1,0 +1,286 @@
+//! Takes ready attempts of one queue: one atomic claim, and only then execution. Not here: executing
+//! (`attempt`), slots and sessions (`board`). Invariant: what was taken is either claimed or dropped, and what
+//! was claimed is executed or reported as ended; a ready record that can't be read is kept in quarantine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::attempt::{AttemptEventType, OutcomeKind, ReadyAttempt};
+use orloj_domain::fire::FireDecision;
+use orloj_domain::id::QueueName;
+use orloj_domain::topic;
+use orloj_runtime::codec;
+use orloj_runtime::driver::{Undecodable, quarantined};
+use orloj_runtime::log::{AppendError, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Record, TopicPartition};
+use orloj_runtime::topics;
+
+use crate::attempt::{Assignment, Work, report};
+use crate::board::{Board, Counted, Phase, Session, Slot, Turn};
+use crate::config::RunnerError;
+use crate::executor::process::{Abort, GRACE};
+use crate::shared::Shared;
+
+/// Longest wait for records; a waker ends it earlier.
+const POLL_WAIT: Duration = Duration::from_secs(5);
+/// With no free slot: how often the group is shown that this member lives. Well below any session.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// A ready record, read.
+enum Candidate {
+    /// An attempt, and what it runs or why it can't.
+    Attempt(ReadyAttempt, Result<Box<Work>, Undecodable>),
+    /// Not even that.
+    Broken(Undecodable),
+}
+
+fn read(record: &Record) -> Candidate {
+    let value = record.value.as_deref().unwrap_or_default();
+    let ready = match codec::decode::<ReadyAttempt>(value) {
+        Ok(ready) if record.key_text() == Some(ready.run_id.to_string().as_str()) => ready,
+        Ok(ready) => {
+            let message = format!("the key is not the run id {}", ready.run_id);
+            return Candidate::Broken(Undecodable::new("key", record.key_text().unwrap_or_default(), message));
+        }
+        Err(error) => return Candidate::Broken(Undecodable::new("value", "", error.to_string())),
+    };
+    let work = match codec::decode::<FireDecision>(&ready.request) {
+        Ok(FireDecision { spec: Some(spec), fire_time, params, .. }) => Ok(Box::new(Work { spec, fire_time, params })),
+        Ok(_) => Err(Undecodable::new("request.spec", "", "the request does not say what to run")),
+        Err(error) => Err(Undecodable::new("request", "", error.to_string())),
+    };
+    Candidate::Attempt(ready, work)
+}
+
+/// Claims attempts of one queue.
+pub(crate) struct QueueClaimer {
+    shared: Arc<Shared>,
+    queue: QueueName,
+    pending: VecDeque<Record>,
+    pause: Duration,
+}
+
+/// Starts the thread of a queue.
+pub(crate) fn start(shared: &Arc<Shared>, queue: QueueName) -> std::io::Result<()> {
+    let (counted, can_claim) = (shared.board.thread(), shared.board.claimer());
+    let mut claimer = QueueClaimer { shared: Arc::clone(shared), queue, pending: VecDeque::new(), pause: PAUSE_FIRST };
+    std::thread::Builder::new().name("runner-claim".into()).spawn(move || {
+        let _counted = counted;
+        claimer.run(can_claim);
+    })?;
+    Ok(())
+}
+
+impl QueueClaimer {
+    fn board(&self) -> &Arc<Board> {
+        &self.shared.board
+    }
+
+    /// Until the runner drains. `can_claim` is given up before the group is left, which may take a while.
+    fn run(&mut self, can_claim: Counted) {
+        let mut joined = None;
+        while self.board().phase() == Phase::Claiming {
+            let claimer = match &mut joined {
+                Some(claimer) => claimer,
+                None => match self.join() {
+                    Ok(claimer) => joined.insert(claimer),
+                    Err(error) => {
+                        self.trouble(error);
+                        continue;
+                    }
+                },
+            };
+            match self.work(&mut **claimer) {
+                Ok(()) => {}
+                Err(RunnerError::Log(error)) => {
+                    self.pending.clear();
+                    if let Some(claimer) = joined.take() {
+                        claimer.leave();
+                    }
+                    self.trouble(error);
+                }
+                Err(error) => self.board().fail(error),
+            }
+        }
+        drop(can_claim);
+        if let Some(claimer) = joined {
+            claimer.leave();
+        }
+    }
+
+    fn join(&self) -> Result<Box<dyn Claimer>, LogError> {
+        self.make_topic()?;
+        let claimer = self.shared.log.claim(ClaimerSpec {
+            group: format!("runner.{}", self.queue),
+            topics: vec![topic::run_ready(&self.queue)],
+            member: format!("{}.{}", self.shared.runner, uuid::Uuid::new_v4().simple()),
+        })?;
+        self.board().on_phase(claimer.waker());
+        Ok(claimer)
+    }
+
+    /// Makes the queue's topic if no run has made it yet, so that the first one is not waited for by a member
+    /// that the group knows without partitions.
+    fn make_topic(&self) -> Result<(), LogError> {
+        let name = topic::run_ready(&self.queue);
+        if self.shared.log.topics()?.iter().any(|spec| spec.name == name) {
+            return Ok(());
+        }
+        let spec = topics::queue_topic(&name, self.shared.shards.get());
+        let spec = spec.ok_or_else(|| LogError::Misconfigured(format!("`{name}` is declared nowhere")))?;
+        self.shared.log.create_topic(&spec)
+    }
+
+    /// Waits a little, or ends the runner if waiting can't help.
+    fn trouble(&mut self, error: LogError) {
+        let is_final = match &error {
+            LogError::Misconfigured(_) => true,
+            LogError::NoSuchTopic(_)
+            | LogError::Unavailable(_)
+            | LogError::OutOfRange { .. }
+            | LogError::Lost(_)
+            | LogError::Busy(_) => false,
+        };
+        if is_final {
+            self.board().fail(RunnerError::Log(error));
+            return;
+        }
+        tracing::warn!(queue = %self.queue, %error, "the queue can't be read");
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        self.board().pause(self.pause, Phase::Draining);
+        self.pause = (self.pause * 2).min(PAUSE_LONGEST);
+    }
+
+    /// One turn: waits for a slot, for records, and claims them.
+    fn work(&mut self, claimer: &mut dyn Claimer) -> Result<(), RunnerError> {
+        let free = match self.board().wait_turn(SIGN_OF_LIFE) {
+            Turn::Stop => return Ok(()),
+            Turn::Wait => {
+                return self.poll(claimer, 0, Duration::ZERO);
+            }
+            Turn::Take(free) => free,
+        };
+        if self.pending.is_empty() {
+            self.poll(claimer, free, POLL_WAIT)?;
+        }
+        if self.pending.is_empty() { Ok(()) } else { self.claim(claimer) }
+    }
+
+    fn poll(&mut self, claimer: &mut dyn Claimer, max: usize, timeout: Duration) -> Result<(), RunnerError> {
+        match claimer.poll(max, timeout)? {
+            ClaimerPoll::Records(records) => self.pending.extend(records),
+            ClaimerPoll::Rebalanced => self.pending.clear(),
+        }
+        Ok(())
+    }
+
+    /// Claims as many of the records at hand as there are slots, in one batch.
+    fn claim(&mut self, claimer: &mut dyn Claimer) -> Result<(), RunnerError> {
+        let (session, slots) = self.board().take_slots(self.pending.len());
+        let taken: Vec<Record> = self.pending.drain(..slots.len()).collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let candidates: Vec<Candidate> = taken.iter().map(read).collect();
+        let mut consumed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+        for record in &taken {
+            consumed.insert(record.topic_partition(), record.offset + 1);
+        }
+        let consumed: Vec<_> = consumed.into_iter().collect();
+        let mut outcome = claimer.claim(self.events(&taken, &candidates, &session, true), &consumed);
+        if let Err(AppendError::TooLarge { .. }) = &outcome {
+            // A copy in quarantine is larger than the original by its headers. Where it is, they still tell.
+            tracing::error!(queue = %self.queue, "a ready record is too large for quarantine: only its place is kept");
+            outcome = claimer.claim(self.events(&taken, &candidates, &session, false), &consumed);
+        }
+        match outcome {
+            Ok(_) => {
+                self.pause = PAUSE_FIRST;
+                self.board().metrics.claims.inc();
+                self.execute(candidates, slots, &session);
+                Ok(())
+            }
+            Err(error) => {
+                drop(slots);
+                self.not_claimed(error, taken, &session)
+            }
+        }
+    }
+
+    fn events(
+        &self,
+        taken: &[Record],
+        candidates: &[Candidate],
+        session: &Session,
+        keeps_values: bool,
+    ) -> Vec<NewRecord> {
+        let mut records = Vec::with_capacity(taken.len());
+        for (record, candidate) in taken.iter().zip(candidates) {
+            let problem = match candidate {
+                Candidate::Attempt(_, Ok(_)) => None,
+                Candidate::Attempt(_, Err(problem)) | Candidate::Broken(problem) => Some(problem),
+            };
+            if let Some(problem) = problem {
+                tracing::warn!(position = %record.position(), %problem, "a ready record can't be used");
+                self.board().metrics.quarantined.inc();
+                let mut copy = quarantined(record, problem);
+                copy.partition = record.partition % self.shared.quarantine_partitions;
+                copy.value = copy.value.filter(|_| keeps_values);
+                records.push(copy);
+            }
+            if let Candidate::Attempt(ready, _) = candidate {
+                records.push(report(&self.shared, ready, session, AttemptEventType::Claimed, |event| {
+                    event.lease_ms = i64::try_from(self.shared.lease.as_millis()).ok();
+                }));
+            }
+        }
+        records
+    }
+
+    fn execute(&self, candidates: Vec<Candidate>, slots: Vec<Slot>, session: &Arc<Session>) {
+        for (candidate, slot) in candidates.into_iter().zip(slots) {
+            match candidate {
+                Candidate::Broken(_) => drop(slot),
+                Candidate::Attempt(ready, work) => {
+                    let work = work.map_err(|problem| format!("the request can't be used: {problem}"));
+                    let assignment = Assignment { ready, work, session: Arc::clone(session), slot };
+                    self.shared.executor.spawn(assignment.run(Arc::clone(&self.shared)));
+                }
+            }
+        }
+    }
+
+    fn not_claimed(&mut self, error: AppendError, taken: Vec<Record>, session: &Session) -> Result<(), RunnerError> {
+        match error {
+            AppendError::Refused(reason) => {
+                tracing::info!(queue = %self.queue, reason, "a claim was refused: its records go to another member");
+                self.board().metrics.claims_refused.inc();
+                self.pending.clear();
+                self.wait();
+                Ok(())
+            }
+            AppendError::Unknown(reason) => {
+                // It may stand in the log under our session, and then nobody runs it: give the session up, so
+                // that the dispatcher takes back whatever it holds.
+                self.pending.clear();
+                let reason = format!("the outcome of a claim is unknown ({reason})");
+                self.board().lose(session, &Abort { kind: OutcomeKind::Aborted, reason, grace: GRACE });
+                Ok(())
+            }
+            AppendError::Retriable(_) | AppendError::Stalled(_) | AppendError::Full(_) => {
+                tracing::warn!(queue = %self.queue, %error, "a claim was not taken");
+                for record in taken.into_iter().rev() {
+                    self.pending.push_front(record);
+                }
+                self.wait();
+                Ok(())
+            }
+            AppendError::TooLarge { .. } | AppendError::NoSuchTopic(_) => Err(RunnerError::Claim(error)),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What a runner is given, and why it can end. Not here: where the values come from. Invariant: nothing of this
+//! is read from the environment later, except the variables that jobs inherit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use orloj_domain::id::{QueueName, RunnerId};
+use orloj_domain::shard::ShardCount;
+use orloj_runtime::health::Component;
+use orloj_runtime::log::{AppendError, LogError};
+use orloj_runtime::metrics::Metrics;
+
+/// What a runner is given.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// Its name; two live runners need two names.
+    pub runner: RunnerId,
+    /// The lanes it takes attempts from; one or more.
+    pub queues: Vec<QueueName>,
+    /// Attempts it holds at once; 1 or more.
+    pub slots: usize,
+    /// How long the dispatcher waits for a heartbeat. It fences itself a fifth earlier.
+    pub lease: Duration,
+    /// How long attempts may go on after a shutdown was asked.
+    pub drain_timeout: Duration,
+    /// How many shards the installation has.
+    pub shards: ShardCount,
+    /// Where attempts get directories of their own.
+    pub work_dir: PathBuf,
+    /// Makes this process the parent of what attempts leave behind, so that it is found and reaped at once.
+    /// Switch it off only in a process that has children in sessions of their own from elsewhere.
+    pub adopts_orphans: bool,
+    /// Where counters are registered.
+    pub metrics: Metrics,
+    /// Where readiness is reported.
+    pub health: Option<Component>,
+}
+
+impl RunnerConfig {
+    /// A runner of the queue `default` with the default limits.
+    #[must_use]
+    pub fn new(runner: RunnerId, shards: ShardCount, work_dir: PathBuf) -> Self {
+        Self {
+            runner,
+            queues: vec![QueueName::default()],
+            slots: 16,
+            lease: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(30),
+            shards,
+            work_dir,
+            adopts_orphans: true,
+            metrics: Metrics::new(),
+            health: None,
+        }
+    }
+}
+
+/// Why a runner ended though nobody asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// The log can't be used as it is; a person must act.
+    #[error("the runner can't use the log: {0}")]
+    Log(#[from] LogError),
+    /// A claim can never succeed as things are; a person must act.
+    #[error("the runner can't claim: {0}")]
+    Claim(AppendError),
+    /// The machine gives no threads or no directory.
+    #[error("the runner can't work on this machine: {0}")]
+    Machine(#[from] std::io::Error),
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
+}

@@ -1,0 +1,127 @@
+//! One thread that appends what attempts report: whatever waits goes into one append. Not here: what is
+//! reported. Invariant: reports of one attempt keep their order, and none is given up while its lease is live.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use orloj_runtime::log::{AppendError, Appender, Log, NewRecord};
+
+use crate::board::{Board, Phase, Session, Slot};
+
+/// Most records and bytes in one append.
+const RECORDS_MAX: usize = 2000;
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_LONGEST: Duration = Duration::from_secs(2);
+
+/// Something to append about one attempt.
+pub(crate) struct Report {
+    /// In order.
+    pub(crate) records: Vec<NewRecord>,
+    /// Whose lease it stands under.
+    pub(crate) session: Arc<Session>,
+    /// Of the last report: held until it is in the log, so that no more attempts are taken than can be told of.
+    pub(crate) _slot: Option<Slot>,
+}
+
+/// Where reports go; the thread ends when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Reporter(mpsc::Sender<Report>);
+
+impl Reporter {
+    /// Starts the thread.
+    pub(crate) fn start(board: &Arc<Board>, log: &Arc<dyn Log>) -> std::io::Result<Self> {
+        let (sender, reports) = mpsc::channel();
+        let (board, log, counted) = (Arc::clone(board), Arc::clone(log), board.thread());
+        std::thread::Builder::new().name("runner-report".into()).spawn(move || {
+            let _counted = counted;
+            let mut writer = Writer { board: &board, log: &*log, appender: None };
+            while let Ok(first) = reports.recv() {
+                writer.write(waiting(first, &reports));
+            }
+        })?;
+        Ok(Self(sender))
+    }
+
+    /// Hands a report over; never waits.
+    pub(crate) fn send(&self, report: Report) {
+        // The thread outlives every sender.
+        let _ = self.0.send(report);
+    }
+}
+
+/// The first report and all that wait behind it, within bounds.
+fn waiting(first: Report, reports: &mpsc::Receiver<Report>) -> Vec<Report> {
+    let size = |report: &Report| report.records.iter().map(NewRecord::size_bytes).sum::<usize>();
+    let (mut count, mut bytes) = (first.records.len(), size(&first));
+    let mut batch = vec![first];
+    while count < RECORDS_MAX && bytes < BYTES_MAX {
+        let Ok(next) = reports.try_recv() else { break };
+        count += next.records.len();
+        bytes += size(&next);
+        batch.push(next);
+    }
+    batch
+}
+
+struct Writer<'a> {
+    board: &'a Board,
+    log: &'a dyn Log,
+    appender: Option<Box<dyn Appender>>,
+}
+
+impl Writer<'_> {
+    /// Appends until it is done or nobody may be told any more. Slots are free afterwards.
+    fn write(&mut self, mut batch: Vec<Report>) {
+        let mut pause = PAUSE_FIRST;
+        while !batch.is_empty() {
+            let records = batch.iter().flat_map(|report| report.records.iter().cloned()).collect();
+            let Err(error) = self.append(records) else { return };
+            let now = self.board.clock.monotonic();
+            let is_ending = self.board.phase() == Phase::Ending;
+            let before = batch.len();
+            if let AppendError::TooLarge { topic, size_bytes } = &error {
+                tracing::error!(topic, size_bytes, "a report is larger than the log takes and was left out");
+                drop_largest(&mut batch);
+                continue;
+            }
+            tracing::warn!(%error, reports = before, "reports were not taken");
+            batch.retain(|report| report.session.is_live(now) && !is_ending);
+            let dropped = before - batch.len();
+            if dropped > 0 {
+                self.board.metrics.reports_dropped.inc_by(u64::try_from(dropped).unwrap_or(u64::MAX));
+                tracing::warn!(dropped, "reports were given up with their lease");
+            }
+            if batch.is_empty() {
+                return;
+            }
+            self.appender = None;
+            self.board.pause(pause, Phase::Ending);
+            pause = (pause * 2).min(PAUSE_LONGEST);
+        }
+    }
+
+    fn append(&mut self, records: Vec<NewRecord>) -> Result<(), AppendError> {
+        let appender = match &mut self.appender {
+            Some(appender) => appender,
+            None => {
+                let opened = self.log.appender().map_err(|error| AppendError::Retriable(error.to_string()))?;
+                self.appender.insert(opened)
+            }
+        };
+        appender.append(records).map(|_| ())
+    }
+}
+
+/// Takes the largest record out, so that one that can't be written does not hold up the others.
+fn drop_largest(batch: &mut [Report]) {
+    let records = batch.iter_mut().flat_map(|report| {
+        let Report { records, .. } = report;
+        let largest = records.iter().map(NewRecord::size_bytes).enumerate().max_by_key(|(_, size)| *size);
+        largest.map(|(index, size)| (size, index, records))
+    });
+    if let Some((_, index, records)) = records.max_by_key(|(size, ..)| *size) {
+        records.remove(index);
+    }
+}

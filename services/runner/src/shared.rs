@@ -1,0 +1,30 @@
+//! What all parts of one runner use. Not here: what changes while it runs (`board`). Invariant: set once at
+//! the start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::id::RunnerId;
+use orloj_domain::shard::ShardCount;
+use orloj_runtime::log::Log;
+
+use crate::board::Board;
+use crate::executor::environment::Environment;
+use crate::executor::process::Host;
+use crate::reporter::Reporter;
+
+/// What all parts of one runner use.
+pub(crate) struct Shared {
+    pub(crate) runner: RunnerId,
+    pub(crate) lease: Duration,
+    pub(crate) shards: ShardCount,
+    pub(crate) quarantine_partitions: i32,
+    pub(crate) work_dir: PathBuf,
+    pub(crate) inherited: Environment,
+    pub(crate) board: Arc<Board>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) reporter: Reporter,
+    pub(crate) host: Host,
+    pub(crate) executor: tokio::runtime::Handle,
+}

@@ -1,0 +1,225 @@
+//! The four services on a real broker: two triggers killed and frozen in turn, a dispatcher and a runner killed
+//! mid-run. Read back from the topics with a plain reader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::id::{CommandId, JobId, RunId};
+use orloj_domain::manifest;
+use orloj_domain::run::RunEvent;
+use orloj_domain::shard::ShardCount;
+use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, SystemClock};
+use orloj_runtime::codec;
+use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
+use orloj_runtime::log::{Log, NewRecord};
+use orloj_tests::broker::{Broker, Kafka, kafka_mode};
+use orloj_tests::fires::{Seen, reader};
+use orloj_tests::process::{Orloj, PATIENCE, run};
+use orloj_tests::wait;
+
+const SHARDS: i32 = 8;
+
+/// An installation of its own on the shared broker.
+pub(crate) struct Installation {
+    pub(crate) bootstrap: String,
+    pub(crate) prefix: String,
+    pub(crate) log: KafkaLog,
+    pub(crate) shards: ShardCount,
+}
+
+impl Installation {
+    pub(crate) fn new(name: &str) -> Option<Self> {
+        if kafka_mode() == Kafka::Off {
+            return None;
+        }
+        let bootstrap = Broker::shared().bootstrap().to_owned();
+        let prefix = format!("{name}.");
+        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone())]);
+        let log = KafkaLog::connect(KafkaConfig { properties, prefix: prefix.clone() }).expect("valid settings");
+        let shards = ShardCount::new(SHARDS).expect("a valid count");
+        let this = Self { bootstrap, prefix, log, shards };
+        let output = this.run(&["topics", "apply"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Some(this)
+    }
+
+    fn settings(&self) -> Vec<String> {
+        vec![
+            "--set".to_owned(),
+            format!("kafka.bootstrap.servers={}", self.bootstrap),
+            "--set".to_owned(),
+            format!("topics.prefix={}", self.prefix),
+            "--set".to_owned(),
+            format!("shards={SHARDS}"),
+        ]
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> std::process::Output {
+        let settings = self.settings();
+        let mut all = arguments.to_vec();
+        all.extend(settings.iter().map(String::as_str));
+        run(&all)
+    }
+
+    pub(crate) fn serve(&self, service: &str, more: &[&str]) -> Orloj {
+        let settings = self.settings();
+        let mut all = vec!["serve", service];
+        all.extend(settings.iter().map(String::as_str));
+        all.extend_from_slice(more);
+        Orloj::start(&all)
+    }
+
+    fn append(&self, records: Vec<NewRecord>) {
+        self.log.appender().expect("an appender").append(records).expect("an append");
+    }
+
+    /// Offers a job by its manifest's `spec`.
+    fn offer(&self, name: &str, spec: &str) -> JobId {
+        let text = format!(
+            r#"{{"apiVersion":"orloj/v1","kind":"Job","metadata":{{"namespace":"test","name":"{name}"}},"spec":{{{spec}}}}}"#
+        );
+        let definition = manifest::parse_json(&text).expect("a valid manifest");
+        let partition = self.shards.shard_of(&definition.job).0;
+        let job = definition.job.clone();
+        self.append(vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(codec::encode(&definition)))]);
+        job
+    }
+
+    fn run_now(&self, job: &JobId, id: &str) -> RunId {
+        let command = Command {
+            kind: CommandType::RunNow,
+            command_id: CommandId::new(id).expect("a valid id"),
+            at: None,
+            actor: None,
+            reason: None,
+            params: BTreeMap::new(),
+            run_id: None,
+            from: None,
+            until: None,
+        };
+        let partition = self.shards.shard_of(job).0;
+        self.append(vec![NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command)))]);
+        RunId::of_command(job, &command.command_id)
+    }
+}
+
+/// Waits until every job was decided on after now.
+fn wait_for_all(seen: &mut Seen, fires: &mut dyn orloj_runtime::log::Reader, jobs: usize, what: &str) {
+    let now = SystemClock::new().now().millis();
+    let waited = wait::within(PATIENCE, || {
+        seen.read(fires);
+        let fresh = seen.decided_at.values().filter(|at| **at > now).count();
+        (fresh == jobs).then_some(())
+    });
+    assert!(waited.is_some(), "{what}: not every job was decided on again");
+}
+
+#[test]
+fn two_triggers_decide_every_second_once_while_each_is_killed_and_frozen() {
+    const JOBS: usize = 100;
+    let Some(installation) = Installation::new("triggers") else { return };
+    let mut first = installation.serve("trigger", &[]);
+    let mut second = installation.serve("trigger", &[]);
+    let spec = r#""schedule":{"every":"1s"},"run":{"exec":{"command":["/bin/true"]}}"#;
+    for index in 0..JOBS {
+        installation.offer(&format!("tick-{index}"), spec);
+    }
+    let mut fires = reader(&installation.log, topic::FIRES);
+    let mut seen = Seen::default();
+    wait_for_all(&mut seen, fires.as_mut(), JOBS, "at the start");
+    for round in 0..2 {
+        first.kill();
+        wait_for_all(&mut seen, fires.as_mut(), JOBS, &format!("round {round}: after a kill -9"));
+        first = installation.serve("trigger", &[]);
+        second.signal(Signal::SIGSTOP);
+        // All jobs decided again means that the session of the frozen one has passed.
+        wait_for_all(&mut seen, fires.as_mut(), JOBS, &format!("round {round}: with one frozen"));
+        second.signal(Signal::SIGCONT);
+        wait_for_all(&mut seen, fires.as_mut(), JOBS, &format!("round {round}: after the thaw"));
+        std::mem::swap(&mut first, &mut second);
+    }
+    assert!(first.stop().success());
+    wait_for_all(&mut seen, fires.as_mut(), JOBS, "after a graceful leave");
+    assert!(second.stop().success());
+    seen.read(fires.as_mut());
+    assert!(seen.count() > JOBS * 10, "only {} decisions", seen.count());
+    assert_eq!(seen.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn every_run_ends_once_although_dispatcher_and_runner_are_killed() {
+    const RUNS: usize = 12;
+    let Some(installation) = Installation::new("runs") else { return };
+    let lease = ["--set", "runner.lease=3s"];
+    let _trigger = installation.serve("trigger", &[]);
+    let dispatcher = installation.serve("dispatcher", &lease);
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = format!("data.dir={}", folder.path().display());
+    let runner_arguments = ["--set", "runner.lease=3s", "--set", "runner.slots=20", "--set", data.as_str()];
+    let runner = installation.serve("runner", &runner_arguments);
+    let job = installation.offer(
+        "sleeper",
+        r#""overlap":{"policy":"allow"},"retry":{"maxAttempts":5,"backoff":{"initial":"100ms"}},
+           "run":{"exec":{"command":["/bin/sleep","2"]}}"#,
+    );
+    let runs: Vec<RunId> =
+        (0..RUNS).map(|index| installation.run_now(&job, &format!("run-{index}"))).collect();
+    let mut events = reader(&installation.log, topic::RUN_EVENTS);
+    let mut states: BTreeMap<RunId, Vec<RunEvent>> = BTreeMap::new();
+    let mut follow = |states: &mut BTreeMap<RunId, Vec<RunEvent>>| {
+        for record in events.poll(1000, Duration::from_millis(100)).expect("a readable log") {
+            let Some(value) = record.value else { continue };
+            let event: RunEvent = codec::decode(&value).expect("an event");
+            states.entry(event.run_id).or_default().push(event);
+        }
+    };
+    let has = |states: &BTreeMap<RunId, Vec<RunEvent>>, state: &str| {
+        states.values().flatten().any(|event| event.state.as_str() == state)
+    };
+    wait::until("a running run", PATIENCE, || {
+        follow(&mut states);
+        has(&states, "running").then_some(())
+    });
+    dispatcher.kill();
+    runner.kill();
+    let _dispatcher = installation.serve("dispatcher", &lease);
+    let _runner = installation.serve("runner", &runner_arguments);
+    wait::until("the end of every run", PATIENCE, || {
+        follow(&mut states);
+        let ended = states.values().filter(|events| events.iter().any(|event| event.state.is_terminal()));
+        (ended.count() == RUNS).then_some(())
+    });
+    for run in runs {
+        let events = &states[&run];
+        let ends: Vec<_> = events.iter().filter(|event| event.state.is_terminal()).collect();
+        assert_eq!(ends.len(), 1, "{run}: {events:?}");
+        assert_eq!(ends[0].state.as_str(), "succeeded", "{events:?}");
+    }
+    let lost = states.values().flatten().filter(|event| event.state.as_str() == "retrying").count();
+    assert!(lost > 0, "no attempt was lost with the runner: the test tested nothing");
+}
+
+#[test]
+fn what_is_wrong_with_the_cluster_is_said_by_name() {
+    let Some(installation) = Installation::new("wrong") else { return };
+    let bootstrap = format!("kafka.bootstrap.servers={}", installation.bootstrap);
+    let output = run(&["serve", "trigger", "--set", &bootstrap, "--set", "topics.prefix=wrong.", "--set", "shards=4"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("shards"), "{said}");
+    let output = run(&["serve", "trigger", "--set", &bootstrap, "--set", "topics.prefix=none."]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("none.jobs") && said.contains("orloj topics apply"), "{said}");
+    let mut away = Orloj::start(&[
+        "serve", "all", "--listen", "127.0.0.1:0", "--set", "kafka.bootstrap.servers=127.0.0.1:1",
+    ]);
+    away.wait_for("127.0.0.1:1");
+    away.wait_for("kafka.bootstrap.servers");
+    assert!(away.stop().success());
+    let _ = Arc::new(installation);
+}

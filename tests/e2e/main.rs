@@ -1,0 +1,9 @@
+//! The real binary from end to end: killed and restarted on the embedded log, on real Kafka with several
+//! instances, from Python, and with bad input. Not here: the pieces alone. Invariant: what holds is read back
+//! from the log or the API, never asked of the process that did it.
+
+mod bad_input;
+mod compose;
+mod dev;
+mod kafka;
+mod python;
