@@ -165,9 +165,7 @@ impl Client {
                  ORLOJ_SERVER"
             ));
         }
-        Failure::error(format!(
-            "{server} can't be reached: {error}; name another server with --server or ORLOJ_SERVER"
-        ))
+        Failure::error(format!("{server} can't be reached: {error}; name another server with --server or ORLOJ_SERVER"))
     }
 
     fn no_api(&self, problem: &str) -> Failure {

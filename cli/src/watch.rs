@@ -177,7 +177,7 @@ fn of_run(event: &RunEvent) -> Line {
         detail.push_str(&format!(", {}", of_outcome(outcome)));
     }
     if let Some(due_at) = event.due_at {
-        detail.push_str(&format!(", again in {}s", due_at.since(event.at).as_secs()));
+        detail.push_str(&format!(", due in {:.1}s", due_at.since(event.at).as_secs_f64()));
     }
     Line { at: event.at, what: "run", job: event.job.to_string(), word: event.state.as_str(), detail, mood }
 }

@@ -184,15 +184,14 @@ fn offsets_that_are_gone_are_told() {
     let mut reader = backend.log.reader(Isolation::Committed).expect("a reader");
     reader.read_from(&[(gone.clone(), 100), (there, 0)]).expect("positions");
     let mut seen = Vec::new();
-    let told = wait::until("the loss to be told", backend.patience(), || {
-        match reader.poll(10, Duration::from_millis(20)) {
+    let told =
+        wait::until("the loss to be told", backend.patience(), || match reader.poll(10, Duration::from_millis(20)) {
             Ok(records) => {
                 seen.extend(texts(&records));
                 None
             }
             Err(error) => Some(error),
-        }
-    });
+        });
     assert!(matches!(&told, LogError::OutOfRange { at, wanted: 100, first: 0 } if *at == gone), "{told:?}");
     reader.read_from(&[(gone, 1)]).expect("moved");
     let rest = read_count(&backend, &mut *reader, 3 - seen.len());

@@ -22,8 +22,8 @@ const TAKEOVER: [&str; 8] = [
     "after-barrier",
 ];
 /// Points of restoring and deciding, with the passing at which they take effect.
-const WORK: [(&str, u32); 4] =
-    [("during-restore", 3), ("after-produce", 10), ("before-commit", 10), ("after-commit", 10)];
+const WORK: [(&str, u32); 5] =
+    [("during-restore", 3), ("before-produce", 10), ("after-produce", 10), ("before-commit", 10), ("after-commit", 10)];
 const RELEASE: &str = "before-release-commit";
 /// Cases at a time.
 const WIDTH: usize = 4;
@@ -161,20 +161,14 @@ fn a_frozen_and_a_killed_broker() {
     }
     let mut broker = Broker::start();
     let arena = Arena::new(&broker, "broker");
-    let owner = arena.start(None);
-    owner.wait_for("taken", 0);
-    arena.progress("at first");
-    // Shorter than what counts as stalled, longer than what counts as slow; the wait itself is the fault.
-    for _ in 0..10 {
-        broker.pause();
-        let retired = || (owner.count("retired a producer") > 0).then_some(());
-        let _ = within(Duration::from_millis(1500), || None::<()>);
-        broker.resume();
-        arena.progress("after the broker thawed");
-        if retired().is_some() {
-            break;
-        }
-    }
+    let owner = arena.start(Some("before-commit:stop:10"));
+    owner.wait_for_stop("before-commit");
+    broker.pause();
+    owner.thaw();
+    // The commit waits for the broker: longer than what counts as slow, shorter than a session. The wait is the fault.
+    let _ = within(Duration::from_millis(1500), || None::<()>);
+    broker.resume();
+    arena.progress("after the broker thawed");
     owner.wait_for("retired a producer", 0);
     owner.wait_for("claimed again with new producers", 0);
     arena.progress("with new producers");

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{Context, job_id, job_path};
+use super::{Context, get, job_id, job_path};
 use crate::args::Namespace;
 use crate::exit::{Code, Outcome};
 use crate::output::{self, instant};
@@ -63,8 +63,8 @@ fn job(context: &Context, arguments: &DescribeArguments) -> Outcome {
         &job,
         &[("Paused since", "pause.at"), ("Paused because", "pause.reason"), ("Paused by", "pause.actor")],
     );
-    if let Some(manifest) = job.get("manifest") {
-        let yaml = output::yaml(std::slice::from_ref(manifest))?;
+    if job.pointer("/manifest/spec").is_some() {
+        let yaml = output::yaml(&[get::manifest(&job)?])?;
         heading(&mut shown, "Manifest");
         shown.extend(yaml.lines().flat_map(|line| ["  ", line, "\n"]));
     }

@@ -22,11 +22,13 @@ enum Kind {
     Runs,
     #[value(alias = "runner")]
     Runners,
+    #[value(alias = "queue")]
+    Queues,
     #[value(alias = "shard")]
     Shards,
 }
 
-/// List jobs, runs, runners or shards
+/// List jobs, runs, runners, queues or shards
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +55,8 @@ const JOB_COLUMNS: &[Column] = &[
     column("STATE", |job| text(job, "state")),
     column("VERSION", |job| text(job, "version")),
     column("SCHEDULE", schedule),
-    wide("QUEUE", |job| first(job, &["queue", "manifest.spec.queue"], "default")),
+    wide("QUEUE", |job| text(job, "queue")),
+    wide("LAST RUN", |job| text(job, "status.lastRun.state")),
     column("NEXT", |job| output::instant(job, "nextFireTime")),
 ];
 
@@ -68,11 +71,25 @@ const RUNNER_COLUMNS: &[Column] = &[
     column("SEEN", |runner| output::age(runner, "at", super::now())),
 ];
 
+const QUEUE_COLUMNS: &[Column] = &[
+    column("QUEUE", |queue| text(queue, "queue")),
+    column("JOBS", |queue| text(queue, "jobs")),
+    column("RUNNERS", |queue| text(queue, "runners")),
+    wide("DELAYED", |queue| text(queue, "delayed")),
+    wide("WAITING", |queue| text(queue, "waiting")),
+    column("READY", |queue| text(queue, "ready")),
+    column("RUNNING", |queue| text(queue, "running")),
+    column("RETRYING", |queue| text(queue, "retrying")),
+    column("DEAD", |queue| text(queue, "dead")),
+];
+
 const SHARD_COLUMNS: &[Column] = &[
     column("SHARD", |shard| text(shard, "shard")),
     column("JOBS", |shard| text(shard, "jobs")),
-    column("TRIGGER", |shard| text(shard, "trigger")),
-    column("DISPATCHER", |shard| text(shard, "dispatcher")),
+    column("TRIGGER", |shard| short_incarnation(shard, "trigger")),
+    column("DISPATCHER", |shard| short_incarnation(shard, "dispatcher")),
+    wide("TRIGGER INCARNATION", |shard| text(shard, "trigger")),
+    wide("DISPATCHER INCARNATION", |shard| text(shard, "dispatcher")),
 ];
 
 pub(crate) fn run(context: &Context, arguments: &GetArguments) -> Outcome {
@@ -82,9 +99,10 @@ pub(crate) fn run(context: &Context, arguments: &GetArguments) -> Outcome {
         (Kind::Runs, Some(id)) => runs::one(context, id),
         (Kind::Runs, None) => runs::list(context, &[]),
         (Kind::Runners, None) => plain(context, "/api/v1/runners", RUNNER_COLUMNS, |item| text(item, "runner")),
+        (Kind::Queues, None) => plain(context, "/api/v1/queues", QUEUE_COLUMNS, |item| text(item, "queue")),
         (Kind::Shards, None) => plain(context, "/api/v1/shards", SHARD_COLUMNS, |item| text(item, "shard")),
-        (Kind::Runners | Kind::Shards, Some(_)) => {
-            Err(Failure::usage("runners and shards are listed as a whole; leave the name out"))
+        (Kind::Runners | Kind::Queues | Kind::Shards, Some(_)) => {
+            Err(Failure::usage("runners, queues and shards are listed as a whole; leave the name out"))
         }
     }
 }
@@ -126,14 +144,15 @@ fn show_jobs(context: &Context, items: &[Value]) -> Outcome {
     Ok(Code::Ok)
 }
 
-fn manifest(job: &Value) -> Result<Manifest, Failure> {
+/// The manifest of a job's document, its fields in the usual order.
+pub(crate) fn manifest(job: &Value) -> Result<Manifest, Failure> {
     let found = job.get("manifest").cloned().unwrap_or(Value::Null);
     serde_json::from_value(found)
         .map_err(|error| Failure::error(format!("job {} has no readable manifest: {error}", text(job, "job"))))
 }
 
 /// The schedule in short: its rule, or how many there are.
-pub(crate) fn schedule(job: &Value) -> String {
+fn schedule(job: &Value) -> String {
     let rule_text = |rule: &Value| {
         ["cron", "every", "at"]
             .iter()
@@ -153,8 +172,14 @@ fn short(kind: &str, value: &str) -> String {
     if kind == "cron" { value.to_owned() } else { format!("{kind} {value}") }
 }
 
-fn first(item: &Value, paths: &[&str], default: &str) -> String {
-    paths.iter().map(|path| text(item, path)).find(|text| text != "-").unwrap_or_else(|| default.to_owned())
+/// Enough of an incarnation to tell it from others.
+fn short_incarnation(shard: &Value, service: &str) -> String {
+    let incarnation = text(shard, service);
+    let own = incarnation.strip_prefix(service).and_then(|rest| rest.strip_prefix('-')).unwrap_or(&incarnation);
+    match own.split_once('-') {
+        Some((life, count)) => format!("{}-{count}", life.get(..8).unwrap_or(life)),
+        None => own.get(..12).unwrap_or(own).to_owned(),
+    }
 }
 
 fn list_text(item: &Value, name: &str) -> String {

@@ -2,9 +2,9 @@
 //! rules themselves (`orloj_domain::schedule`). Invariant: both give the same document.
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use orloj_domain::schedule::{Dialect, Fold, Gap, parse_rule};
+use orloj_domain::time::Timestamp;
+use orloj_query::preview::{self, Preview};
 use serde_json::{Value, json};
 
 use super::{Context, job_id, job_path};
@@ -41,13 +41,13 @@ pub(crate) struct NextArguments {
     count: u16,
     /// Fire times after this instant [default: now]
     #[arg(long, value_parser = from, value_name = "INSTANT")]
-    from: Option<Timestamp>,
+    from: Option<jiff::Timestamp>,
     /// How the fields of the expression are read
     #[arg(long, value_enum, default_value_t)]
     dialect: DialectArgument,
 }
 
-fn from(text: &str) -> Result<Timestamp, String> {
+fn from(text: &str) -> Result<jiff::Timestamp, String> {
     text.parse().map_err(|_| "write RFC 3339 with an offset, for example `2026-12-01T09:00:00+01:00`".to_owned())
 }
 
@@ -102,50 +102,15 @@ fn computed(arguments: &NextArguments) -> Result<Value, Failure> {
     };
     let rule = parse_rule(&arguments.what, dialect, &arguments.zone, Gap::Shift, Fold::First, &arguments.what)
         .map_err(|error| Failure::usage(error.to_string()))?;
-    let zone = TimeZone::get(&arguments.zone).map_err(|error| Failure::usage(error.to_string()))?;
-    let mut after = arguments.from.unwrap_or_else(super::now);
-    let mut offset = zone.to_offset(after);
-    let mut items = Vec::new();
-    while items.len() < usize::from(arguments.count) {
-        let Some(at) = rule.next_after(after) else { break };
-        let new_offset = zone.to_offset(at);
-        let note = (new_offset != offset).then(|| format!("clocks have changed to UTC{new_offset}"));
-        let local = at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        items.push(json!({ "at": at.to_string(), "local": local, "note": note }));
-        (after, offset) = (at, new_offset);
-    }
+    let from = arguments.from.unwrap_or_else(super::now);
     let expression = arguments.what.trim();
-    Ok(json!({
-        "expression": expression,
-        "zone": arguments.zone,
-        "description": describe(expression, arguments.dialect),
-        "items": items,
+    let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(Timestamp::from);
+    Ok(json!(Preview {
+        expression: expression.to_owned(),
+        zone: arguments.zone.clone(),
+        description: preview::describe(expression, dialect),
+        items: preview::items(&arguments.zone, from.into(), usize::from(arguments.count), next),
     }))
-}
-
-/// The expression in words, field by field: long rather than wrong.
-fn describe(expression: &str, dialect: DialectArgument) -> String {
-    if let Some(word) = expression.strip_prefix('@') {
-        return match word.split_once(' ') {
-            Some((_, period)) => format!("every {}, counted from 1970-01-01T00:00:00Z", period.trim()),
-            None => word.to_ascii_lowercase(),
-        };
-    }
-    let fields: Vec<&str> = expression.split_ascii_whitespace().collect();
-    let has_seconds = fields.len() > 5 || dialect == DialectArgument::Quartz;
-    let names = ["second", "minute", "hour", "day of month", "month", "weekday", "year"];
-    let mut names = names.iter().skip(usize::from(!has_seconds));
-    let parts: Vec<String> = fields
-        .iter()
-        .filter_map(|field| names.next().map(|name| (name, field)))
-        .filter(|(_, field)| !matches!(**field, "*" | "?"))
-        .map(|(name, field)| format!("{name} {field}"))
-        .collect();
-    match (parts.is_empty(), has_seconds) {
-        (true, true) => "every second".to_owned(),
-        (true, false) => "every minute".to_owned(),
-        (false, _) => parts.join(", "),
-    }
 }
 
 #[cfg(test)]
@@ -184,7 +149,5 @@ mod tests {
         }
         let failure = computed(&arguments("61 * * * *", "UTC", "2026-01-01T00:00:00Z", 1)).expect_err("refused");
         assert_eq!(failure.code, Code::Usage);
-        assert_eq!(describe("* * * * *", DialectArgument::Unix), "every minute");
-        assert_eq!(describe("@every 90s", DialectArgument::Unix), "every 90s, counted from 1970-01-01T00:00:00Z");
     }
 }

@@ -130,8 +130,13 @@ fn show(format: Format, answer: &Answer) -> Result<(), Failure> {
             output::print(&format!("job {job} {other} (version {}) at {position}", output::text(event, "version")))?
         }
     }
+    note_errors(event);
+    Ok(())
+}
+
+/// Says every complaint of an event.
+pub(crate) fn note_errors(event: &Value) {
     for error in event.get("errors").and_then(Value::as_array).into_iter().flatten() {
         output::note(&format!("  {}", field_error(error)));
     }
-    Ok(())
 }

@@ -1,12 +1,17 @@
 //! `orloj pause` and `orloj resume`. Invariant: a pause always has a reason, for whoever finds the job paused.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, job_id, job_path, new_key};
+use super::{Context, job_id, job_path, new_key, offer};
 use crate::args::Namespace;
-use crate::exit::{Code, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::output;
+
+/// How long the trigger may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Request no further runs of a job until it is resumed
 #[derive(Debug, Args)]
@@ -50,10 +55,16 @@ fn ask(context: &Context, job: &str, namespace: &Namespace, verb: &str, reason: 
         Some(reason) => json!({ "reason": reason }),
         None => json!({}),
     };
-    let written = context.client()?.post(&format!("{}/{verb}", job_path(&job)), &new_key(), &body)?;
-    if !output::document(context.global.output, &written.body, &format!("job/{job}"))? {
-        let position = written.position.as_deref().unwrap_or("-");
-        output::print(&format!("{verb} of job {job} asked for at {position}"))?;
+    let client = context.client()?;
+    let written = client.post(&format!("{}/{verb}", job_path(&job)), &new_key(), &body)?;
+    let position = written.position.ok_or_else(|| Failure::error("the server named no log position"))?;
+    let Some(event) = offer::answer(&client, &job, &position, ANSWER)? else {
+        let message = format!("{verb} of job {job} was sent as {position}, and no trigger has answered in time");
+        return Err(Failure::new(Code::TimedOut, message));
+    };
+    if !output::document(context.global.output, &event, &format!("job/{job}"))? {
+        output::print(&format!("job {job} {} at {}", output::text(&event, "type"), output::text(&event, "position")))?;
+        offer::note_errors(&event);
     }
-    Ok(Code::Ok)
+    Ok(if output::text(&event, "type") == "commandRejected" { Code::Error } else { Code::Ok })
 }

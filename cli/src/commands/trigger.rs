@@ -74,8 +74,9 @@ fn detail(run: &Value) -> String {
     let mut parts = Vec::new();
     for (path, label) in [("attempt", "attempt "), ("outcome.exitCode", "exit code "), ("outcome.message", "")] {
         let text = output::text(run, path);
-        if text != "-" {
-            parts.push(format!("{label}{text}"));
+        let part = format!("{label}{text}");
+        if text != "-" && !parts.contains(&part) {
+            parts.push(part);
         }
     }
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }

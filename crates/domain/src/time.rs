@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch, UTC, leap seconds ignored. On the log: Avro `timestamp-millis`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "i64", into = "i64")]
 pub struct Timestamp(i64);
 
 /// Widest range that converts to a calendar date without loss: years -9999..=9999.
@@ -63,6 +63,19 @@ impl From<jiff::Timestamp> for Timestamp {
     /// Cuts off what is finer than a millisecond, towards the past.
     fn from(instant: jiff::Timestamp) -> Self {
         Self::from_millis(i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).unwrap_or(MILLIS_MAX))
+    }
+}
+
+impl From<i64> for Timestamp {
+    /// Takes milliseconds, clamped: what a foreign program wrote must not overflow in here.
+    fn from(millis: i64) -> Self {
+        Self::from_millis(millis)
+    }
+}
+
+impl From<Timestamp> for i64 {
+    fn from(instant: Timestamp) -> Self {
+        instant.0
     }
 }
 

@@ -21,24 +21,24 @@ use orloj_tests::broker::Broker;
 use orloj_tests::wait::{until, within};
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Session of the members: how long a dead one keeps its share.
-pub const SESSION: Duration = Duration::from_secs(3);
-pub const SHARDS: i32 = 4;
+pub(super) const SESSION: Duration = Duration::from_secs(3);
+pub(super) const SHARDS: i32 = 4;
 const SLOTS: &str = "slots";
 
 /// One case: its topics on a broker.
-pub struct Arena {
-    pub name: String,
+pub(super) struct Arena {
+    pub(super) name: String,
     bootstrap: String,
     prefix: String,
     log: KafkaLog,
     /// Session of the processes started from now on.
-    pub session: Duration,
+    pub(super) session: Duration,
 }
 
 impl Arena {
-    pub fn new(broker: &Broker, name: &str) -> Self {
+    pub(super) fn new(broker: &Broker, name: &str) -> Self {
         static CASES: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("case{}.", CASES.fetch_add(1, Ordering::SeqCst));
         let bootstrap = broker.bootstrap().to_owned();
@@ -50,15 +50,12 @@ impl Arena {
             log.create_topic(&spec).expect("a topic");
         }
         let inputs = (0..SHARDS * 3).map(|index| NewRecord::new("input", index % SHARDS, "key", Some(vec![1])));
-        log.appender()
-            .and_then(|mut appender| Ok(appender.append(inputs.collect())))
-            .expect("appender")
-            .expect("inputs");
+        log.appender().map(|mut appender| appender.append(inputs.collect())).expect("appender").expect("inputs");
         Self { name: name.to_owned(), bootstrap, prefix, log, session: SESSION }
     }
 
     /// Starts a process; `pause` arms one of its points.
-    pub fn start(&self, pause: Option<&str>) -> Process {
+    pub(super) fn start(&self, pause: Option<&str>) -> Process {
         let session = self.session.as_millis().to_string();
         let shards = SHARDS.to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_owner_process"));
@@ -75,7 +72,7 @@ impl Arena {
 
     /// Leaves a transaction open on every shard's slots, under an id that a claim in the owners topic names, and says
     /// there whether that owner has released its shards. Answers the writer, which is not one of a service.
-    pub fn leave_open(&self, incarnation: &str, is_released: bool) -> Box<dyn BatchWriter> {
+    pub(super) fn leave_open(&self, incarnation: &str, is_released: bool) -> Box<dyn BatchWriter> {
         let id = format!("{incarnation}.0");
         let mut writer = self.log.batch_writer(&id).expect("a writer");
         let slot = |shard| NewRecord::new(SLOTS, shard, "9999", Some(Vec::new()));
@@ -98,7 +95,7 @@ impl Arena {
     }
 
     /// Waits until every shard has some more slots.
-    pub fn progress(&self, why: &str) {
+    pub(super) fn progress(&self, why: &str) {
         const OFFSETS: i64 = 12;
         let start = self.ends();
         let what = format!("{}: progress of every shard {why}", self.name);
@@ -115,7 +112,7 @@ impl Arena {
 
     /// Reads everything back: each slot of each shard exactly once, in order and without a gap; no id under two
     /// incarnations; nobody left who has not released. Everyone must have left.
-    pub fn check(&self) -> Verdict {
+    pub(super) fn check(&self) -> Verdict {
         let mut verdict = Verdict::default();
         for shard in 0..SHARDS {
             let records = self.read(SLOTS, shard, Isolation::Committed);
@@ -178,9 +175,9 @@ impl Arena {
 
 /// What a case has shown.
 #[derive(Debug, Default)]
-pub struct Verdict {
-    pub decisions: usize,
-    pub longest_gap: Duration,
+pub(super) struct Verdict {
+    pub(super) decisions: usize,
+    pub(super) longest_gap: Duration,
 }
 
 /// Lines that a process has written, of both kinds.
@@ -204,7 +201,7 @@ impl Lines {
 }
 
 /// A process that owns shards; killed when dropped.
-pub struct Process {
+pub(super) struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     said: Lines,
@@ -212,32 +209,32 @@ pub struct Process {
 
 impl Process {
     /// How many lines hold `text`.
-    pub fn count(&self, text: &str) -> usize {
+    pub(super) fn count(&self, text: &str) -> usize {
         self.said.get().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Waits until more than `before` lines hold `text`.
-    pub fn wait_for(&self, text: &str, before: usize) {
+    pub(super) fn wait_for(&self, text: &str, before: usize) {
         let found = within(PATIENCE, || (self.count(text) > before).then_some(()));
         assert!(found.is_some(), "waited in vain for `{text}`; the process said:\n{}", self.said.get().join("\n"));
     }
 
     /// Waits until it has ended by itself or by a signal.
-    pub fn wait_for_end(&mut self) -> ExitStatus {
+    pub(super) fn wait_for_end(&mut self) -> ExitStatus {
         let said = self.said.clone();
         let status = within(PATIENCE, || self.child.try_wait().expect("our own child"));
         status.unwrap_or_else(|| panic!("it does not end; it said:\n{}", said.get().join("\n")))
     }
 
     /// Waits for its death at the armed point.
-    pub fn wait_for_death(&mut self, point: &str) {
+    pub(super) fn wait_for_death(&mut self, point: &str) {
         let status = self.wait_for_end();
         assert_eq!(status.signal(), Some(9), "not killed at {point}:\n{}", self.said.get().join("\n"));
         assert_eq!(self.count(&format!("pause point {point}")), 1);
     }
 
     /// Waits until it stands still at the armed point.
-    pub fn wait_for_stop(&self, point: &str) {
+    pub(super) fn wait_for_stop(&self, point: &str) {
         self.wait_for(&format!("pause point {point}"), 0);
         let stat = format!("/proc/{}/stat", self.child.id());
         until("the process to stand still", PATIENCE, || {
@@ -247,21 +244,21 @@ impl Process {
         });
     }
 
-    pub fn freeze(&self) {
+    pub(super) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    pub fn thaw(&self) {
+    pub(super) fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    pub fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait_for_end();
     }
 
     /// Asks it to leave and waits for the end; it must end well.
-    pub fn leave(mut self) -> Vec<String> {
+    pub(super) fn leave(mut self) -> Vec<String> {
         self.stdin = None;
         let status = self.wait_for_end();
         assert!(status.success(), "{status}; it said:\n{}", self.said.get().join("\n"));
@@ -283,7 +280,7 @@ impl Drop for Process {
 }
 
 /// Runs every case, `width` at a time, and reports them all before the first failure ends the test.
-pub fn side_by_side<T: Sync>(width: usize, cases: &[T], run: impl Fn(&T) -> (String, Verdict) + Sync) {
+pub(super) fn side_by_side<T: Sync>(width: usize, cases: &[T], run: impl Fn(&T) -> (String, Verdict) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..width {
@@ -312,7 +309,7 @@ fn note_phase(line: &str) {
 }
 
 /// Prints how long the phases of all takeovers of this process took so far.
-pub fn print_phases() {
+pub(super) fn print_phases() {
     let phases = PHASES.lock().unwrap_or_else(PoisonError::into_inner);
     for (phase, durations) in phases.iter() {
         let mut sorted = durations.clone();

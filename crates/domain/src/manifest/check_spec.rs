@@ -11,6 +11,8 @@ use crate::job_event::FieldError;
 const TIMEOUT_MS_MAX: i64 = 366 * 86_400_000;
 /// Most attempts, inclusive.
 const ATTEMPTS_MAX: i32 = 1_000;
+/// What may stand in `{{ }}` in `env` and `stdin`, beside parameters.
+const PLACEHOLDERS: [&str; 5] = ["run.id", "run.attempt", "run.token", "fireTime", "job"];
 /// Largest factor of a backoff, inclusive.
 const FACTOR_MAX: f64 = 100.0;
 
@@ -81,6 +83,7 @@ fn check_exec(exec: &ExecTarget, errors: &mut Vec<FieldError>) {
     for (index, argument) in exec.command.iter().enumerate() {
         check_no_nul(&format!("spec.run.exec.command[{index}]"), argument, errors);
     }
+    check_placeholders("spec.run.exec.stdin", &exec.stdin, errors);
     check_process("spec.run.exec", &exec.env, exec.working_dir.as_deref(), errors);
 }
 
@@ -93,6 +96,7 @@ fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
         ));
     }
     check_no_nul("spec.run.shell.script", &shell.script, errors);
+    check_placeholders("spec.run.shell.stdin", &shell.stdin, errors);
     if let Some(program) = &shell.shell {
         check_absolute("spec.run.shell.shell", program, errors);
     }
@@ -113,9 +117,25 @@ fn check_process(path: &str, env: &BTreeMap<String, String>, working_dir: Option
             ));
         }
         check_no_nul(&field, value, errors);
+        check_placeholders(&field, value, errors);
     }
     if let Some(directory) = working_dir {
         check_absolute(&format!("{path}.workingDir"), directory, errors);
+    }
+}
+
+/// Only what the runner fills in; scripts and arguments are never touched, so anything may stand there.
+fn check_placeholders(field: &str, text: &str, errors: &mut Vec<FieldError>) {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("{{") {
+        let Some((inside, after)) = after.split_once("}}") else { return };
+        let name = inside.trim();
+        let is_param = name.strip_prefix("params.").is_some_and(|param| !param.is_empty());
+        if !is_param && !PLACEHOLDERS.contains(&name) {
+            let message = format!("is no placeholder; use one of {} and params.NAME", PLACEHOLDERS.join(", "));
+            errors.push(FieldError::new(field, format!("{{{{{inside}}}}}"), message));
+        }
+        rest = after;
     }
 }
 

@@ -151,6 +151,11 @@ fn one_bad_field_is_one_complaint() {
         (json!({"run": {"exec": {"command": ["x"], "workingDir": "srv"}}}), "spec.run.exec.workingDir"),
         (json!({"run": {"exec": {"command": ["x"], "env": {"ORLOJ_JOB": "1"}}}}), "spec.run.exec.env.ORLOJ_JOB"),
         (json!({"run": {"shell": {"script": " "}}}), "spec.run.shell.script"),
+        (json!({"run": {"shell": {"script": "{{.Names}}", "stdin": "{{nope}} {{ run.id }}"}}}), "spec.run.shell.stdin"),
+        (
+            json!({"run": {"exec": {"command": ["x"], "env": {"A": "{{params.}}{{params.B}}{{job"}}}}),
+            "spec.run.exec.env.A",
+        ),
         (json!({"run": {"kafka": {"topic": "t"}}}), "spec.run.kafka"),
         (json!({"run": {"handler": {"name": "h", "payload": {"tenant": 7}}}}), "spec.run.handler"),
         (json!({"retry": {"backoff": {"initial": "1m", "max": "1s"}}}), "spec.retry.backoff.max"),

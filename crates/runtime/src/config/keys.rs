@@ -34,7 +34,7 @@ const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "TEST_", "SERVICE_", "PORT"
 
 /// Shortest lease: several heartbeats must fit, or a hiccup of the log would end attempts.
 const LEASE_MIN: Duration = Duration::from_secs(2);
-const LEASE_MAX: Duration = Duration::from_secs(600);
+const LEASE_MAX: Duration = orloj_domain::lease::LEASE_MAX;
 const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const SLOTS_MAX: u16 = 10_000;
 

@@ -124,9 +124,9 @@ fn flatten<'a, 'text>(prefix: &str, table: &'a DeTable<'text>, flat: &mut Vec<(S
     for (name, value) in table {
         let name_text = name.get_ref();
         let key = if prefix.is_empty() { name_text.to_string() } else { format!("{prefix}.{name_text}") };
-        match value.get_ref() {
-            DeValue::Table(inner) => flatten(&key, inner, flat),
-            leaf => flat.push((key, leaf, name.span().start)),
+        match value.get_ref().as_table() {
+            Some(inner) => flatten(&key, inner, flat),
+            None => flat.push((key, value.get_ref(), name.span().start)),
         }
     }
 }

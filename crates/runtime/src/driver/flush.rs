@@ -6,7 +6,7 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::{
-    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service,
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, SHARED_RETRY_WAIT, STALL_WAIT, Service,
     WriteContext, quarantined,
 };
 use crate::log::{AppendError, Isolation, NewRecord, Position, Record, TopicPartition};
@@ -65,19 +65,20 @@ impl<S: Service> Driver<S> {
     /// Shared state is judged only when all of the shared inputs was read: a sign of life that waits in the
     /// log must not be taken for silence.
     fn run_shared_due(&mut self, now: Timestamp) {
-        if self.service.shared_deadline().is_none_or(|deadline| deadline > now) || self.shards.is_empty() {
+        let is_due = self.service.shared_deadline().is_some_and(|deadline| deadline <= now);
+        if !is_due || self.shards.is_empty() || self.parts.clock.monotonic() < self.shared_retry_at {
             return;
         }
         for (at, next) in &self.shared_next {
             match self.parts.log.end(at, Isolation::Committed) {
                 Ok(end) if *next >= end => {}
                 Ok(_) => {
-                    self.retry_at = Some(self.parts.clock.monotonic() + RETRY_WAIT / 10);
+                    self.shared_retry_at = self.parts.clock.monotonic() + SHARED_RETRY_WAIT;
                     return;
                 }
                 Err(error) => {
                     tracing::warn!(service = S::NAME, %error, "can't see the end of a shared input");
-                    self.retry_at = Some(self.parts.clock.monotonic() + RETRY_WAIT);
+                    self.shared_retry_at = self.parts.clock.monotonic() + RETRY_WAIT;
                     return;
                 }
             }

@@ -31,6 +31,11 @@ const POLL_RECORDS_MAX: usize = 4096;
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long to wait before trying an append again that failed without a trace.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// How long to wait before looking again whether all of the shared inputs was read.
+const SHARED_RETRY_WAIT: Duration = Duration::from_millis(20);
+/// How far back shared inputs are read at first: past the longest lease, so that no session is judged by a
+/// shorter one than its own.
+const SHARED_LOOKBACK: Duration = orloj_domain::lease::LEASE_MAX;
 /// How long a shard whose partitions do not answer is left out of batches.
 const STALL_WAIT: Duration = Duration::from_secs(2);
 /// How often lazily written state and positions are saved.
@@ -78,6 +83,8 @@ pub struct Driver<S: Service> {
     shared_next: BTreeMap<TopicPartition, i64>,
     /// On the monotonic clock: no append before this.
     retry_at: Option<Duration>,
+    /// On the monotonic clock: no look at the shared state before this.
+    shared_retry_at: Duration,
 }
 
 impl<S: Service> Driver<S> {
@@ -107,6 +114,7 @@ impl<S: Service> Driver<S> {
             backlog: VecDeque::new(),
             shared_next: BTreeMap::new(),
             retry_at: None,
+            shared_retry_at: Duration::ZERO,
         })
     }
 
@@ -165,8 +173,9 @@ impl<S: Service> Driver<S> {
     /// The earliest instant at which there is work without new records.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let machines = self.shards.values().filter_map(ShardRun::next_deadline);
-        machines.chain(self.service.shared_deadline()).min()
+        // Without shards there is nobody to tell what became of the shared state.
+        let shared = if self.shards.is_empty() { None } else { self.service.shared_deadline() };
+        self.shards.values().filter_map(ShardRun::next_deadline).chain(shared).min()
     }
 
     /// Saves, gives all shards back and leaves the group.
@@ -192,7 +201,9 @@ impl<S: Service> Driver<S> {
         }
         let saves = self.shards.values().filter_map(|run| run.next_save(&self.service));
         let now = self.parts.clock.now();
-        self.next_deadline().into_iter().chain(saves).min().map_or(WAIT_MAX, |due| due.since(now))
+        let wait = self.next_deadline().into_iter().chain(saves).min().map_or(WAIT_MAX, |due| due.since(now));
+        let is_shared_put_off = self.shared_retry_at > self.parts.clock.monotonic();
+        if is_shared_put_off { wait.max(SHARED_RETRY_WAIT) } else { wait }
     }
 
     fn is_waiting_to_retry(&mut self) -> bool {
@@ -343,16 +354,17 @@ impl<S: Service> Driver<S> {
         })
     }
 
-    /// Shared inputs are read from their end on, once per incarnation: only what is new matters.
+    /// Shared inputs are read from a little back on, once per incarnation.
     fn shared_inputs(&mut self) -> Result<Vec<(TopicPartition, i64)>, LogError> {
         if !self.shared_next.is_empty() {
             return Ok(Vec::new());
         }
         let mut inputs = Vec::new();
         for shared in &self.topics.shared {
-            let end = self.parts.log.end(shared, crate::log::Isolation::Committed)?;
-            self.shared_next.insert(shared.clone(), end);
-            inputs.push((shared.clone(), end));
+            let from = self.parts.clock.now().minus(SHARED_LOOKBACK);
+            let start = self.parts.log.offset_at(shared, from)?;
+            self.shared_next.insert(shared.clone(), start);
+            inputs.push((shared.clone(), start));
         }
         Ok(inputs)
     }

@@ -83,8 +83,7 @@ pub(crate) fn create_topic(config: &KafkaConfig, ends: &Ends, spec: &TopicSpec) 
     for (key, value) in &spec.settings {
         topic = topic.set(key, value);
     }
-    let options =
-        AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
+    let options = AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
     let admin = admin_client(config)?;
     let answer = wait_for(admin.create_topics([&topic], &options), CREATE_TIMEOUT);
     let results = answer.and_then(|answer| answer).map_err(|error| fault::of_read(&spec.name, &error))?;

@@ -121,11 +121,8 @@ impl Appender for KafkaAppender {
         if let Some((index, error)) = failure {
             return Err(fault::of_append(&records[index], &error, acknowledged));
         }
-        let position = |(record, offset): (NewRecord, i64)| Position {
-            topic: record.topic,
-            partition: record.partition,
-            offset,
-        };
+        let position =
+            |(record, offset): (NewRecord, i64)| Position { topic: record.topic, partition: record.partition, offset };
         Ok(records.into_iter().zip(positions).map(position).collect())
     }
 }

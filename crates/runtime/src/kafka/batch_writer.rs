@@ -20,8 +20,7 @@ impl KafkaBatchWriter {
         let warm_topic = ends.any_topic()?;
         let base = config.for_transactions();
         let limits = TransactionLimits::of(config);
-        let producer =
-            TransactionalProducer::open(&base, &config.prefix, &config.full_name(id), &warm_topic, limits);
+        let producer = TransactionalProducer::open(&base, &config.prefix, &config.full_name(id), &warm_topic, limits);
         let producer = producer.map_err(|error| LogError::Unavailable(error.to_string()))?;
         Ok(Self { producer: Some(producer) })
     }

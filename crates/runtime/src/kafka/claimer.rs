@@ -109,9 +109,10 @@ impl KafkaClaimer {
         let mut records = Vec::new();
         while records.len() < max {
             // A rebalance is served by this very call, so the question comes after it and before its record counts.
-            let polled = self.consumer.poll(Duration::ZERO).map(|polled| {
-                polled.map(|message| record_of(&self.config, &message))
-            });
+            let polled = self
+                .consumer
+                .poll(Duration::ZERO)
+                .map(|polled| polled.map(|message| record_of(&self.config, &message)));
             if self.has_changed() {
                 self.rewind()?;
                 return Ok(None);
@@ -168,9 +169,10 @@ impl KafkaClaimer {
     /// Forgets what was handed out and not claimed, so that it comes again to whoever has the partition now.
     fn rewind(&mut self) -> Result<(), LogError> {
         let revoked = lock(&self.consumer.context().changes).take();
-        for at in revoked.iter().filter_map(|(topic, partition)| {
-            Some(TopicPartition::new(self.config.short_name(topic)?, *partition))
-        }) {
+        for at in revoked
+            .iter()
+            .filter_map(|(topic, partition)| Some(TopicPartition::new(self.config.short_name(topic)?, *partition)))
+        {
             self.progress.remove(&at);
             self.unsought.remove(&at);
         }

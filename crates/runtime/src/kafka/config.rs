@@ -51,8 +51,7 @@ const MEMBER: [(&str, &str); 3] =
     [("heartbeat.interval.ms", "300"), ("session.timeout.ms", "6000"), ("max.poll.interval.ms", "15000")];
 
 /// For every producer.
-const PRODUCER: [(&str, &str); 3] =
-    [("linger.ms", "0"), ("compression.type", "zstd"), ("message.timeout.ms", "10000")];
+const PRODUCER: [(&str, &str); 3] = [("linger.ms", "0"), ("compression.type", "zstd"), ("message.timeout.ms", "10000")];
 
 impl KafkaConfig {
     /// The address as the user gave it.
@@ -184,8 +183,7 @@ impl fmt::Debug for KafkaConfig {
 /// True if the value of this setting must not be shown.
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
-    const PARTS: [&str; 7] =
-        ["password", "secret", "token", "credential", "key.pem", "jaas", "oauthbearer.config"];
+    const PARTS: [&str; 7] = ["password", "secret", "token", "credential", "key.pem", "jaas", "oauthbearer.config"];
     PARTS.iter().any(|part| key.contains(part))
 }
 

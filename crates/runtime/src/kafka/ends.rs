@@ -21,6 +21,8 @@ use crate::log::{Isolation, LogError, TopicPartition};
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one try of [`Ends::check`] takes; between two of them the client's complaints are collected.
 const CHECK_SLICE: Duration = Duration::from_millis(250);
+/// Pause before a question that met a change of leaders is asked again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Most events served after a question; more of them wait for the next one.
 const EVENTS_MAX: usize = 64;
 
@@ -62,18 +64,18 @@ impl Ends {
         self.require(at)?;
         let asker = self.asker(isolation)?;
         let topic = self.config.full_name(&at.topic);
-        asker.ask(&at.to_string(), |consumer| consumer.fetch_watermarks(&topic, at.partition, ANSWER_TIMEOUT))
+        asker.ask(&at.to_string(), |consumer, left| consumer.fetch_watermarks(&topic, at.partition, left))
     }
 
     /// First offset whose record has this time or a later one; the end if there is none.
     pub(crate) fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<i64, LogError> {
         self.require(at)?;
         let topic = self.config.full_name(&at.topic);
-        let found = self.uncommitted.ask(&at.to_string(), |consumer| {
+        let found = self.uncommitted.ask(&at.to_string(), |consumer, left| {
             let mut wanted = TopicPartitionList::new();
             // Negative times have meanings of their own for the broker: the first offset, the end.
             wanted.add_partition_offset(&topic, at.partition, Offset::Offset(time.millis().max(0)))?;
-            let found = consumer.offsets_for_times(wanted, ANSWER_TIMEOUT)?;
+            let found = consumer.offsets_for_times(wanted, left)?;
             let elements = found.elements();
             let Some(element) = elements.first() else {
                 return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset));
@@ -124,7 +126,7 @@ impl Ends {
     /// What the cluster says about one topic (by its full name) or about all.
     pub(crate) fn metadata(&self, full_name: Option<&str>) -> Result<Metadata, LogError> {
         let about = full_name.unwrap_or("topics");
-        self.uncommitted.ask(about, |consumer| consumer.fetch_metadata(full_name, ANSWER_TIMEOUT))
+        self.uncommitted.ask(about, |consumer, left| consumer.fetch_metadata(full_name, left))
     }
 
     /// Waits until the cluster answers, `timeout` at most.
@@ -180,14 +182,26 @@ impl Asker {
         Ok(Self { consumer: Arc::new(Aside::new(consumer)), complaints })
     }
 
+    /// Asks until there is an answer, [`ANSWER_TIMEOUT`] at most; a partition that changes its leader, or whose
+    /// broker is just coming back, is asked for again.
     fn ask<T>(
         &self,
         about: &str,
-        question: impl FnOnce(&BaseConsumer<Complaints>) -> Result<T, KafkaError>,
+        question: impl Fn(&BaseConsumer<Complaints>, Duration) -> Result<T, KafkaError>,
     ) -> Result<T, LogError> {
-        let answer = question(&self.consumer);
-        self.serve();
-        answer.map_err(|error| fault::of_read(about, &error))
+        let deadline = Deadline::after(ANSWER_TIMEOUT);
+        loop {
+            let answer = question(&self.consumer, deadline.left());
+            self.serve();
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) if fault::is_moving(&error) && !deadline.has_passed() => {
+                    // Waits in the client's queue, so that its events do not pile up meanwhile.
+                    drop(self.consumer.poll(RETRY_INTERVAL.min(deadline.left())));
+                }
+                Err(error) => return Err(fault::of_read(about, &error)),
+            }
+        }
     }
 
     /// Takes the client's events from its queue, where they would pile up.

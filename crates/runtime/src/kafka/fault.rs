@@ -56,12 +56,25 @@ pub(crate) fn is_passing(error: &KafkaError) -> bool {
         && code != Code::Fatal
 }
 
+/// True if the partition has, or will soon have, another leader or connection: asking again helps.
+pub(crate) fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+                | Code::BrokerTransportFailure
+        )
+    )
+}
+
 /// True if the topic or partition is not there.
 pub(crate) fn is_missing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::InvalidTopic
-    )
+    matches!(code, Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::InvalidTopic)
 }
 
 fn is_denied(code: Code) -> bool {

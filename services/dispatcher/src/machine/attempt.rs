@@ -23,8 +23,8 @@ impl DispatcherMachine {
         }
     }
 
-    /// An attempt may end before its claim is seen: claim and end are records of one topic, but the claim may be
-    /// in a batch that restore has already covered, or have been lost with a quarantined record.
+    /// An end counts although its claim was never seen, for example because that record was quarantined: the
+    /// token proves that it answers our ready record.
     pub(super) fn decide_finish(&self, report: &Report, outcome: &Outcome, now: Timestamp) -> Event {
         let run = match self.reported(report) {
             Ok(run) => run,

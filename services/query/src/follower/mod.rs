@@ -27,7 +27,9 @@ use pauser::Pauser;
 const BATCH: usize = 5000;
 /// A batch below this came live: the next one may gather for a tick.
 const BATCH_SMALL: usize = 500;
-/// Shortest time between two small commits.
+/// After a small commit the next one waits this many times as long as it took, so that a trickle of records costs
+/// a tenth of a core at most; but never longer than a tick.
+const REST: u32 = 9;
 const TICK: Duration = Duration::from_millis(20);
 /// Time between two looks at which topics there are, and at what may be forgotten.
 const UPKEEP_EVERY: Duration = Duration::from_secs(60);
@@ -93,11 +95,16 @@ impl Follower {
     /// What a person must mend, in words.
     pub(crate) fn run(self) -> Result<(), String> {
         let pauser = Pauser::new(&self.shutdown);
+        let mut said = String::new();
         while !self.shutdown.is_requested() {
-            match self.follow(&pauser) {
+            match self.follow(&pauser, &mut said) {
                 Ok(()) => break,
                 Err(Fault::Retriable(reason)) => {
-                    tracing::warn!(reason, "the projection waits");
+                    // Once per reason: a log that is away for an hour needs one line, not thousands.
+                    if said != reason {
+                        tracing::warn!(reason, "the projection waits");
+                        said.clone_from(&reason);
+                    }
                     self.component.not_ready(&reason);
                     pauser.pause(BACKOFF);
                 }
@@ -119,7 +126,8 @@ impl Follower {
         Ok(())
     }
 
-    fn follow(&self, pauser: &Pauser) -> Result<(), Fault> {
+    /// Follows until shutdown or a fault; forgets what was `said` about the last fault once it is over.
+    fn follow(&self, pauser: &Pauser, said: &mut String) -> Result<(), Fault> {
         let partitions = topics::partitions(&self.log.topics()?, self.shards)?;
         let store = Store::open(&self.directory)?;
         let (positions, answers) = (store.positions()?, store.answers()?);
@@ -140,9 +148,13 @@ impl Follower {
             next: BTreeMap::new(),
             targets: BTreeMap::new(),
             queues: BTreeSet::new(),
+            is_live: false,
+            has_new_queue: false,
+            busy: Duration::ZERO,
         };
         session.start(partitions, &positions)?;
         session.catch_up()?;
+        said.clear();
         session.live()
     }
 
@@ -175,6 +187,12 @@ struct Session<'a> {
     targets: BTreeMap<TopicPartition, i64>,
     /// Queues seen whose topic of dead letters is not followed.
     queues: BTreeSet<String>,
+    /// All that was there at the start is folded in.
+    is_live: bool,
+    /// A queue was seen for the first time: its topic may be there.
+    has_new_queue: bool,
+    /// How long the last turn took, waiting aside.
+    busy: Duration,
 }
 
 impl Session<'_> {
@@ -186,12 +204,15 @@ impl Session<'_> {
         let new: Vec<TopicPartition> = partitions.into_iter().filter(|at| !self.next.contains_key(at)).collect();
         for at in &new {
             self.next.insert(at.clone(), saved.get(at).copied().unwrap_or(0));
-            self.targets.insert(at.clone(), self.follower.log.end(at, Isolation::Committed)?);
+            if !self.is_live {
+                self.targets.insert(at.clone(), self.follower.log.end(at, Isolation::Committed)?);
+            }
         }
         self.read_from(&new)?;
         let positions = new.iter().filter_map(|at| Some((at.clone(), *self.next.get(at)?))).collect();
         self.follower.progress.advance(positions, BTreeMap::new());
-        self.queues.retain(|queue| !self.next.contains_key(&TopicPartition::new(format!("{}{queue}", topic::DLQ_PREFIX), 0)));
+        self.queues
+            .retain(|queue| !self.next.contains_key(&TopicPartition::new(format!("{}{queue}", topic::DLQ_PREFIX), 0)));
         Ok(())
     }
 
@@ -210,10 +231,18 @@ impl Session<'_> {
 
     fn skip_to(&mut self, at: TopicPartition, wanted: i64, first: i64) -> Result<(), Fault> {
         if first <= wanted {
-            return Err(Fault::Rebuild(format!("{at}: offset {wanted} was folded in, and the log knows nothing of it")));
+            return Err(Fault::Rebuild(format!(
+                "{at}: offset {wanted} was folded in, and the log knows nothing of it"
+            )));
         }
         if wanted > 0 {
-            tracing::warn!(topic = at.topic, partition = at.partition, wanted, first, "records were gone before they were folded in");
+            tracing::warn!(
+                topic = at.topic,
+                partition = at.partition,
+                wanted,
+                first,
+                "records were gone before they were folded in"
+            );
         }
         self.next.insert(at, first);
         Ok(())
@@ -243,6 +272,7 @@ impl Session<'_> {
             return Ok(());
         }
         self.targets.clear();
+        self.is_live = true;
         self.follower.metrics.lag.set(0);
         if let Some(store) = self.store.take_if(|store| store.is_building()) {
             let store = store.finish()?;
@@ -266,7 +296,7 @@ impl Session<'_> {
         while !self.follower.shutdown.is_requested() {
             let every = if self.queues.is_empty() { UPKEEP_EVERY } else { RELIST_EVERY };
             let since = clock.monotonic().saturating_sub(kept_up_at);
-            if since >= every {
+            if since >= every || std::mem::take(&mut self.has_new_queue) {
                 let partitions = topics::partitions(&self.follower.log.topics()?, self.follower.shards)?;
                 self.start(partitions, &BTreeMap::new())?;
                 (kept_up_at, is_forgetting) = (clock.monotonic(), true);
@@ -278,11 +308,12 @@ impl Session<'_> {
                 is_forgetting = self.store()?.forget(now)?;
             }
             let timeout = if is_forgetting { Duration::ZERO } else { every.saturating_sub(since) };
-            let started_at = clock.monotonic();
             let records = self.turn(timeout)?;
-            let elapsed = clock.monotonic().saturating_sub(started_at);
-            if (1..BATCH_SMALL).contains(&records) && elapsed < TICK {
-                self.pauser.pause(TICK.saturating_sub(elapsed));
+            // A full batch: there is more, nobody knows how much.
+            let known = if records == BATCH { i64::try_from(BATCH).unwrap_or(i64::MAX) } else { 0 };
+            self.follower.metrics.lag.set(known);
+            if (1..BATCH_SMALL).contains(&records) {
+                self.pauser.pause(self.busy.saturating_mul(REST).min(TICK));
             }
         }
         Ok(())
@@ -302,11 +333,14 @@ impl Session<'_> {
         if records.is_empty() {
             return Ok(0);
         }
+        let clock = Arc::clone(&self.follower.clock);
+        let started_at = clock.monotonic();
         let (changes, positions) = self.fold(&records);
         self.commit(&changes, &positions)?;
         self.follower.metrics.records.inc_by(u64::try_from(records.len()).unwrap_or(u64::MAX));
         self.next.extend(positions.clone());
         self.follower.progress.advance(positions, answers(&changes));
+        self.busy = clock.monotonic().saturating_sub(started_at);
         Ok(records.len())
     }
 
@@ -317,7 +351,13 @@ impl Session<'_> {
             if let Err(reason) = projections::fold(record, self.follower.shards, &mut changes) {
                 self.follower.metrics.unreadable.inc();
                 let (topic, partition, offset) = (&record.topic, record.partition, record.offset);
-                tracing::warn!(topic, partition, offset, reason = reason.0, "a record can't be read and is passed over");
+                tracing::warn!(
+                    topic,
+                    partition,
+                    offset,
+                    reason = reason.0,
+                    "a record can't be read and is passed over"
+                );
             }
             positions.insert(record.topic_partition(), record.offset + 1);
         }
@@ -325,7 +365,7 @@ impl Session<'_> {
             if let Change::Requested(request) = change {
                 let letters = TopicPartition::new(format!("{}{}", topic::DLQ_PREFIX, request.queue), 0);
                 if !self.next.contains_key(&letters) {
-                    self.queues.insert(request.queue.clone());
+                    self.has_new_queue |= self.queues.insert(request.queue.clone());
                 }
             }
         }
@@ -342,7 +382,7 @@ impl Session<'_> {
                 Ok(()) => {
                     let elapsed = clock.monotonic().saturating_sub(started_at);
                     self.follower.metrics.committed(elapsed);
-                    if has_failed && self.targets.is_empty() {
+                    if has_failed && self.is_live {
                         tracing::info!("the projection can be written again");
                         self.follower.component.ready();
                     }

@@ -48,7 +48,9 @@ mod tests {
         let fault = partitions(&[], shards).expect_err("nothing there");
         assert!(matches!(fault, Fault::Retriable(text) if text.contains("no topic jobs, job.events")));
         let fault = partitions(&all(3), shards).expect_err("too many");
-        assert!(matches!(fault, Fault::Fatal(text) if text.contains("`jobs` has 3 partitions") && text.contains("shards = 2")));
+        assert!(
+            matches!(fault, Fault::Fatal(text) if text.contains("`jobs` has 3 partitions") && text.contains("shards = 2"))
+        );
     }
 
     #[test]

@@ -115,7 +115,8 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
         let generated = uuid::Uuid::new_v4().to_string();
         return CommandId::new(&generated).map_err(|error| Problem::internal(&error.to_string()));
     };
-    let complaint = |text: String| Problem::new(StatusCode::BAD_REQUEST, "badHeader", format!("Idempotency-Key: {text}"));
+    let complaint =
+        |text: String| Problem::new(StatusCode::BAD_REQUEST, "badHeader", format!("Idempotency-Key: {text}"));
     let key = key.to_str().map_err(|_| complaint("is no text".to_owned()))?;
     CommandId::new(key).map_err(|error| complaint(error.to_string()))
 }

@@ -69,13 +69,14 @@ pub(super) async fn guarded(listen: SocketAddr, request: Request, next: Next) ->
 fn check(listen: SocketAddr, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST);
-    if listen.ip().is_loopback() && !host.is_some_and(is_loopback_name) {
+    if listen.ip().is_loopback() && !host.is_some_and(|host| is_loopback_name(host, listen)) {
         let detail = "this server is for this machine only: ask for it as localhost, 127.0.0.1 or [::1]";
         return Err(Problem::new(StatusCode::FORBIDDEN, "hostNotAllowed", detail));
     }
     let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
     let Some(origin) = text(header::ORIGIN).filter(|_| !is_read) else { return Ok(()) };
-    let is_same = origin.split_once("://").is_some_and(|(_, of)| host.is_some_and(|host| of.eq_ignore_ascii_case(host)));
+    let is_same =
+        origin.split_once("://").is_some_and(|(_, of)| host.is_some_and(|host| of.eq_ignore_ascii_case(host)));
     if is_same {
         return Ok(());
     }
@@ -83,13 +84,13 @@ fn check(listen: SocketAddr, method: &Method, headers: &HeaderMap) -> Result<(),
     Err(Problem::new(StatusCode::FORBIDDEN, "originNotAllowed", detail))
 }
 
-fn is_loopback_name(host: &str) -> bool {
+fn is_loopback_name(host: &str, listen: SocketAddr) -> bool {
     let name = match host.rsplit_once(':') {
         // `[::1]` has colons of its own; a port has only digits.
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !port.is_empty() => name,
         Some(_) | None => host,
     };
-    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]"
+    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]" || name == listen.ip().to_string()
 }
 
 #[cfg(test)]

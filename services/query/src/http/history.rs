@@ -39,7 +39,8 @@ pub(super) async fn history(
     JobPath(job): JobPath,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let position = params.parsed::<Position>("position", "a position as `Log-Position` names it, for example `jobs/3@17`")?;
+    let position =
+        params.parsed::<Position>("position", "a position as `Log-Position` names it, for example `jobs/3@17`")?;
     if let Some(position) = position {
         let timeout = params.duration("timeout", TIMEOUT_MAX)?.unwrap_or(ANSWER_TIMEOUT);
         params.finish()?;

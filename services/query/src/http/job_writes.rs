@@ -1,10 +1,11 @@
 //! `PUT` and `DELETE /jobs/{ns}/{name}`: records for `jobs`, which the trigger answers. Not here: whether they
 //! take effect. Invariant: what is obviously wrong is refused here with every complaint, and never sent.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,8 @@ use crate::views;
 
 /// Largest body that is read.
 const BODY_BYTES_MAX: usize = 512 * 1024;
+/// Most that is read of a body that is too large.
+const DISCARDED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 /// Longest time that a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -79,12 +82,7 @@ async fn check_version(api: &Arc<Api>, job: &JobId, headers: &HeaderMap) -> Resu
 }
 
 /// Appends a record about a job to the job's shard.
-pub(super) async fn append(
-    api: &Api,
-    topic: &str,
-    job: &JobId,
-    value: Option<Vec<u8>>,
-) -> Result<Position, Problem> {
+pub(super) async fn append(api: &Api, topic: &str, job: &JobId, value: Option<Vec<u8>>) -> Result<Position, Problem> {
     let partition = api.shards.shard_of(job).0;
     Ok(api.appends.append(NewRecord::new(topic, partition, job.as_str(), value)).await?)
 }
@@ -108,20 +106,32 @@ pub(super) async fn json_body(headers: &HeaderMap, body: Body) -> Result<String,
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", detail));
         }
     }
-    let too_large = || {
-        let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", detail)
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
-        return Err(too_large());
-    }
-    let reading = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
-    let bytes = reading
-        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "bodyTooSlow", "the body took too long to come"))?
-        .map_err(|_| too_large())?;
-    String::from_utf8(bytes.into())
+    let read = tokio::time::timeout(BODY_TIMEOUT, collected(body)).await;
+    let bytes =
+        read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "bodyTooSlow", "the body took too long to come"))??;
+    String::from_utf8(bytes)
         .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "notJson", "the body is no UTF-8 text; JSON must be"))
+}
+
+/// Reads a body. Of one that is too large more is taken than kept: a client that is cut off while it still sends
+/// would see a broken connection instead of the answer.
+async fn collected(mut body: Body) -> Result<Vec<u8>, Problem> {
+    let (mut kept, mut taken) = (Vec::new(), 0);
+    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bodyBroken", error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        taken += data.len();
+        if taken <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        } else if taken > DISCARDED_BYTES_MAX {
+            break;
+        }
+    }
+    if taken > BODY_BYTES_MAX {
+        let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", detail));
+    }
+    Ok(kept)
 }
 
 /// The definition that a body holds, for the job that the path names.

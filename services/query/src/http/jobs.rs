@@ -12,7 +12,7 @@ use super::page::Page;
 use super::params::Params;
 use super::wait::Wait;
 use super::{Api, JobPath, Problem, document};
-use crate::views::{self, JobFilter, JobState, JobView};
+use crate::views::{self, Items, JobFilter, JobState, JobView};
 
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
@@ -49,19 +49,21 @@ pub(super) async fn list(State(api): State<Arc<Api>>, mut params: Params) -> Res
     wait.done(&api).await?;
     let (now, limit) = (api.clock.now(), page.limit + 1);
     let (reading, after) = (Arc::clone(&api), page.after.clone());
-    let items = api
+    let (items, cut_at) = api
         .read(move |connection| {
-            let found = views::list(connection, &reading.definitions, &filter, after.as_deref(), limit, now)?;
-            Ok(found.into_iter().map(|view| (view.job.clone(), view.document(now))).collect())
+            let (found, cut_at) = views::list(connection, &reading.definitions, &filter, after.as_deref(), limit, now)?;
+            let items: Items = found.into_iter().map(|view| (view.job.clone(), view.document(now))).collect();
+            Ok((items, cut_at))
         })
         .await?;
-    Ok(wait.mark(&api, document(&page.envelope(items))))
+    Ok(wait.mark(&api, document(&page.envelope_until(items, cut_at))))
 }
 
 fn filter(params: &mut Params) -> Result<JobFilter, Problem> {
     let namespace = params.text("namespace")?;
     if let Some(namespace) = &namespace {
-        check_label("namespace", namespace).map_err(|error| Problem::bad_parameter("namespace", namespace, error.rule))?;
+        check_label("namespace", namespace)
+            .map_err(|error| Problem::bad_parameter("namespace", namespace, error.rule))?;
     }
     let mut labels = Vec::new();
     for text in params.texts("label").iter().flat_map(|text| text.split(',')) {

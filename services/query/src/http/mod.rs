@@ -123,7 +123,11 @@ pub(crate) async fn no_route() -> Problem {
 }
 
 pub(crate) async fn no_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "noMethod", "this path does not know this method; `Allow` lists those it does")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "noMethod",
+        "this path does not know this method; `Allow` lists those it does",
+    )
 }
 
 /// A document as an answer.
@@ -154,7 +158,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         let axum::extract::Path(id) = path.map_err(|error| Problem::bad_path(&error.to_string()))?;
-        let id: orloj_domain::id::RunId = id.parse().map_err(|error: orloj_domain::id::IdError| Problem::bad_path(&error.to_string()))?;
+        let id: orloj_domain::id::RunId =
+            id.parse().map_err(|error: orloj_domain::id::IdError| Problem::bad_path(&error.to_string()))?;
         Ok(Self(id.to_string()))
     }
 }

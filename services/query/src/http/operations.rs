@@ -29,7 +29,10 @@ pub(crate) fn only(health: Health, metrics: Metrics, version: VersionInfo, liste
     let guard = move |request: Request, next: Next| guard::guarded(listen, request, next);
     Router::new()
         .route("/livez", get(livez))
-        .route("/readyz", get(|State(this): State<Arc<Operations>>, uri: Uri| async move { ready(&this.health, &uri) }))
+        .route(
+            "/readyz",
+            get(|State(this): State<Arc<Operations>>, uri: Uri| async move { ready(&this.health, &uri, None) }),
+        )
         .route("/version", get(|State(this): State<Arc<Operations>>| async move { axum::Json(this.version.clone()) }))
         .route("/metrics", get(|State(this): State<Arc<Operations>>| async move { text(&this.metrics) }))
         .fallback(no_route)
@@ -43,7 +46,7 @@ pub(super) async fn livez() -> &'static str {
 }
 
 pub(super) async fn readyz(State(api): State<Arc<Api>>, uri: Uri) -> Response {
-    ready(&api.health, &uri)
+    ready(&api.health, &uri, Some(api.counted.lag.get()))
 }
 
 pub(super) async fn version(State(api): State<Arc<Api>>) -> axum::Json<VersionInfo> {
@@ -54,17 +57,22 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     text(&api.metrics)
 }
 
-/// 200 if every component does its work, else 503 with the reasons; `?verbose` as JSON.
-fn ready(health: &Health, uri: &Uri) -> Response {
+/// 200 if every component does its work, else 503 with the reasons; `?verbose` as JSON, with the projection's lag.
+fn ready(health: &Health, uri: &Uri, lag: Option<i64>) -> Response {
     let (states, is_ready) = (health.states(), health.is_ready());
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let is_verbose = uri.query().is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
+    let is_verbose =
+        uri.query().is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
     if is_verbose {
         let components: serde_json::Map<String, Value> = states
             .into_iter()
             .map(|(name, reason)| (name, json!({"ready": reason.is_none(), "reason": reason})))
             .collect();
-        return (status, axum::Json(json!({"ready": is_ready, "components": components}))).into_response();
+        let mut document = json!({"ready": is_ready, "components": components});
+        if let Some(lag) = lag {
+            document["components"]["query"]["lagRecords"] = lag.into();
+        }
+        return (status, axum::Json(document)).into_response();
     }
     if is_ready {
         return (status, "ok\n").into_response();

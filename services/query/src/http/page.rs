@@ -47,10 +47,16 @@ impl Page {
     }
 
     /// The envelope of items, of which one more than the limit was asked for.
-    pub(super) fn envelope(&self, mut items: Items) -> Value {
+    pub(super) fn envelope(&self, items: Items) -> Value {
+        self.envelope_until(items, None)
+    }
+
+    /// The same where the search may have been cut short at a key, with fewer items than asked for.
+    pub(super) fn envelope_until(&self, mut items: Items, cut_at: Option<String>) -> Value {
         let is_more = items.len() > self.limit;
         items.truncate(self.limit);
-        let next = items.last().filter(|_| is_more).map(|(key, _)| encoded(key, self.filter));
+        let last = items.last().filter(|_| is_more).map(|(key, _)| key.clone());
+        let next = last.or(cut_at).map(|key| encoded(&key, self.filter));
         let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
         json!({"items": items, "nextCursor": next})
     }
@@ -67,10 +73,8 @@ fn encoded(key: &str, filter: u64) -> String {
 }
 
 fn decoded(cursor: &str, filter: u64) -> Option<String> {
-    let bytes: Option<Vec<u8>> = (0..cursor.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(cursor.get(at..at + 2)?, 16).ok())
-        .collect();
+    let bytes: Option<Vec<u8>> =
+        (0..cursor.len()).step_by(2).map(|at| u8::from_str_radix(cursor.get(at..at + 2)?, 16).ok()).collect();
     let text = String::from_utf8(bytes?).ok()?;
     text.strip_prefix(&format!("{filter:016x}")).map(str::to_owned)
 }

@@ -10,7 +10,8 @@ pub(super) fn check(headers: &HeaderMap, version: Option<i64>) -> Result<(), Pro
     if let Some(wanted) = text(headers, &header::IF_MATCH)? {
         let is_match = version.is_some_and(|version| names(wanted, version));
         if !is_match {
-            let found = version.map_or_else(|| "the job does not exist".to_owned(), |version| format!("its version is \"{version}\""));
+            let found = version
+                .map_or_else(|| "the job does not exist".to_owned(), |version| format!("its version is \"{version}\""));
             return Err(failed(format!("If-Match asks for {wanted}, and {found}")));
         }
     }
@@ -28,7 +29,10 @@ fn failed(detail: String) -> Problem {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "badHeader", format!("{name} is no text")))
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "badHeader", format!("{name} is no text")))
 }
 
 /// True if a list of entity tags names a version; `*` names all.

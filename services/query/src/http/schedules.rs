@@ -66,7 +66,8 @@ pub(super) async fn of_job(
     params.finish()?;
     wait.done(&api).await?;
     let view = jobs::found(&api, &job).await?;
-    let (expression, zone, description) = view.definition.as_ref().map(|kept| preview::of_rules(&kept.definition.schedule)).unwrap_or_default();
+    let (expression, zone, description) =
+        view.definition.as_ref().map(|kept| preview::of_rules(&kept.definition.schedule)).unwrap_or_default();
     let items = preview::items(&zone, from, count.min(view.fires_left()), |after| view.next_after(after));
     Ok(wait.mark(&api, document(&Preview { expression, zone, description, items })))
 }

@@ -107,7 +107,8 @@ impl Follower {
         };
         // A comment, if it was the time that ran out; it also finds out whether the client is still there.
         let is_quiet = commits.has_changed().is_ok_and(|has| !has) && !is_ended;
-        is_going_on && (!is_quiet || self.sender.try_send(Bytes::from_static(b":\n\n")).is_ok() || !self.sender.is_closed())
+        is_going_on
+            && (!is_quiet || self.sender.try_send(Bytes::from_static(b":\n\n")).is_ok() || !self.sender.is_closed())
     }
 
     async fn send(&self, text: String) -> bool {

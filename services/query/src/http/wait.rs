@@ -82,7 +82,11 @@ pub(super) async fn until(api: &Api, timeout: Duration, is_so: impl Fn() -> bool
 }
 
 /// Waits for the next commit, for `timeout` at most; false when the service ends.
-pub(super) async fn next_commit(api: &Arc<Api>, commits: &mut tokio::sync::watch::Receiver<u64>, timeout: Duration) -> bool {
+pub(super) async fn next_commit(
+    api: &Arc<Api>,
+    commits: &mut tokio::sync::watch::Receiver<u64>,
+    timeout: Duration,
+) -> bool {
     let mut ending = api.ending.clone();
     tokio::select! {
         // A commit or the time: either way it is worth another look.

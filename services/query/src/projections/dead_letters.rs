@@ -43,11 +43,7 @@ pub(super) fn fold(queue: &str, record: &Record, changes: &mut Vec<Change>) -> R
     };
     // The request may be of a version that is not known here; what the headers say is enough for a list.
     let request = codec::decode::<FireDecision>(&value).ok();
-    let source = match (
-        header("__dlq.errors.topic"),
-        header("__dlq.errors.partition"),
-        header("__dlq.errors.offset"),
-    ) {
+    let source = match (header("__dlq.errors.topic"), header("__dlq.errors.partition"), header("__dlq.errors.offset")) {
         (Some(topic), Some(partition), Some(offset)) => Some(format!("{topic}/{partition}@{offset}")),
         _ => None,
     };

@@ -28,14 +28,12 @@ pub(crate) struct HistoryRow {
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
     let Some(event) = decoded::<JobEvent>(record)? else { return Ok(()) };
     let shard = record.partition;
-    let answered = |topic, offset: Option<i64>| offset.map(|it| Change::Answered { topic, partition: shard, next: it + 1 });
+    let answered =
+        |topic, offset: Option<i64>| offset.map(|it| Change::Answered { topic, partition: shard, next: it + 1 });
     match event.kind {
         // These come with a state that the answer must not overtake.
         JobEventType::Accepted | JobEventType::Deleted | JobEventType::Paused | JobEventType::Resumed => {}
-        JobEventType::Unchanged
-        | JobEventType::Rejected
-        | JobEventType::CommandRejected
-        | JobEventType::Unknown => {
+        JobEventType::Unchanged | JobEventType::Rejected | JobEventType::CommandRejected | JobEventType::Unknown => {
             changes.extend(answered(topic::JOBS, event.definition_offset));
             changes.extend(answered(topic::COMMANDS, event.command_offset));
         }

@@ -57,7 +57,9 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
 fn ended_attempt(event: &RunEvent) -> Option<AttemptEnd> {
     let attempt = match event.state {
         RunState::Retrying => event.attempt - 1,
-        RunState::Succeeded | RunState::Failed | RunState::Dead | RunState::Cancelled | RunState::Expired => event.attempt,
+        RunState::Succeeded | RunState::Failed | RunState::Dead | RunState::Cancelled | RunState::Expired => {
+            event.attempt
+        }
         RunState::Delayed | RunState::Waiting | RunState::Ready | RunState::Running | RunState::Unknown => return None,
     };
     if attempt < 1 || event.token < 1 {

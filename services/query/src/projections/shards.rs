@@ -35,7 +35,8 @@ pub(crate) struct OwnerRow {
 
 pub(super) fn fold(service: OwnerService, record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
     let Some(owner) = decoded::<OwnerRecord>(record)? else {
-        let incarnation = record.key_text().ok_or_else(|| Unreadable("a release that names nobody".to_owned()))?.to_owned();
+        let incarnation =
+            record.key_text().ok_or_else(|| Unreadable("a release that names nobody".to_owned()))?.to_owned();
         changes.push(Change::Released { service, shard: record.partition, incarnation });
         return Ok(());
     };

@@ -11,6 +11,7 @@ mod tests;
 mod write;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,7 +79,9 @@ impl Store {
         if file.exists() {
             match open_sound(&file) {
                 Ok(connection) => return Ok(Self { connection, directory: directory.to_owned(), is_building: false }),
-                Err(reason) => tracing::warn!(file = %file.display(), %reason, "the projection is rebuilt from the log"),
+                Err(reason) => {
+                    tracing::warn!(file = %file.display(), %reason, "the projection is rebuilt from the log")
+                }
             }
         }
         Self::build(directory)
@@ -125,9 +128,8 @@ impl Store {
 
     fn marks(&self, table: &str) -> Result<BTreeMap<TopicPartition, i64>, StoreError> {
         let mut statement = self.connection.prepare(&format!("SELECT topic, partition, next FROM {table}"))?;
-        let rows = statement.query_map([], |row| {
-            Ok((TopicPartition::new(row.get::<_, String>(0)?, row.get(1)?), row.get(2)?))
-        })?;
+        let rows = statement
+            .query_map([], |row| Ok((TopicPartition::new(row.get::<_, String>(0)?, row.get(1)?), row.get(2)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -204,7 +206,10 @@ fn open_writer(file: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
-fn create(file: &Path) -> Result<Connection, rusqlite::Error> {
+fn create(file: &Path) -> Result<Connection, StoreError> {
+    // Output and environments are for the owner's eyes; SQLite gives its journals the same rights.
+    let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    options.map_err(|error| unusable(file, error))?;
     let connection = open_writer(file)?;
     let (id, version) = (schema::APPLICATION_ID, schema::VERSION);
     connection.execute_batch(&format!(
@@ -224,7 +229,8 @@ fn open_sound(file: &Path) -> Result<Connection, String> {
     };
     let check = || -> Result<Result<Connection, String>, rusqlite::Error> {
         // Looked at before anything is written to it: it may be somebody else's.
-        let found = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let found =
+            Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         if number(&found, "application_id")? != schema::APPLICATION_ID {
             return Ok(Err("it is not a projection".to_owned()));
         }

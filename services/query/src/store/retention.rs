@@ -23,10 +23,9 @@ pub(super) fn forget(connection: &Connection, now: Timestamp) -> Result<bool> {
     let before = |kept: Duration| now.minus(kept).millis();
     let mut is_more = forget_runs(connection, before(RUNS_KEPT))?;
     // Offsets and times grow together, so the oldest rows of a shard are its first: no index by time is needed.
-    for (table, cutoff, time) in [
-        ("decisions", before(RUNS_KEPT), "decided_at"),
-        ("history", before(HISTORY_KEPT), "at"),
-    ] {
+    for (table, cutoff, time) in
+        [("decisions", before(RUNS_KEPT), "decided_at"), ("history", before(HISTORY_KEPT), "at")]
+    {
         is_more |= forget_first(connection, table, time, cutoff)?;
     }
     for (table, key, cutoff, time) in [
@@ -34,7 +33,8 @@ pub(super) fn forget(connection: &Connection, now: Timestamp) -> Result<bool> {
         ("quarantine", "rowid", before(PARKED_KEPT), "at"),
         ("runners", "runner", before(RUNNERS_KEPT), "seen_at"),
     ] {
-        let sql = format!("DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {time} < ?1 LIMIT {SLICE})");
+        let sql =
+            format!("DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {time} < ?1 LIMIT {SLICE})");
         is_more |= connection.prepare_cached(&sql)?.execute(params![cutoff])? == SLICE;
     }
     Ok(is_more)

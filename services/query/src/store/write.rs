@@ -4,8 +4,8 @@
 use rusqlite::{Connection, Result, named_params, params};
 
 use crate::projections::{
-    AttemptEnd, AttemptReport, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow, QuarantineRow, RunRequest,
-    RunStep, RunnerRow,
+    AttemptEnd, AttemptReport, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow, QuarantineRow,
+    RunRequest, RunStep, RunnerRow,
 };
 
 /// Carries one change out.
@@ -158,7 +158,10 @@ fn step(connection: &Connection, row: &RunStep) -> Result<()> {
 fn attempt_end(connection: &Connection, row: &AttemptEnd) -> Result<()> {
     let sql = "INSERT INTO attempts (run_id, token, attempt, ended_at, ended_outcome) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at, ended_outcome = excluded.ended_outcome";
-    connection.prepare_cached(sql)?.execute(params![row.run_id, row.token, row.attempt, row.at, row.outcome]).map(|_| ())
+    connection
+        .prepare_cached(sql)?
+        .execute(params![row.run_id, row.token, row.attempt, row.at, row.outcome])
+        .map(|_| ())
 }
 
 /// A report of the session that holds the attempt, or of the first one that says anything about it.

@@ -36,7 +36,9 @@ impl Definitions {
     /// An empty cache.
     pub(crate) fn new() -> Self {
         let weight = u32::try_from(KEPT_BYTES_MAX / KEPT_MAX).unwrap_or(1);
-        let weigher = move |_: &Key, kept: &Arc<Definition>| weight.max(u32::try_from(kept.manifest.to_string().len()).unwrap_or(u32::MAX));
+        let weigher = move |_: &Key, kept: &Arc<Definition>| {
+            weight.max(u32::try_from(kept.manifest.to_string().len()).unwrap_or(u32::MAX))
+        };
         Self(Cache::builder().max_capacity(KEPT_BYTES_MAX).weigher(weigher).build())
     }
 

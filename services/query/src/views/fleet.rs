@@ -45,10 +45,12 @@ pub(crate) fn runners(connection: &Connection, now: Timestamp) -> Result<Items> 
 
 /// Shards, each with how many jobs it has and who owns it.
 pub(crate) fn shards(connection: &Connection, count: i32) -> Result<Items> {
-    let mut statement = connection.prepare_cached("SELECT shard, count(*) FROM jobs WHERE definition IS NOT NULL GROUP BY shard")?;
-    let jobs: BTreeMap<i32, i64> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
     let mut statement =
-        connection.prepare_cached("SELECT service, shard, incarnation, offset, host, since FROM owners ORDER BY offset")?;
+        connection.prepare_cached("SELECT shard, count(*) FROM jobs WHERE definition IS NOT NULL GROUP BY shard")?;
+    let jobs: BTreeMap<i32, i64> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let mut statement = connection
+        .prepare_cached("SELECT service, shard, incarnation, offset, host, since FROM owners ORDER BY offset")?;
     let mut owners: BTreeMap<(String, i32), Value> = BTreeMap::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

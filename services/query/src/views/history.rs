@@ -2,13 +2,15 @@
 //! Invariant: newest first, in the order of the log.
 
 use orloj_domain::id::JobId;
+use orloj_domain::topic;
 use orloj_runtime::log::Position;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use serde_json::{Value, json};
 
 use super::{Items, instant, optional_instant, sql_count, stored_json};
 
-const HISTORY: &str = "shard, offset, job, kind, version, at, definition_offset, command_offset, command_id, actor, reason, errors";
+const HISTORY: &str =
+    "shard, offset, job, kind, version, at, definition_offset, command_offset, command_id, actor, reason, errors";
 
 /// Decisions of a job before an offset, newest first.
 pub(crate) fn decisions(connection: &Connection, job: &JobId, before: Option<i64>, limit: usize) -> Result<Items> {
@@ -32,7 +34,7 @@ fn decision(row: &Row<'_>) -> Result<(String, Value)> {
         "reason": row.get::<_, Option<String>>(8)?,
         "runId": row.get::<_, Option<String>>(9)?,
         "decidedAt": instant(row.get(11)?),
-        "position": format!("fires/{shard}@{offset}"),
+        "position": format!("{}/{shard}@{offset}", topic::FIRES),
     });
     // Only a range of missed fire times and a coalesced one have more to say.
     for (name, column) in [("rangeEnd", 6), ("coalescedInto", 10)] {
@@ -53,8 +55,10 @@ pub(crate) fn history(connection: &Connection, job: &JobId, before: Option<i64>,
 
 /// The event that answers the record at a position of `jobs` or `commands`.
 pub(crate) fn answer_of(connection: &Connection, job: &JobId, position: &Position) -> Result<Option<Value>> {
-    let column = if position.topic == orloj_domain::topic::JOBS { "definition_offset" } else { "command_offset" };
-    let sql = format!("SELECT {HISTORY} FROM history WHERE shard = ?1 AND {column} = ?2 AND job = ?3 ORDER BY offset LIMIT 1");
+    let column = if position.topic == topic::JOBS { "definition_offset" } else { "command_offset" };
+    let sql = format!(
+        "SELECT {HISTORY} FROM history WHERE shard = ?1 AND {column} = ?2 AND job = ?3 ORDER BY offset LIMIT 1"
+    );
     let values = params![position.partition, position.offset, job.as_str()];
     let found = connection.prepare_cached(&sql)?.query_row(values, event).optional()?;
     Ok(found.map(|(_, document)| document))
@@ -68,9 +72,9 @@ fn event(row: &Row<'_>) -> Result<(String, Value)> {
         "job": row.get::<_, String>(2)?,
         "version": row.get::<_, i64>(4)?,
         "at": optional_instant(Some(row.get(5)?)),
-        "position": format!("job.events/{shard}@{offset}"),
-        "definitionPosition": position_of("jobs", row.get(6)?),
-        "commandPosition": position_of("commands", row.get(7)?),
+        "position": format!("{}/{shard}@{offset}", topic::JOB_EVENTS),
+        "definitionPosition": position_of(topic::JOBS, row.get(6)?),
+        "commandPosition": position_of(topic::COMMANDS, row.get(7)?),
         "commandId": row.get::<_, Option<String>>(8)?,
         "actor": row.get::<_, Option<String>>(9)?,
         "reason": row.get::<_, Option<String>>(10)?,

@@ -4,6 +4,7 @@
 use orloj_domain::id::JobId;
 use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params_from_iter};
 use serde_json::{Value, json};
 
@@ -79,11 +80,15 @@ pub(crate) fn find(connection: &Connection, definitions: &Definitions, job: &Job
 /// True if the job is in force, or was offered and has no answer yet.
 pub(crate) fn exists(connection: &Connection, job: &JobId) -> Result<bool> {
     let in_force = "SELECT definition IS NOT NULL, definition_offset FROM jobs WHERE job = ?1";
-    let in_force: Option<(bool, i64)> =
-        connection.prepare_cached(in_force)?.query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let in_force: Option<(bool, i64)> = connection
+        .prepare_cached(in_force)?
+        .query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
     let offered = "SELECT is_delete, offset FROM offers WHERE job = ?1";
-    let offered: Option<(bool, i64)> =
-        connection.prepare_cached(offered)?.query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let offered: Option<(bool, i64)> = connection
+        .prepare_cached(offered)?
+        .query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
     Ok(match (in_force, offered) {
         (Some((is_there, of_state)), Some((is_delete, offset))) if offset > of_state => is_there || !is_delete,
         (Some((is_there, _)), _) => is_there,
@@ -92,7 +97,8 @@ pub(crate) fn exists(connection: &Connection, job: &JobId) -> Result<bool> {
     })
 }
 
-/// Jobs after `after` in order of their names, `limit` at most.
+/// Jobs after `after` in order of their names, `limit` at most; and the last one looked at, if the search was cut
+/// short there.
 pub(crate) fn list(
     connection: &Connection,
     definitions: &Definitions,
@@ -100,7 +106,7 @@ pub(crate) fn list(
     after: Option<&str>,
     limit: usize,
     now: Timestamp,
-) -> Result<Vec<JobView>> {
+) -> Result<(Vec<JobView>, Option<String>)> {
     let mut sql = format!("SELECT {COLUMNS} FROM jobs WHERE job > ?");
     let mut values = vec![after.unwrap_or_default().to_owned()];
     if let Some(namespace) = &filter.namespace {
@@ -129,17 +135,19 @@ pub(crate) fn list(
     sql.push_str(&format!(" AND definition IS {is_deleted} NULL ORDER BY job LIMIT {LOOKED_AT_MAX}"));
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let mut found = Vec::new();
+    let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
     while let Some(row) = rows.next()? {
         let view = view(row, definitions)?;
+        looked_at += 1;
+        last = (looked_at == LOOKED_AT_MAX).then(|| view.job.clone());
         if filter.state.is_none_or(|state| view.state(now) == state) {
             found.push(with_last(connection, view)?);
         }
         if found.len() == limit {
-            break;
+            return Ok((found, None));
         }
     }
-    Ok(found)
+    Ok((found, last))
 }
 
 fn view(row: &Row<'_>, definitions: &Definitions) -> Result<JobView> {
@@ -162,7 +170,8 @@ fn view(row: &Row<'_>, definitions: &Definitions) -> Result<JobView> {
 }
 
 fn with_last(connection: &Connection, mut view: JobView) -> Result<JobView> {
-    let last_fire = "SELECT fire_time FROM decisions WHERE job = ?1 AND decision = 'requested' ORDER BY offset DESC LIMIT 1";
+    let last_fire =
+        "SELECT fire_time FROM decisions WHERE job = ?1 AND decision = 'requested' ORDER BY offset DESC LIMIT 1";
     view.last_fire = connection.prepare_cached(last_fire)?.query_row([&view.job], |row| row.get(0)).optional()?;
     let last_run = "SELECT run_id, state FROM runs WHERE job = ?1 ORDER BY requested_at DESC, run_id DESC LIMIT 1";
     let last_run = connection.prepare_cached(last_run)?.query_row([&view.job], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -224,7 +233,7 @@ impl JobView {
         if let Some(fields) = document.as_object_mut() {
             let status = json!({
                 "version": self.version,
-                "position": format!("jobs/{}@{}", self.shard, self.definition_offset),
+                "position": format!("{}/{}@{}", topic::JOBS, self.shard, self.definition_offset),
                 "shard": self.shard,
                 "state": state.as_str(),
                 "pause": pause,

@@ -1,6 +1,7 @@
 //! What waits for a person: dead letters and quarantined records. Not here: sending them back. Invariant: keys
 //! and values are shown byte for byte, as base64 where they are no text.
 
+use orloj_domain::topic;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ pub(crate) fn dead_letter(connection: &Connection, run_id: &str) -> Result<Optio
 fn letter(row: &Row<'_>) -> Result<Value> {
     let run_id: String = row.get(0)?;
     let queue: String = row.get(1)?;
-    let position = format!("dlq.{queue}/{}@{}", row.get::<_, i32>(2)?, row.get::<_, i64>(3)?);
+    let position = format!("{}{queue}/{}@{}", topic::DLQ_PREFIX, row.get::<_, i32>(2)?, row.get::<_, i64>(3)?);
     Ok(json!({
         "id": run_id,
         "runId": run_id,
@@ -105,12 +106,13 @@ pub(crate) fn quarantine(connection: &Connection, before: Option<(i64, i64)>, li
     )?;
     let rows = statement.query_map(params![at, rowid, sql_count(limit)], |row| {
         let (rowid, at): (i64, i64) = (row.get(0)?, row.get(3)?);
-        let source = match (row.get::<_, Option<String>>(4)?, row.get::<_, Option<i64>>(5)?, row.get::<_, Option<i64>>(6)?) {
-            (Some(topic), Some(partition), Some(offset)) => Some(format!("{topic}/{partition}@{offset}")),
-            _ => None,
-        };
+        let source =
+            match (row.get::<_, Option<String>>(4)?, row.get::<_, Option<i64>>(5)?, row.get::<_, Option<i64>>(6)?) {
+                (Some(topic), Some(partition), Some(offset)) => Some(format!("{topic}/{partition}@{offset}")),
+                _ => None,
+            };
         let document = json!({
-            "position": format!("quarantine/{}@{}", row.get::<_, i32>(1)?, row.get::<_, i64>(2)?),
+            "position": format!("{}/{}@{}", topic::QUARANTINE, row.get::<_, i32>(1)?, row.get::<_, i64>(2)?),
             "at": instant(at),
             "sourceTopic": row.get::<_, Option<String>>(4)?,
             "sourcePosition": source,

@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::tail::{ANSWER_MAX, ask_for_topics, is_gone, list_of, out_of_range, record_of};
+use crate::clock::{Clock, SystemClock};
 use crate::kafka::client::{Complaints, drop_aside};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::fault;
@@ -22,6 +23,8 @@ const BATCH_RECORDS_MAX: usize = 256;
 const BATCHES_MAX: usize = 32;
 /// Longest time a thread waits before it looks by itself: the client's notice may be lost on an event of its own.
 const LOOK_INTERVAL: Duration = Duration::from_millis(40);
+/// How long to wait before a request that failed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a thread has to say. The number says under which request for positions it was read.
 pub(super) enum Arrival {
@@ -184,6 +187,10 @@ struct TopicReader {
     out: Sender<Vec<Arrival>>,
     tracked: BTreeMap<TopicPartition, Tracked>,
     next: BTreeMap<TopicPartition, i64>,
+    /// What could not be read yet and is tried again at `retry_at`: request and offset.
+    unread: BTreeMap<TopicPartition, (u64, i64)>,
+    clock: SystemClock,
+    retry_at: Duration,
     batch: Vec<Arrival>,
 }
 
@@ -203,6 +210,9 @@ impl TopicReader {
             out,
             tracked: BTreeMap::new(),
             next: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            clock: SystemClock::new(),
+            retry_at: Duration::ZERO,
             batch: Vec::new(),
         })
     }
@@ -221,6 +231,7 @@ impl TopicReader {
             while let Ok(request) = requests.try_recv() {
                 self.handle(request);
             }
+            self.retry();
             if self.drain().is_err() {
                 break;
             }
@@ -229,18 +240,36 @@ impl TopicReader {
     }
 
     fn handle(&mut self, request: Request) {
-        let outcome = match request {
-            Request::Read(number, positions) => self.read(number, &positions),
+        match request {
+            Request::Read(number, positions) => self.read_or_retry(number, &positions),
             Request::Stop(partitions) => self.forget(&partitions),
-        };
-        if let Err(error) = outcome {
-            self.batch.push(Arrival::Failed(error));
+        }
+    }
+
+    fn read_or_retry(&mut self, request: u64, positions: &[(TopicPartition, i64)]) {
+        let Err(error) = self.read(request, positions) else { return };
+        self.batch.push(Arrival::Failed(error));
+        let again = positions.iter().map(|(at, offset)| (at.clone(), (request, *offset)));
+        self.unread.extend(again);
+        self.retry_at = self.clock.monotonic() + RETRY_INTERVAL;
+    }
+
+    fn retry(&mut self) {
+        if self.unread.is_empty() || self.clock.monotonic() < self.retry_at {
+            return;
+        }
+        let mut by_request: BTreeMap<u64, Vec<(TopicPartition, i64)>> = BTreeMap::new();
+        for (at, (request, offset)) in std::mem::take(&mut self.unread) {
+            by_request.entry(request).or_default().push((at, offset));
+        }
+        for (request, positions) in by_request {
+            self.read_or_retry(request, &positions);
         }
     }
 
     fn read(&mut self, request: u64, positions: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         let partitions: Vec<_> = positions.iter().map(|(at, _)| at.clone()).collect();
-        self.forget(&partitions)?;
+        self.forget(&partitions);
         ask_for_topics(&self.consumer, &self.config, positions.iter().map(|(at, _)| at.topic.as_str()))?;
         let ends = self.ends(&partitions);
         for (at, offset) in positions {
@@ -256,18 +285,20 @@ impl TopicReader {
         self.consumer.incremental_assign(&list).map_err(|error| fault::of_read("inputs", &error))
     }
 
-    fn forget(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+    fn forget(&mut self, partitions: &[TopicPartition]) {
         let mut list = TopicPartitionList::new();
         for at in partitions {
             self.next.remove(at);
+            self.unread.remove(at);
             if self.tracked.remove(at).is_some() {
                 list.add_partition(&self.config.full_name(&at.topic), at.partition);
             }
         }
-        if list.count() == 0 {
-            return Ok(());
+        if list.count() > 0
+            && let Err(error) = self.consumer.incremental_unassign(&list)
+        {
+            tracing::debug!(%error, "these inputs were not read yet");
         }
-        self.consumer.incremental_unassign(&list).map_err(|error| fault::of_read("inputs", &error))
     }
 
     /// Last stable offsets at this moment, as many as can be learnt in one question.

@@ -49,19 +49,12 @@ const SERVE_INTERVAL: Duration = Duration::from_millis(40);
 /// Longest time for giving everything back; then the successor shuts us out.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
 
-/// What an owner is made with, besides its specification.
-#[derive(Clone, Default)]
-pub struct OwnerSettings {
-    /// Where the phases of takeovers are counted.
-    pub phases: TakeoverPhases,
-}
-
 /// One instance of a service among the owners of its shards.
 pub(crate) struct KafkaOwner {
     spec: OwnerSpec,
     /// Input topics that have a partition for each shard; the others are shared by all.
     per_shard_topics: BTreeSet<String>,
-    settings: OwnerSettings,
+    phases: TakeoverPhases,
     clock: SystemClock,
     host: String,
     recipe: Recipe,
@@ -101,11 +94,7 @@ pub(crate) struct KafkaOwner {
 impl KafkaOwner {
     /// Joins the owners of a service of this log; shards come by [`Owner::poll`].
     pub(crate) fn join(log: &KafkaLog, spec: OwnerSpec) -> Result<Self, LogError> {
-        Self::join_with(&log.config, spec, OwnerSettings::default())
-    }
-
-    /// The same with settings.
-    pub(crate) fn join_with(config: &KafkaConfig, spec: OwnerSpec, settings: OwnerSettings) -> Result<Self, LogError> {
+        let config: &KafkaConfig = &log.config;
         let mut scanner = Tail::open(config, Isolation::Uncommitted)?;
         let restorer = Tail::open(config, Isolation::Committed)?;
         // First of all: a member whose topic is not there is given nothing, and never told why.
@@ -118,7 +107,7 @@ impl KafkaOwner {
         Ok(Self {
             spec,
             per_shard_topics,
-            settings,
+            phases: TakeoverPhases::of_process(),
             clock: SystemClock::new(),
             host: host(),
             recipe,
@@ -150,7 +139,7 @@ impl KafkaOwner {
 
     fn observe(&self, phase: Phase, shards: &BTreeSet<Shard>, duration: Duration) {
         let shards = shards.iter().copied();
-        self.settings.phases.observe(&self.spec.service, phase, shards, &self.incarnation, duration);
+        self.phases.observe(&self.spec.service, phase, shards, &self.incarnation, duration);
     }
 
     fn is_takeover_due(&self) -> bool {
@@ -219,6 +208,7 @@ impl KafkaOwner {
 
     fn try_append(&mut self, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
         self.with_producer(|producer| {
+            pause::point("before-produce");
             producer.begin()?;
             producer.enqueue(records)?;
             pause::point("after-produce");

@@ -1,6 +1,7 @@
 //! How long each phase of a takeover took: one INFO line and one observation each. Not here: the phases
 //! themselves (`takeover`, `restore`). Invariant: labels come from closed sets.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use orloj_domain::id::Incarnation;
@@ -50,23 +51,22 @@ struct Labels {
 #[derive(Debug, Clone)]
 pub struct TakeoverPhases(Family<Labels, Histogram>);
 
-impl Default for TakeoverPhases {
-    /// Counts, but shows in no registry.
-    fn default() -> Self {
-        Self(Family::new_with_constructor(|| {
-            Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
-        }))
-    }
-}
-
 impl TakeoverPhases {
-    /// Registers the histogram.
+    /// The one that all owners of this process count in.
     #[must_use]
-    pub fn register(registry: &mut Registry) -> Self {
-        let phases = Self::default();
+    pub fn of_process() -> Self {
+        static OF_PROCESS: LazyLock<TakeoverPhases> = LazyLock::new(|| {
+            TakeoverPhases(Family::new_with_constructor(|| {
+                Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+            }))
+        });
+        OF_PROCESS.clone()
+    }
+
+    /// Shows it in a registry.
+    pub fn register(&self, registry: &mut Registry) {
         let help = "Time that each phase of taking shards over took";
-        registry.register("orloj_takeover_phase_seconds", help, phases.0.clone());
-        phases
+        registry.register("orloj_takeover_phase_seconds", help, self.0.clone());
     }
 
     /// Logs and counts one phase.
