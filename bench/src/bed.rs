@@ -45,8 +45,7 @@ impl Bed {
             Backend::Kafka => {
                 let broker = Broker::start();
                 let servers = ("bootstrap.servers".to_owned(), broker.bootstrap().to_owned());
-                let config =
-                    KafkaConfig { properties: BTreeMap::from([servers]), prefix: "orloj.".to_owned() };
+                let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: "orloj.".to_owned() };
                 let log = KafkaLog::connect(config).expect("valid settings");
                 ("kafka", Arc::new(log), 32, Some(broker))
             }

@@ -88,12 +88,7 @@ fn offer(bed: &Bed, jobs: usize, due: Timestamp) {
             .map(|index| {
                 let definition = definition(&format!("job-{index}"), due);
                 let partition = bed.shards.shard_of(&definition.job).0;
-                NewRecord::new(
-                    topic::JOBS,
-                    partition,
-                    definition.job.as_str(),
-                    Some(codec::encode(&definition)),
-                )
+                NewRecord::new(topic::JOBS, partition, definition.job.as_str(), Some(codec::encode(&definition)))
             })
             .collect();
         appender.append(records).expect("an append");

@@ -39,10 +39,8 @@ pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64) {
     let children = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)
         .map_or(0.0, |usage| seconds_of(usage.user_time()) + seconds_of(usage.system_time()));
     services.stop();
-    let mut latencies: Vec<f64> = sent
-        .iter()
-        .filter_map(|(run, at)| ends.get(run).map(|started| started - at))
-        .collect();
+    let mut latencies: Vec<f64> =
+        sent.iter().filter_map(|(run, at)| ends.get(run).map(|started| started - at)).collect();
     latencies.sort_by(f64::total_cmp);
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let runs = sent.len() as f64;
@@ -76,12 +74,7 @@ fn define(bed: &Bed) -> Vec<JobId> {
         );
         let definition = manifest::parse_json(&text).expect("a valid manifest");
         let partition = bed.shards.shard_of(&definition.job).0;
-        records.push(NewRecord::new(
-            topic::JOBS,
-            partition,
-            definition.job.as_str(),
-            Some(codec::encode(&definition)),
-        ));
+        records.push(NewRecord::new(topic::JOBS, partition, definition.job.as_str(), Some(codec::encode(&definition))));
         jobs.push(definition.job);
     }
     appender.append(records).expect("an append");
@@ -138,10 +131,7 @@ fn send(bed: &Bed, jobs: &[JobId], rate: u64, seconds: u64) -> BTreeMap<RunId, f
 }
 
 /// Waits until each run has finished; answers when its process was started, by the runner's clock, in ms.
-fn wait_for_all(
-    sent: &BTreeMap<RunId, f64>,
-    attempts: &mut dyn orloj_runtime::log::Reader,
-) -> BTreeMap<RunId, f64> {
+fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj_runtime::log::Reader) -> BTreeMap<RunId, f64> {
     let mut started = BTreeMap::new();
     let mut finished = 0;
     let deadline = Instant::now() + Duration::from_secs(120);

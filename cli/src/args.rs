@@ -1,4 +1,4 @@
-//! The command line: names and help of surface.md section 3. Not here: what a command does. Invariant: each
+//! The command line: names and help. Not here: what a command does. Invariant: each
 //! command shows an example, and says only what works in this version.
 
 use clap::{Args, Parser, Subcommand};

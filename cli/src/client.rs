@@ -9,6 +9,10 @@ use ureq::{Agent, Body};
 
 use crate::exit::{Code, Failure};
 
+/// How often a server that is not ready yet is asked again, and how long after.
+const NOT_READY_TRIES_MAX: u32 = 100;
+const NOT_READY_PAUSE: Duration = Duration::from_millis(100);
+
 /// Longest wait for an answer; long polls ask for less.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest body that is read, in bytes.
@@ -62,15 +66,17 @@ impl Client {
         query: &[(&str, &str)],
         accept: &str,
     ) -> Result<Response<Body>, Failure> {
-        let mut request = self.agent.get(self.url(path, query)).header("Accept", accept);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        if accept == "text/event-stream" {
-            // A stream has no end of its own; it lasts as long as the person watches.
-            request = request.config().timeout_global(None).build();
-        }
-        self.checked(request.call())
+        self.answer(|| {
+            let mut request = self.agent.get(self.url(path, query)).header("Accept", accept);
+            if let Some(token) = &self.token {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            if accept == "text/event-stream" {
+                // A stream has no end of its own; it lasts as long as the person watches.
+                request = request.config().timeout_global(None).build();
+            }
+            request.call()
+        })
     }
 
     /// Reads all items of a list, page by page, `max` at most.
@@ -100,24 +106,29 @@ impl Client {
 
     /// Replaces a document.
     pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Written, Failure> {
-        let request = self.agent.put(self.url(path, &[])).header("Accept", "application/json");
-        self.written(self.authorized(request).send_json(body))
+        self.written(|| {
+            let request = self.agent.put(self.url(path, &[])).header("Accept", "application/json");
+            self.authorized(request).send_json(body)
+        })
     }
 
     /// Asks for something; the same key twice asks once.
     pub(crate) fn post(&self, path: &str, key: &str, body: &Value) -> Result<Written, Failure> {
-        let request =
-            self.agent.post(self.url(path, &[])).header("Accept", "application/json").header("Idempotency-Key", key);
-        self.written(self.authorized(request).send_json(body))
+        self.written(|| {
+            let request = self.agent.post(self.url(path, &[])).header("Accept", "application/json");
+            self.authorized(request.header("Idempotency-Key", key)).send_json(body)
+        })
     }
 
     /// Removes a document.
     pub(crate) fn delete(&self, path: &str) -> Result<Written, Failure> {
-        let mut request = self.agent.delete(self.url(path, &[])).header("Accept", "application/json");
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        self.written(request.call())
+        self.written(|| {
+            let mut request = self.agent.delete(self.url(path, &[])).header("Accept", "application/json");
+            if let Some(token) = &self.token {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            request.call()
+        })
     }
 
     fn authorized(
@@ -137,21 +148,31 @@ impl Client {
         format!("{}{path}{separator}{}", self.server, pairs.join("&"))
     }
 
-    fn written(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Written, Failure> {
-        let mut response = self.checked(result)?;
+    fn written(&self, send: impl Fn() -> Result<Response<Body>, ureq::Error>) -> Result<Written, Failure> {
+        let mut response = self.answer(send)?;
         let position = response.headers().get("Log-Position").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let text = text_of(&mut response)?;
         Ok(Written { body: serde_json::from_str(&text).unwrap_or(Value::Null), position })
     }
 
-    fn checked(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
-        let mut response = result.map_err(|error| self.no_answer(&error))?;
-        let status = response.status().as_u16();
-        if status < 300 {
-            return Ok(response);
+    /// Sends, and sends again while the server says that it is not ready yet: right after its start it still
+    /// reads what is in the log. Nothing was done by a request that was answered so.
+    fn answer(&self, send: impl Fn() -> Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+        let mut tries = 0;
+        loop {
+            let mut response = send().map_err(|error| self.no_answer(&error))?;
+            let status = response.status().as_u16();
+            if status < 300 {
+                return Ok(response);
+            }
+            if status == 503 && tries < NOT_READY_TRIES_MAX {
+                tries += 1;
+                std::thread::park_timeout(NOT_READY_PAUSE);
+                continue;
+            }
+            let text = text_of(&mut response).unwrap_or_default();
+            return Err(refused(status, &text));
         }
-        let text = text_of(&mut response).unwrap_or_default();
-        Err(refused(status, &text))
     }
 
     fn no_answer(&self, error: &ureq::Error) -> Failure {

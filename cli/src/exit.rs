@@ -1,4 +1,4 @@
-//! How a command ends: the exit codes of surface.md section 3, and failures that carry one. Not here: words for
+//! How a command ends: the exit codes, and failures that carry one. Not here: words for
 //! the person (each command). Invariant: a script can tell these ends apart without reading the words.
 
 use std::fmt;

@@ -11,6 +11,7 @@ use orloj_query::{Listener, QueryError};
 use orloj_runtime::clock::SystemClock;
 use orloj_runtime::config::{self, Config, Layers, Origin};
 use orloj_runtime::health::{Component, Health};
+use orloj_runtime::kafka::owner::TakeoverPhases;
 use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
 use orloj_runtime::log::{LogError, Waker};
 use orloj_runtime::metrics::Metrics;
@@ -145,6 +146,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome {
         metrics: Metrics::new(),
         shutdown: shutdown.clone(),
     };
+    parts.metrics.with(|registry| TakeoverPhases::of_process().register(registry));
     let mut running = Running::new(shutdown.clone());
     let cluster = parts.health.component("kafka");
     // HTTP first: it says 503 on /readyz, and why, while the cluster is away.

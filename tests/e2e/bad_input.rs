@@ -21,10 +21,19 @@ fn a_malformed_manifest_is_refused_with_its_place_and_nothing_is_sent() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("job.yaml");
     for (text, wanted) in [
-        ("apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: a, name: b}\nspec:\n  shedule: {every: 1m}\n", ["shedule", "5"]),
-        ("apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: a, name: B}\nspec: {run: {exec: {command: [x]}}}\n", ["metadata.name", "B"]),
-        ("apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: a, name: b}\nspec: {schedule: {cron: '61 * * * *'}, run: {exec: {command: [x]}}}\n", ["minute", "61"]),
-        ("kind: [\n", ["job.yaml", "2"]),
+        (
+            "apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: a, name: b}\nspec:\n  shedule: {every: 1m}\n",
+            ["shedule", "5"],
+        ),
+        (
+            "apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: a, name: B}\nspec: {run: {exec: {command: [x]}}}\n",
+            ["metadata.name", "B"],
+        ),
+        (
+            "apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: a, name: b}\nspec: {schedule: {cron: '61 * * * *'}, run: {exec: {command: [x]}}}\n",
+            ["minute", "61"],
+        ),
+        ("kind: [\n", ["job.yaml:1", "bracket"]),
     ] {
         fs::write(&file, text).expect("a file");
         // Nobody listens there: were anything sent, the answer would be another one.

@@ -22,8 +22,7 @@ fn version(of: &str) -> String {
 #[test]
 fn images_are_of_the_versions_that_are_tested() {
     let compose = read("docker-compose.yml");
-    let images: BTreeSet<&str> =
-        compose.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+    let images: BTreeSet<&str> = compose.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
     let kafka = read("tests/kafka/pom.xml");
     let broker = images.iter().find_map(|image| image.strip_prefix("apache/kafka:")).expect("a broker");
     assert!(kafka.contains(&format!(">{broker}<")), "tests/kafka/pom.xml brings another Kafka than {broker}");
@@ -74,7 +73,8 @@ fn commands_exist_and_ports_are_the_default_ones_on_loopback() {
     assert_eq!(commands, 5);
     let layers = Layers { defaults: Vec::new(), file: None, environment: Vec::new(), flags: Vec::new() };
     let port = Config::from_layers(&layers).expect("defaults").listen.port();
-    let published: Vec<&str> = compose.lines().map(str::trim).filter(|line| line.starts_with("- \"") && line.contains(':')).collect();
+    let published: Vec<&str> =
+        compose.lines().map(str::trim).filter(|line| line.starts_with("- \"") && line.contains(':')).collect();
     assert_eq!(published, [format!("- \"127.0.0.1:{port}:{port}\"")], "published off loopback");
     for listen in compose.lines().filter(|line| line.contains("--listen")) {
         assert!(listen.contains(&format!(":{port}\"")), "{listen}");

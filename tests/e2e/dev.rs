@@ -32,9 +32,9 @@ fn start(data: &str, more: &[&str]) -> (Orloj, String) {
     (orloj, url)
 }
 
+/// The document at `url`; waits while the service is still starting.
 fn get(url: &str) -> serde_json::Value {
-    let mut response = ureq::get(url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
-    response.body_mut().read_json().unwrap_or_else(|error| panic!("{url}: {error}"))
+    wait::until(url, PATIENCE, || ureq::get(url).call().ok()?.body_mut().read_json().ok())
 }
 
 #[test]
@@ -54,7 +54,10 @@ fn a_person_applies_a_job_runs_it_and_reads_what_it_said() {
     let server = ["--server", url.as_str()];
     let cli = |arguments: &[&str]| {
         let output = run(&[arguments, &server].concat());
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
     };
     let (code, said) = cli(&["apply", "-f", &manifest.display().to_string()]);
     assert_eq!(code, Some(0), "{said}");
@@ -136,7 +139,9 @@ fn the_read_model_is_rebuilt_when_it_is_lost() {
     fs::write(&manifest, every_second(1)).expect("a file");
     let (orloj, url) = start(&data, &["--file", &manifest.display().to_string()]);
     let runs = format!("{url}/api/v1/runs?state=succeeded");
-    wait::until("a run", PATIENCE, || get(&runs)["items"].as_array().is_some_and(|items| items.len() >= 2).then_some(()));
+    wait::until("a run", PATIENCE, || {
+        get(&runs)["items"].as_array().is_some_and(|items| items.len() >= 2).then_some(())
+    });
     let oldest = |url: &str| {
         let items = get(&format!("{url}/api/v1/runs?state=succeeded&limit=500"))["items"].clone();
         items.as_array().and_then(|items| items.last().cloned()).expect("a run")

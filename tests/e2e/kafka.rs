@@ -166,8 +166,7 @@ fn every_run_ends_once_although_dispatcher_and_runner_are_killed() {
         r#""overlap":{"policy":"allow"},"retry":{"maxAttempts":5,"backoff":{"initial":"100ms"}},
            "run":{"exec":{"command":["/bin/sleep","2"]}}"#,
     );
-    let runs: Vec<RunId> =
-        (0..RUNS).map(|index| installation.run_now(&job, &format!("run-{index}"))).collect();
+    let runs: Vec<RunId> = (0..RUNS).map(|index| installation.run_now(&job, &format!("run-{index}"))).collect();
     let mut events = reader(&installation.log, topic::RUN_EVENTS);
     let mut states: BTreeMap<RunId, Vec<RunEvent>> = BTreeMap::new();
     let mut follow = |states: &mut BTreeMap<RunId, Vec<RunEvent>>| {
@@ -215,9 +214,8 @@ fn what_is_wrong_with_the_cluster_is_said_by_name() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("none.jobs") && said.contains("orloj topics apply"), "{said}");
-    let mut away = Orloj::start(&[
-        "serve", "all", "--listen", "127.0.0.1:0", "--set", "kafka.bootstrap.servers=127.0.0.1:1",
-    ]);
+    let mut away =
+        Orloj::start(&["serve", "all", "--listen", "127.0.0.1:0", "--set", "kafka.bootstrap.servers=127.0.0.1:1"]);
     away.wait_for("127.0.0.1:1");
     away.wait_for("kafka.bootstrap.servers");
     assert!(away.stop().success());

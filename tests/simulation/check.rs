@@ -63,9 +63,8 @@ fn none_missing(world: &World, decisions: &[FireDecision], findings: &mut Vec<St
             if next > interval.until {
                 break;
             }
-            let covering = decided.iter().filter(|decision| {
-                decision.fire_time <= next && next <= decision.settled_until()
-            });
+            let covering =
+                decided.iter().filter(|decision| decision.fire_time <= next && next <= decision.settled_until());
             let count = covering.count();
             if count != 1 {
                 findings.push(format!("{} v{} {next}: {count} decisions", version.0, version.1));
@@ -91,8 +90,8 @@ fn intervals(world: &World) -> BTreeMap<(JobId, i64), Interval> {
     for state in decoded::<TriggerState>(world, topic::TRIGGER_STATE) {
         let before = latest.get(&state.job);
         let is_new = before.is_none_or(|before| before.version != state.version) && state.definition.is_some();
-        let ends_before = before.is_some_and(|before| before.definition.is_some())
-            && (is_new || state.definition.is_none());
+        let ends_before =
+            before.is_some_and(|before| before.definition.is_some()) && (is_new || state.definition.is_none());
         if ends_before {
             let version = before.map_or(0, |before| before.version);
             if let Some(interval) = intervals.get_mut(&(state.job.clone(), version)) {

@@ -26,11 +26,7 @@ fn run(seed: u64) -> u64 {
     world.run_faulty();
     world.heal();
     let findings = check::check(&world);
-    assert!(
-        findings.is_empty(),
-        "seed {seed} (repeat it with ORLOJ_SIM_SEED={seed}):\n  {}",
-        findings.join("\n  ")
-    );
+    assert!(findings.is_empty(), "seed {seed} (repeat it with ORLOJ_SIM_SEED={seed}):\n  {}", findings.join("\n  "));
     world.trace_hash()
 }
 

@@ -108,8 +108,7 @@ impl ModelRunner {
             is_draining: false,
             host: "sim".to_owned(),
         };
-        let record =
-            NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)));
+        let record = NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)));
         self.append(vec![record]);
         self.confirmed_at = now;
         self.next_heartbeat = now.plus(LEASE / 3);

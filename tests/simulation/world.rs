@@ -123,8 +123,7 @@ impl World {
         if self.has_faults {
             self.inject(index);
             if self.random.chance(4) {
-                let records =
-                    workload::next_records(&mut self.random, self.shards, self.clock.now(), self.appended);
+                let records = workload::next_records(&mut self.random, self.shards, self.clock.now(), self.appended);
                 self.appended += 1;
                 self.append(records);
             }
@@ -218,10 +217,9 @@ impl World {
                 let decision: orloj_domain::fire::FireDecision =
                     orloj_runtime::codec::decode(&ready.request).expect("a request");
                 let policy = decision.spec.map(|spec| spec.overlap.policy);
-                if is_valid && policy == Some(orloj_domain::job::OverlapKind::Forbid) {
-                    if let Some(other) = live.insert(ready.job.clone(), ready.run_id) {
-                        self.overlaps.push(format!("{}: runs {other} and {} at once", ready.job, ready.run_id));
-                    }
+                let is_forbidden = is_valid && policy == Some(orloj_domain::job::OverlapKind::Forbid);
+                if is_forbidden && let Some(other) = live.insert(ready.job.clone(), ready.run_id) {
+                    self.overlaps.push(format!("{}: runs {other} and {} at once", ready.job, ready.run_id));
                 }
             }
         }

@@ -66,10 +66,7 @@ impl Broker {
 
     /// The process id of the running broker.
     pub fn process_id(&self) -> u32 {
-        self.java
-            .as_ref()
-            .expect("only a running broker has a process id")
-            .id()
+        self.java.as_ref().expect("only a running broker has a process id").id()
     }
 
     /// Where the broker keeps its settings, data and log.
@@ -92,10 +89,7 @@ impl Broker {
             kill(pid, signal).expect("the broker is our own child, not yet reaped");
         }
         if wait_for_exit(java, STOP_DEADLINE).is_none() {
-            panic!(
-                "the broker did not stop within {STOP_DEADLINE:?}\n{}",
-                self.log_excerpt()
-            );
+            panic!("the broker did not stop within {STOP_DEADLINE:?}\n{}", self.log_excerpt());
         }
         self.java = None;
     }
@@ -125,10 +119,7 @@ impl Broker {
         self.stop();
         match self.launch() {
             Ok(()) => {}
-            Err(Failure::PortTaken) => panic!(
-                "another process took {} from the stopped broker",
-                self.bootstrap
-            ),
+            Err(Failure::PortTaken) => panic!("another process took {} from the stopped broker", self.bootstrap),
             Err(Failure::Other(message)) => panic!("{message}"),
         }
     }
@@ -137,9 +128,7 @@ impl Broker {
         let directory = tempfile::Builder::new()
             .prefix("orloj-kafka-")
             .tempdir()
-            .map_err(|error| {
-                Failure::Other(format!("cannot make a directory for the broker: {error}"))
-            })?;
+            .map_err(|error| Failure::Other(format!("cannot make a directory for the broker: {error}")))?;
         let [port, controller_port] = free_ports();
         let mut broker = Broker {
             java: None,
@@ -149,9 +138,8 @@ impl Broker {
             directory,
         };
         let settings = settings(&broker.directory.path().join("data"), port, controller_port);
-        fs::write(broker.settings_path(), settings).map_err(|error| {
-            Failure::Other(format!("cannot write the broker's settings: {error}"))
-        })?;
+        fs::write(broker.settings_path(), settings)
+            .map_err(|error| Failure::Other(format!("cannot write the broker's settings: {error}")))?;
         broker.format()?;
         broker.launch()?;
         Ok(broker)
@@ -162,15 +150,7 @@ impl Broker {
         let settings = self.settings_path();
         let cluster = self.cluster.clone();
         let mut command = java_command(&["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool")?;
-        command
-            .args([
-                "format",
-                "--standalone",
-                "--cluster-id",
-                &cluster,
-                "--config",
-            ])
-            .arg(settings);
+        command.args(["format", "--standalone", "--cluster-id", &cluster, "--config"]).arg(settings);
         self.spawn(command)?;
         let Some(java) = self.java.as_mut() else {
             return Ok(());
@@ -181,10 +161,7 @@ impl Broker {
             return Ok(());
         }
         let fate = status.map_or("it hung".to_owned(), |status| status.to_string());
-        Err(Failure::Other(format!(
-            "formatting the broker's directory failed: {fate}\n{}",
-            self.log_excerpt()
-        )))
+        Err(Failure::Other(format!("formatting the broker's directory failed: {fate}\n{}", self.log_excerpt())))
     }
 
     /// Starts the server process and waits until it answers.
@@ -213,30 +190,19 @@ impl Broker {
         if log.contains("Address already in use") {
             return Err(Failure::PortTaken);
         }
-        Err(Failure::Other(format!(
-            "the Kafka broker did not start: {fate}\n{}",
-            excerpt(&log)
-        )))
+        Err(Failure::Other(format!("the Kafka broker did not start: {fate}\n{}", excerpt(&log))))
     }
 
     /// Runs a command as this broker's process, under the watchdog, with its output in the broker's log.
     fn spawn(&mut self, mut command: Command) -> Result<(), Failure> {
         let log = self.open_log().and_then(|log| Ok((log.try_clone()?, log)));
-        let (output, errors) =
-            log.map_err(|error| Failure::Other(format!("cannot open the broker's log: {error}")))?;
+        let (output, errors) = log.map_err(|error| Failure::Other(format!("cannot open the broker's log: {error}")))?;
         // A group of its own: Ctrl-C in a terminal reaches the tests only, and the watchdog does the rest.
-        command
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
         let java = command.spawn().map_err(|error| {
             let is_missing = error.kind() == ErrorKind::NotFound;
-            let cause = if is_missing {
-                missing("Java (java, 17 or newer)")
-            } else {
-                format!("cannot run java: {error}")
-            };
+            let cause =
+                if is_missing { missing("Java (java, 17 or newer)") } else { format!("cannot run java: {error}") };
             Failure::Other(cause)
         })?;
         self.watchdog.watch(&java);
@@ -245,10 +211,7 @@ impl Broker {
     }
 
     fn signal(&self, signal: Signal) {
-        let java = self
-            .java
-            .as_ref()
-            .expect("only a running broker can be frozen or thawed");
+        let java = self.java.as_ref().expect("only a running broker can be frozen or thawed");
         kill(pid_of(java), signal).expect("the broker is our own child, not yet reaped");
     }
 
@@ -261,10 +224,7 @@ impl Broker {
     }
 
     fn open_log(&self) -> io::Result<File> {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
+        OpenOptions::new().create(true).append(true).open(self.log_path())
     }
 }
 
@@ -289,10 +249,7 @@ pub enum Kafka {
 }
 
 /// Reads `ORLOJ_TEST_KAFKA`. Only `off` switches off, and says so on stderr once per test binary, past the test runner's capture.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one switch of the tests comes from the environment"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one switch of the tests comes from the environment")]
 pub fn kafka_mode() -> Kafka {
     static NOTICE: Once = Once::new();
     if std::env::var("ORLOJ_TEST_KAFKA").as_deref() != Ok("off") {
@@ -333,19 +290,11 @@ impl<'a> Probe<'a> {
         };
         let is_led = metadata.topics().iter().all(|topic| {
             topic.error().is_none()
-                && topic
-                    .partitions()
-                    .iter()
-                    .all(|part| part.error().is_none() && part.leader() >= 0)
+                && topic.partitions().iter().all(|part| part.error().is_none() && part.leader() >= 0)
         });
         is_led
             && metadata.brokers().len() == 1
-            && self
-                .consumer
-                .client()
-                .fetch_cluster_id(PROBE_TIMEOUT)
-                .as_deref()
-                == Some(self.cluster)
+            && self.consumer.client().fetch_cluster_id(PROBE_TIMEOUT).as_deref() == Some(self.cluster)
     }
 }
 
@@ -363,30 +312,18 @@ fn java_command(options: &[&str], class: &str) -> Result<Command, Failure> {
     let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/lib");
     // fetch.sh writes this file last, so a set that is not whole counts as missing.
     if !jars.join(".complete").is_file() {
-        return Err(Failure::Other(missing(
-            "the Kafka broker's jars (tests/kafka/fetch.sh; needs Maven)",
-        )));
+        return Err(Failure::Other(missing("the Kafka broker's jars (tests/kafka/fetch.sh; needs Maven)")));
     }
     let mut command = Command::new("java");
-    command.args([
-        "-XX:+UseSerialGC",
-        "-Xshare:auto",
-        "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    ]);
+    command.args(["-XX:+UseSerialGC", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
     command.arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS");
     command.arg("-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn");
-    command
-        .args(options)
-        .arg("-cp")
-        .arg(jars.join("*"))
-        .arg(class);
+    command.args(options).arg("-cp").arg(jars.join("*")).arg(class);
     Ok(command)
 }
 
 fn missing(what: &str) -> String {
-    format!(
-        "missing for the Kafka tests: {what}. `make test` installs it; ORLOJ_TEST_KAFKA=off skips these tests"
-    )
+    format!("missing for the Kafka tests: {what}. `make test` installs it; ORLOJ_TEST_KAFKA=off skips these tests")
 }
 
 fn pid_of(child: &Child) -> Pid {
@@ -395,9 +332,7 @@ fn pid_of(child: &Child) -> Pid {
 
 /// The exit status, or `None` when the deadline passed first.
 fn wait_for_exit(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
-    wait::within(deadline, || {
-        child.try_wait().expect("the broker is our own child")
-    })
+    wait::within(deadline, || child.try_wait().expect("the broker is our own child"))
 }
 
 /// What the file holds from byte `start` on.
@@ -409,9 +344,7 @@ fn read_from(path: &Path, start: u64) -> String {
 
 /// The first errors of a log, which the notices of the shutdown that follows would hide, and its last lines.
 fn excerpt(log: &str) -> String {
-    let errors = log
-        .lines()
-        .filter(|line| line.contains(" ERROR ") || line.contains("Exception: "));
+    let errors = log.lines().filter(|line| line.contains(" ERROR ") || line.contains("Exception: "));
     let mut lines: Vec<&str> = errors.take(LOG_ERRORS_MAX).collect();
     lines.push("...");
     let last = log.lines().count().saturating_sub(LOG_TAIL_LINES_MAX);

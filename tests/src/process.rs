@@ -53,8 +53,7 @@ impl Orloj {
     /// If the process can't be started.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child =
-            command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("orloj starts");
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("orloj starts");
         let said = Arc::new(Mutex::new(String::new()));
         listen(child.stdout.take().expect("piped"), Arc::clone(&said));
         listen(child.stderr.take().expect("piped"), Arc::clone(&said));

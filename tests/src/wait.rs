@@ -41,11 +41,9 @@ pub fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -
 pub fn future<F: Future>(what: &str, deadline: Duration, future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
-    until(what, deadline, || {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        }
+    until(what, deadline, || match future.as_mut().poll(&mut context) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     })
 }
 

@@ -40,12 +40,7 @@ fn keeps_records_over_stop_kill_and_freeze() {
 
     broker.pause();
     let consumer = consumer(&address);
-    assert!(
-        consumer
-            .fetch_metadata(None, Duration::from_millis(200))
-            .is_err(),
-        "a frozen broker answered"
-    );
+    assert!(consumer.fetch_metadata(None, Duration::from_millis(200)).is_err(), "a frozen broker answered");
     broker.resume();
     produce(&address, "third");
     assert_eq!(read_all(&address, 3), ["first", "second", "third"]);
@@ -63,13 +58,8 @@ fn two_brokers_live_side_by_side() {
     assert_ne!(one.bootstrap(), other.bootstrap());
     create_topic(other.bootstrap());
     produce(other.bootstrap(), "here");
-    let metadata = consumer(one.bootstrap())
-        .fetch_metadata(None, PATIENCE)
-        .expect("metadata");
-    assert!(
-        metadata.topics().is_empty(),
-        "a topic of the other broker shows here"
-    );
+    let metadata = consumer(one.bootstrap()).fetch_metadata(None, PATIENCE).expect("metadata");
+    assert!(metadata.topics().is_empty(), "a topic of the other broker shows here");
 }
 
 /// Kills a test process that has a frozen broker; the child is this same binary, running the test below it.
@@ -107,51 +97,34 @@ fn start_and_hang() {
     }
     let broker = Broker::start();
     broker.pause();
-    println!(
-        "\nbroker at {} {}",
-        broker.process_id(),
-        broker.directory().display()
-    );
-    wait::until::<()>(
-        "the parent kills this process",
-        Duration::from_secs(120),
-        || None,
-    );
+    println!("\nbroker at {} {}", broker.process_id(), broker.directory().display());
+    wait::until::<()>("the parent kills this process", Duration::from_secs(120), || None);
 }
 
 fn create_topic(address: &str) {
     let admin: AdminClient<DefaultClientContext> = client(address).create().expect("admin client");
     let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(1));
     let options = AdminOptions::new();
-    let results = wait::future(
-        "the topic is made",
-        PATIENCE,
-        admin.create_topics([&topic], &options),
-    )
-    .expect("the broker took the request");
+    let results = wait::future("the topic is made", PATIENCE, admin.create_topics([&topic], &options))
+        .expect("the broker took the request");
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
 fn produce(address: &str, payload: &str) {
     let producer: BaseProducer = client(address).create().expect("producer");
-    producer
-        .send(BaseRecord::<str, str>::to(TOPIC).payload(payload))
-        .expect("room in the queue");
+    producer.send(BaseRecord::<str, str>::to(TOPIC).payload(payload)).expect("room in the queue");
     producer.flush(PATIENCE).expect("acknowledged");
 }
 
 fn read_all(address: &str, count: usize) -> Vec<String> {
     let consumer = consumer(address);
     let mut start = TopicPartitionList::new();
-    start
-        .add_partition_offset(TOPIC, 0, Offset::Beginning)
-        .expect("a valid offset");
+    start.add_partition_offset(TOPIC, 0, Offset::Beginning).expect("a valid offset");
     consumer.assign(&start).expect("assigned");
     let mut payloads = Vec::new();
     wait::until("all records are read", PATIENCE, || {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            payloads
-                .push(String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned());
+            payloads.push(String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned());
         }
         (payloads.len() == count).then_some(())
     });
@@ -159,10 +132,7 @@ fn read_all(address: &str, count: usize) -> Vec<String> {
 }
 
 fn consumer(address: &str) -> BaseConsumer {
-    client(address)
-        .set("group.id", "smoke")
-        .create()
-        .expect("consumer")
+    client(address).set("group.id", "smoke").create().expect("consumer")
 }
 
 fn client(address: &str) -> ClientConfig {

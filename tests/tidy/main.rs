@@ -87,7 +87,19 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn the_domain_is_pure() {
     let is_domain = |name: &str| name.starts_with("crates/domain/src/");
-    let banned = ["tokio", "rdkafka", "rusqlite", "tracing", "std::fs", "std::net", "Instant::now", "SystemTime", "Timestamp::now", "Zoned::now", "rand::"];
+    let banned = [
+        "tokio",
+        "rdkafka",
+        "rusqlite",
+        "tracing",
+        "std::fs",
+        "std::net",
+        "Instant::now",
+        "SystemTime",
+        "Timestamp::now",
+        "Zoned::now",
+        "rand::",
+    ];
     let findings = lines_that(is_domain, |code| banned.iter().any(|word| code.contains(word)));
     check("the domain reads no clock and does no I/O", &findings);
     let chrono = lines_that(
@@ -104,7 +116,9 @@ fn the_domain_is_pure() {
 #[test]
 fn only_the_runtime_knows_kafka() {
     let findings = lines_that(
-        |name| !name.starts_with("crates/runtime/src/kafka/") && !name.starts_with("tests/") && !name.starts_with("bench/"),
+        |name| {
+            !name.starts_with("crates/runtime/src/kafka/") && !name.starts_with("tests/") && !name.starts_with("bench/")
+        },
         |code| code.contains("rdkafka::") || code.contains("use rdkafka"),
     );
     check("only crates/runtime/src/kafka imports rdkafka", &findings);
@@ -151,7 +165,10 @@ fn topics_named_in_code_are_declared() {
         |name| name.starts_with("services/") || name.starts_with("crates/runtime/src/driver"),
         |code| code.contains("\"run.state\"") || code.contains("\"fires\"") || code.contains("\"jobs\""),
     );
-    check("topics are named through domain::topic", &stray.into_iter().filter(|line| !line.contains("query")).collect::<Vec<_>>());
+    check(
+        "topics are named through domain::topic",
+        &stray.into_iter().filter(|line| !line.contains("query")).collect::<Vec<_>>(),
+    );
 }
 
 #[test]

@@ -29,8 +29,7 @@ pub struct IdError {
     pub rule: &'static str,
 }
 
-const LABEL_RULE: &str =
-    "use 1 to 63 lower-case letters, digits or `-`, starting and ending with a letter or digit";
+const LABEL_RULE: &str = "use 1 to 63 lower-case letters, digits or `-`, starting and ending with a letter or digit";
 
 /// Checks one DNS-1123 label (RFC 1123 section 2.1): 1..=63 of `a-z 0-9 -`, no `-` at either end.
 ///
@@ -42,11 +41,7 @@ pub fn check_label(what: &'static str, value: &str) -> Result<(), IdError> {
         && value.bytes().all(is_inner)
         && !value.starts_with('-')
         && !value.ends_with('-');
-    if is_valid {
-        Ok(())
-    } else {
-        Err(IdError { what, value: value.to_owned(), rule: LABEL_RULE })
-    }
+    if is_valid { Ok(()) } else { Err(IdError { what, value: value.to_owned(), rule: LABEL_RULE }) }
 }
 
 /// `namespace/name` of a job; the key of every job-keyed topic. Cheap to clone.
@@ -209,12 +204,7 @@ impl RunId {
     /// The run of a fire time: the same (job, version, fire time) gives the same id on every machine.
     #[must_use]
     pub fn of_fire_time(job: &JobId, version: i64, fire_time: Timestamp) -> Self {
-        Self::of_hash(&[
-            b"fire",
-            job.as_str().as_bytes(),
-            &version.to_be_bytes(),
-            &fire_time.millis().to_be_bytes(),
-        ])
+        Self::of_hash(&[b"fire", job.as_str().as_bytes(), &version.to_be_bytes(), &fire_time.millis().to_be_bytes()])
     }
 
     /// The run of a command (run now): the same (job, command id) gives the same id.

@@ -1,4 +1,4 @@
-//! Coming fire times as a document (surface.md section 4). Not here: which they are (`orloj_domain::schedule`).
+//! Coming fire times as a document. Not here: which they are (`orloj_domain::schedule`).
 //! Invariant: `at` is the instant in UTC, soonest first; a change of the clocks between two of them is noted.
 
 use jiff::tz::TimeZone;

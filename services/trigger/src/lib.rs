@@ -46,9 +46,7 @@ pub fn run(
         health: health.component("trigger"),
         metrics: DriverMetrics::register(metrics, "trigger"),
     };
-    driver(config, parts)
-        .map_err(|source| DriverError::Log { service: "trigger", source })?
-        .run(shutdown)
+    driver(config, parts).map_err(|source| DriverError::Log { service: "trigger", source })?.run(shutdown)
 }
 
 /// A trigger to be turned step by step.

@@ -9,9 +9,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{
-    Inbound, Service, ServiceTopics, Undecodable, WriteContext, check_partition,
-};
+use orloj_runtime::driver::{Inbound, Service, ServiceTopics, Undecodable, WriteContext, check_partition};
 use orloj_runtime::log::{NewRecord, Record};
 
 use crate::TriggerConfig;
@@ -141,10 +139,7 @@ impl Service for TriggerService {
 
     fn save(&self, machine: &mut TriggerMachine, shard: Shard, max: usize) -> (Vec<NewRecord>, bool) {
         let (states, is_complete) = machine.take_unsaved(max);
-        let records = states
-            .iter()
-            .map(|state| record(topic::TRIGGER_STATE, shard.0, &state.job, state))
-            .collect();
+        let records = states.iter().map(|state| record(topic::TRIGGER_STATE, shard.0, &state.job, state)).collect();
         (records, is_complete)
     }
 }
@@ -154,7 +149,6 @@ fn record<T: codec::WireRecord>(topic: &str, partition: i32, job: &JobId, value:
 }
 
 fn decode<T: codec::WireRecord>(value: &[u8]) -> Result<T, Undecodable> {
-    codec::decode(value).map_err(|error| {
-        Undecodable { errors: vec![FieldError::new("value", T::NAME, error.to_string())] }
-    })
+    codec::decode(value)
+        .map_err(|error| Undecodable { errors: vec![FieldError::new("value", T::NAME, error.to_string())] })
 }

@@ -55,16 +55,11 @@ pub(super) fn free_ports() -> [u16; 2] {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    let offset = process::id()
-        .wrapping_mul(101)
-        .wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed) * 16);
+    let offset = process::id().wrapping_mul(101).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed) * 16);
     let mut free = (0..COUNT)
         .filter_map(|step| u16::try_from(FIRST + offset.wrapping_add(step) % COUNT).ok())
         .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    [(); 2].map(|()| {
-        free.next()
-            .expect("twelve thousand ports are not all in use")
-    })
+    [(); 2].map(|()| free.next().expect("twelve thousand ports are not all in use"))
 }
 
 /// Kafka takes 16 bytes in base64 for an id; these hexadecimal digits are such, and `A` ends them on a whole byte.

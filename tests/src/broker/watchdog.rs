@@ -42,10 +42,7 @@ impl Watchdog {
     }
 
     pub(super) fn watch(&mut self, child: &Child) {
-        let pipe = self
-            .pipe
-            .as_mut()
-            .expect("open until the broker is dropped");
+        let pipe = self.pipe.as_mut().expect("open until the broker is dropped");
         writeln!(pipe, "{}", child.id()).expect("the watchdog reads until the broker is dropped");
     }
 

@@ -25,6 +25,8 @@ pub const OWNERS: &str = "owners";
 pub struct Member {
     /// The share.
     pub owner: Box<dyn Owner>,
+    /// The incarnation under which shards were taken last.
+    pub incarnation: Incarnation,
     /// What is ours, with what we were told when we took it.
     pub held: BTreeMap<Shard, TakenShard>,
     /// What a case remembers of each shard; gone with the shard.
@@ -59,8 +61,10 @@ impl Member {
             shards: SHARDS,
         };
         let owner = log.own(spec).expect("a share");
+        let incarnation = owner.incarnation();
         Self {
             owner,
+            incarnation,
             held: BTreeMap::new(),
             memory: BTreeMap::new(),
             lost: Vec::new(),
@@ -72,10 +76,10 @@ impl Member {
     /// Polls once and does as told.
     #[track_caller]
     pub fn poll(&mut self) {
-        let before = self.owner.incarnation();
         for event in self.owner.poll(MAX, POLL).expect("a poll") {
             match event {
                 OwnerEvent::Taken(taken) => {
+                    self.incarnation = self.owner.incarnation();
                     for taken in taken {
                         let twice = self.held.insert(taken.shard, taken);
                         assert!(twice.is_none(), "taken twice: {twice:?}");
@@ -88,10 +92,10 @@ impl Member {
                 }
                 OwnerEvent::Lost { reason } => {
                     assert!(!reason.is_empty(), "a reason is given");
-                    assert_ne!(self.owner.incarnation(), before, "an incarnation never comes back");
+                    assert_ne!(self.owner.incarnation(), self.incarnation, "an incarnation never comes back");
                     self.held.clear();
                     self.memory.clear();
-                    self.lost.push(before.clone());
+                    self.lost.push(self.incarnation.clone());
                 }
                 OwnerEvent::Records(records) => self.records.extend(records),
                 OwnerEvent::CaughtUp(at) => self.caught_up.push(at),

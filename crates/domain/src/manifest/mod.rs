@@ -1,4 +1,4 @@
-//! What people write: the manifest (surface.md section 1), its conversion to and from a [`JobDefinition`], and
+//! What people write: the manifest, its conversion to and from a [`JobDefinition`], and
 //! the checks that every definition passes, whoever wrote it. Not here: YAML, files, and where a text came from.
 //! Invariant: every complaint is made at once, each with its field, the value found and how to mend it.
 

@@ -1,4 +1,4 @@
-//! The configuration of a process (surface.md section 5): flag > environment > `orloj.toml` > default. Not here:
+//! The configuration of a process: flag > environment > `orloj.toml` > default. Not here:
 //! what a value does. Invariant: an unknown key of a file or a flag is refused by name and place, and a secret
 //! never reaches a log or a terminal.
 

@@ -6,8 +6,8 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::{
-    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, SHARED_RETRY_WAIT, STALL_WAIT, Service,
-    WriteContext, quarantined,
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, SHARED_RETRY_WAIT, STALL_WAIT,
+    Service, WriteContext, quarantined,
 };
 use crate::log::{AppendError, Isolation, NewRecord, Position, Record, TopicPartition};
 use crate::topics;
@@ -297,12 +297,17 @@ impl<S: Service> Driver<S> {
 
     /// A queue comes into being with the first run on it.
     fn create_queue_topic(&self, name: &str) {
-        let created = topics::queue_topic(name, self.parts.shards.get())
-            .map(|spec| self.parts.log.create_topic(&spec));
+        let created = topics::queue_topic(name, self.parts.shards.get()).map(|spec| self.parts.log.create_topic(&spec));
         match created {
             Some(Ok(())) => tracing::info!(service = S::NAME, topic = name, "created a queue's topic"),
-            Some(Err(error)) => tracing::error!(service = S::NAME, topic = name, %error, "can't create a queue's topic: create it by `orloj topics apply`"),
-            None => tracing::error!(service = S::NAME, topic = name, "a topic is missing: create it by `orloj topics apply`"),
+            Some(Err(error)) => {
+                tracing::error!(service = S::NAME, topic = name, %error, "can't create a queue's topic: create it by `orloj topics apply`")
+            }
+            None => tracing::error!(
+                service = S::NAME,
+                topic = name,
+                "a topic is missing: create it by `orloj topics apply`"
+            ),
         }
     }
 }

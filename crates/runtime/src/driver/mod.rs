@@ -315,10 +315,8 @@ impl<S: Service> Driver<S> {
     }
 
     fn restore_state(&mut self, taken: &[TakenShard]) -> Result<BTreeMap<Shard, ShardRun<S::Machine>>, LogError> {
-        let mut runs: BTreeMap<_, _> = taken
-            .iter()
-            .map(|taken| (taken.shard, ShardRun::new(self.service.machine(taken.shard))))
-            .collect();
+        let mut runs: BTreeMap<_, _> =
+            taken.iter().map(|taken| (taken.shard, ShardRun::new(self.service.machine(taken.shard)))).collect();
         let ranges = ranges(taken, &self.topics.state, |_, _| 0);
         let service = &self.service;
         self.owner.restore(&ranges, &mut |record| {

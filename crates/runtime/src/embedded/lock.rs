@@ -4,8 +4,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::log::LogError;
+
+/// A holder that was killed while it started a process lives on in that process until its `exec`: such a lock
+/// goes away within milliseconds, so it is asked for this often before it counts as held.
+const TRIES_MAX: u32 = 20;
+const TRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The lock, held for as long as this lives.
 #[derive(Debug)]
@@ -21,10 +27,17 @@ impl DirectoryLock {
             |error: std::io::Error| LogError::Misconfigured(format!("`{}` cannot be opened: {error}", path.display()));
         let mut file =
             OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(busy(directory, &mut file)),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        let mut tries = 0;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < TRIES_MAX => {
+                    tries += 1;
+                    std::thread::park_timeout(TRY_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(busy(directory, &mut file)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
         }
         // Who has it is told for people only; on a full disk the lock holds without it.
         let told = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));

@@ -164,11 +164,7 @@ pub trait Owner: Send {
     ///
     /// # Errors
     /// [`LogError::Lost`] when a shard concerned was taken away meanwhile: poll next.
-    fn restore(
-        &mut self,
-        ranges: &[RestoreRange],
-        fold: &mut dyn FnMut(Record),
-    ) -> Result<(), LogError>;
+    fn restore(&mut self, ranges: &[RestoreRange], fold: &mut dyn FnMut(Record)) -> Result<(), LogError>;
 
     /// Starts reading inputs of owned shards at these offsets, inclusive; replaces earlier positions.
     fn read_inputs(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), LogError>;

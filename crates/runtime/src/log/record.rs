@@ -147,12 +147,8 @@ impl NewRecord {
     /// Bytes of key, value and headers.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|header| header.key.len() + header.value.as_ref().map_or(0, Vec::len))
-            .sum();
+        let headers: usize =
+            self.headers.iter().map(|header| header.key.len() + header.value.as_ref().map_or(0, Vec::len)).sum();
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
     }
 }
-

@@ -56,14 +56,7 @@ impl TriggerMachine {
         vec![TriggerEvent::Decided(Box::new(decision))]
     }
 
-    fn pause(
-        &self,
-        entry: &Entry,
-        offset: i64,
-        at: Timestamp,
-        command: &Command,
-        now: Timestamp,
-    ) -> Vec<TriggerEvent> {
+    fn pause(&self, entry: &Entry, offset: i64, at: Timestamp, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
         let reason = command.reason.clone().unwrap_or_default();
         let pause = Pause { at: now, reason, actor: command.actor.clone() };
         self.change_pause(entry, JobEventType::Paused, Some(pause), (offset, at), command, now)
@@ -98,14 +91,8 @@ impl TriggerMachine {
         recent_commands.push(command.command_id.clone());
         let surplus = recent_commands.len().saturating_sub(RECENT_COMMANDS_MAX);
         recent_commands.drain(..surplus);
-        let state = TriggerState {
-            commands_next: offset + 1,
-            cursor,
-            fires,
-            pause,
-            recent_commands,
-            ..entry.state.clone()
-        };
+        let state =
+            TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, ..entry.state.clone() };
         let answer = JobEvent {
             reason: command.reason.clone(),
             ..self.command_answer(&entry.state.job, kind, offset, command, now)

@@ -120,10 +120,7 @@ impl Entry {
 /// The rules of a definition. Those that no longer parse (a time zone that an update removed) leave the job
 /// without fire times, and say so: its definition was valid when it was accepted.
 fn parsed(definition: &JobDefinition) -> Vec<Rule> {
-    match manifest::rules_of(definition) {
-        Ok(rules) => rules,
-        Err(_) => Vec::new(),
-    }
+    manifest::rules_of(definition).unwrap_or_default()
 }
 
 /// Stable offset of a fire time: a hash of (job, fire time) modulo the width.

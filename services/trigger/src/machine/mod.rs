@@ -106,13 +106,7 @@ impl TriggerMachine {
     /// No jobs; `tzdb` is written into decisions.
     #[must_use]
     pub fn new(tzdb: Option<String>) -> Self {
-        Self {
-            tzdb,
-            jobs: BTreeMap::new(),
-            armed: BTreeSet::new(),
-            unsaved: BTreeSet::new(),
-            saving: BTreeSet::new(),
-        }
+        Self { tzdb, jobs: BTreeMap::new(), armed: BTreeSet::new(), unsaved: BTreeSet::new(), saving: BTreeSet::new() }
     }
 
     /// What is known of a job; deleted ones included.
@@ -210,9 +204,7 @@ impl Machine for TriggerMachine {
             TriggerInput::Offered { job, offset, at, definition } => {
                 self.decide_offered(job, *offset, *at, definition, now)
             }
-            TriggerInput::Unusable { job, offset, errors } => {
-                self.decide_unusable(job, *offset, errors.clone(), now)
-            }
+            TriggerInput::Unusable { job, offset, errors } => self.decide_unusable(job, *offset, errors.clone(), now),
             TriggerInput::Deleted { job, offset, at } => self.decide_deleted(job, *offset, *at, now),
             TriggerInput::Commanded { job, offset, at, command } => {
                 self.decide_commanded(job, *offset, *at, command, now)

@@ -83,13 +83,7 @@ impl TriggerMachine {
         vec![TriggerEvent::Answered(Box::new(answer))]
     }
 
-    pub(super) fn decide_deleted(
-        &self,
-        job: &JobId,
-        offset: i64,
-        at: Timestamp,
-        now: Timestamp,
-    ) -> Vec<TriggerEvent> {
+    pub(super) fn decide_deleted(&self, job: &JobId, offset: i64, at: Timestamp, now: Timestamp) -> Vec<TriggerEvent> {
         let known = self.jobs.get(job).filter(|entry| entry.state.definition.is_some());
         let Some(entry) = known else {
             let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);

@@ -104,12 +104,15 @@ impl Bench {
 
 /// Decisions as `second:decision`, ranges as `first-end:decision`.
 fn told(events: &[TriggerEvent]) -> String {
-    let texts: Vec<String> = events.iter().map(|event| match event {
-        TriggerEvent::Decided(decision) => told_decision(decision),
-        TriggerEvent::Stated { answer, .. } | TriggerEvent::Answered(answer) => {
-            format!("{}:v{}", answer.kind, answer.version)
-        }
-    }).collect();
+    let texts: Vec<String> = events
+        .iter()
+        .map(|event| match event {
+            TriggerEvent::Decided(decision) => told_decision(decision),
+            TriggerEvent::Stated { answer, .. } | TriggerEvent::Answered(answer) => {
+                format!("{}:v{}", answer.kind, answer.version)
+            }
+        })
+        .collect();
     texts.join(" ")
 }
 
@@ -137,19 +140,13 @@ fn a_short_outage_delays_and_a_long_one_misses() {
     let mut bench = Bench::new();
     bench.offer(r#""schedule":{"every":"10s"},"missed":{"policy":"latest","window":"1h"}"#);
     assert_eq!(told(&bench.jump_to(13)), "10:requested");
-    assert_eq!(
-        told(&bench.jump_to(43)),
-        "20:coalesced(misfire) 30:coalesced(misfire) 40:requested"
-    );
+    assert_eq!(told(&bench.jump_to(43)), "20:coalesced(misfire) 30:coalesced(misfire) 40:requested");
     let mut bench = Bench::new();
     bench.offer(r#""schedule":{"every":"10s"},"missed":{"policy":"skip"}"#);
     assert_eq!(told(&bench.jump_to(25)), "10:skipped(misfire) 20:requested");
     let mut bench = Bench::new();
     bench.offer(r#""schedule":{"every":"100s"},"missed":{"policy":"all","window":"1h","max":2}"#);
-    assert_eq!(
-        told(&bench.jump_to(390)),
-        "100:skipped(misfire) 200:requested(misfire) 300:requested(misfire)"
-    );
+    assert_eq!(told(&bench.jump_to(390)), "100:skipped(misfire) 200:requested(misfire) 300:requested(misfire)");
 }
 
 #[test]
@@ -248,11 +245,7 @@ fn run_now_is_carried_out_once_per_command_id() {
 #[test]
 fn bounds_of_time_and_number_hold() {
     let mut bench = Bench::new();
-    bench.offer(&format!(
-        r#""schedule":{{"every":"10s"}},"notBefore":"{}","notAfter":"{}""#,
-        at(20),
-        at(40)
-    ));
+    bench.offer(&format!(r#""schedule":{{"every":"10s"}},"notBefore":"{}","notAfter":"{}""#, at(20), at(40)));
     let mut all = String::new();
     for second in [10, 20, 30, 40, 50] {
         all += &told(&bench.jump_to(second));
@@ -289,7 +282,8 @@ fn what_cannot_be_used_is_answered_and_the_last_good_definition_stays() {
     let mut broken = definition(r#""schedule":{"every":"10s"}"#);
     broken.jitter_ms = -1;
     bench.offset += 1;
-    let events = bench.give(&TriggerInput::Offered { job: job(), offset: bench.offset, at: bench.now, definition: broken });
+    let events =
+        bench.give(&TriggerInput::Offered { job: job(), offset: bench.offset, at: bench.now, definition: broken });
     assert_eq!(told(&events), "rejected:v1");
     let TriggerEvent::Answered(answer) = &events[0] else { panic!("{events:?}") };
     assert_eq!(answer.kind, JobEventType::Rejected);
