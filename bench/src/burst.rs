@@ -20,19 +20,31 @@ use crate::calibrate::calibrate;
 /// Definitions appended at once.
 const CHUNK: usize = 2000;
 
-/// Runs the workload and prints its line.
-pub(crate) fn run(bed: &Bed, jobs: usize) {
+/// Runs the workload, the rounds for warming up first, and prints the line of the last round.
+pub(crate) fn run(bed: &Bed, jobs: usize, warm_rounds: usize) {
     eprintln!("burst on {}: calibrating", bed.name);
     let calibration = calibrate(bed);
     let services = bed.start(&["trigger"]);
     let mut events = reader(bed, topic::JOB_EVENTS);
     let mut fires = reader(bed, topic::FIRES);
+    let mut line = json!(null);
+    for index in 0..=warm_rounds {
+        line = round(bed, index, jobs, events.as_mut(), fires.as_mut());
+        eprintln!("burst on {}: round {index}: {line}", bed.name);
+    }
+    services.stop();
+    line["calibration"] = calibration;
+    line["warm_rounds"] = warm_rounds.into();
+    println!("{line}");
+}
+
+/// One burst: definitions, the wait for their instant, and all decisions.
+fn round(bed: &Bed, index: usize, jobs: usize, events: &mut dyn Reader, fires: &mut dyn Reader) -> serde_json::Value {
     // Far enough away that all definitions are in force before it.
-    let due = bed.clock.now().plus(Duration::from_secs(15 + jobs as u64 / 2000));
-    eprintln!("burst on {}: {jobs} definitions", bed.name);
+    let due = bed.clock.now().plus(Duration::from_secs(10 + jobs as u64 / 2000));
     let offered = Instant::now();
-    offer(bed, jobs, due);
-    let accepted = count_accepted(events.as_mut(), jobs);
+    offer(bed, &format!("round-{index}"), jobs, due);
+    let accepted = count_accepted(events, jobs);
     let admission = offered.elapsed();
     assert!(bed.clock.now() < due, "admission took too long: more than {admission:?}");
     eprintln!("burst on {}: {accepted} accepted in {admission:?}, waiting for the instant", bed.name);
@@ -56,19 +68,14 @@ pub(crate) fn run(bed: &Bed, jobs: usize) {
     }
     let after = bed.cpu();
     let seconds = last.since(due).as_secs_f64();
-    services.stop();
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let rate = jobs as f64 / seconds;
-    println!(
-        "{}",
-        json!({
-            "workload": "burst", "backend": bed.name, "jobs": jobs,
-            "seconds_to_last_decision": seconds, "decisions_per_second": rate.round(),
-            "admission_per_second": (jobs as f64 / admission.as_secs_f64()).round(),
-            "cpu_seconds": {"orloj_and_reader": after.0 - before.0, "broker": after.1 - before.1},
-            "calibration": calibration,
-        })
-    );
+    json!({
+        "workload": "burst", "backend": bed.name, "jobs": jobs,
+        "seconds_to_last_decision": seconds, "decisions_per_second": rate.round(),
+        "admission_per_second": (jobs as f64 / admission.as_secs_f64()).round(),
+        "cpu_seconds": {"orloj_and_reader": after.0 - before.0, "broker": after.1 - before.1},
+    })
 }
 
 fn definition(name: &str, due: Timestamp) -> JobDefinition {
@@ -79,14 +86,14 @@ fn definition(name: &str, due: Timestamp) -> JobDefinition {
     manifest::parse_json(&text).expect("a valid manifest")
 }
 
-fn offer(bed: &Bed, jobs: usize, due: Timestamp) {
+fn offer(bed: &Bed, prefix: &str, jobs: usize, due: Timestamp) {
     let mut appender = bed.log.appender().expect("an appender");
     let indexes: Vec<usize> = (0..jobs).collect();
     for chunk in indexes.chunks(CHUNK) {
         let records = chunk
             .iter()
             .map(|index| {
-                let definition = definition(&format!("job-{index}"), due);
+                let definition = definition(&format!("{prefix}-job-{index}"), due);
                 let partition = bed.shards.shard_of(&definition.job).0;
                 NewRecord::new(topic::JOBS, partition, definition.job.as_str(), Some(codec::encode(&definition)))
             })

@@ -57,6 +57,12 @@ struct Arguments {
     /// Seconds of `start` and of `idle`.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Seconds of the same load before `start` is measured: a broker's virtual machine compiles for most of a minute.
+    #[arg(long, default_value_t = 60)]
+    warm_seconds: u64,
+    /// Bursts before the one that is measured.
+    #[arg(long, default_value_t = 2)]
+    warm_rounds: usize,
 }
 
 fn main() -> ExitCode {
@@ -67,10 +73,10 @@ fn main() -> ExitCode {
             continue;
         }
         if wants(Workload::Burst) {
-            burst::run(&Bed::new(backend), arguments.jobs);
+            burst::run(&Bed::new(backend), arguments.jobs, arguments.warm_rounds);
         }
         if wants(Workload::Start) {
-            start::run(&Bed::new(backend), arguments.rate, arguments.seconds);
+            start::run(&Bed::new(backend), arguments.rate, arguments.seconds, arguments.warm_seconds);
         }
     }
     if wants(Workload::Idle) && arguments.backend != Backend::Kafka {

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType};
 use orloj_domain::command::{Command, CommandType};
+use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::manifest;
+use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::NewRecord;
@@ -22,39 +25,86 @@ use crate::usage::percentile;
 const JOBS: u64 = 50;
 
 /// Runs the workload and prints its line.
-pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64) {
+pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64, warm_seconds: u64) {
     eprintln!("start on {}: calibrating", bed.name);
     let calibration = calibrate(bed);
     let services = bed.start(&["trigger", "dispatcher", "runner"]);
     let jobs = define(bed);
     let mut attempts = reader(bed, topic::ATTEMPT_EVENTS);
-    warm_up(bed, &jobs, attempts.as_mut());
+    eprintln!("start on {}: warming up for {warm_seconds} s", bed.name);
+    let warm = send(bed, &jobs, "warm", rate, warm_seconds);
+    wait_for_all(&warm, attempts.as_mut());
     eprintln!("start on {}: {rate} runs/s for {seconds} s", bed.name);
-    let before = bed.cpu();
+    let (before, children_before) = (bed.cpu(), children_seconds());
     let started = Instant::now();
-    let sent = send(bed, &jobs, rate, seconds);
-    let ends = wait_for_all(&sent, attempts.as_mut());
+    let sent = send(bed, &jobs, "run", rate, seconds);
+    let stages = wait_for_all(&sent, attempts.as_mut());
     let after = bed.cpu();
     let wall = started.elapsed().as_secs_f64();
-    let children = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)
-        .map_or(0.0, |usage| seconds_of(usage.user_time()) + seconds_of(usage.system_time()));
+    let children = children_seconds() - children_before;
     services.stop();
-    let mut latencies: Vec<f64> =
-        sent.iter().filter_map(|(run, at)| ends.get(run).map(|started| started - at)).collect();
-    latencies.sort_by(f64::total_cmp);
+    let latencies = since_sent(&sent, &stages.started);
+    // Read only now, so that reading them costs the measurement nothing.
+    let p50 = |at: &BTreeMap<RunId, f64>| percentile(&since_sent(&sent, at), 50.0);
+    let stages = json!({
+        "decided": p50(&decided_at(bed)), "ready": p50(&ready_at(bed)),
+        "claimed": p50(&stages.claimed), "started": p50(&stages.started),
+    });
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let runs = sent.len() as f64;
     println!(
         "{}",
         json!({
-            "workload": "start", "backend": bed.name, "rate_per_second": rate, "runs": sent.len(),
+            "workload": "start", "backend": bed.name, "warm_seconds": warm_seconds, "rate_per_second": rate, "runs": sent.len(),
             "start_p50_ms": percentile(&latencies, 50.0), "start_p99_ms": percentile(&latencies, 99.0),
-            "start_max_ms": latencies.last(), "seconds": wall,
+            "start_max_ms": latencies.last(), "stages_p50_ms": stages, "seconds": wall,
             "cpu_seconds": {"orloj": after.0 - before.0, "broker": after.1 - before.1, "children": children},
             "cpu_ms_per_run": (after.0 - before.0) * 1000.0 / runs,
             "calibration": calibration,
         })
     );
+}
+
+/// When each thing happened after its command was sent, sorted.
+fn since_sent(sent: &BTreeMap<RunId, f64>, at: &BTreeMap<RunId, f64>) -> Vec<f64> {
+    let mut times: Vec<f64> = sent.iter().filter_map(|(run, sent)| at.get(run).map(|at| at - sent)).collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn decided_at(bed: &Bed) -> BTreeMap<RunId, f64> {
+    let decisions = all::<FireDecision>(bed, topic::FIRES);
+    decisions.into_iter().filter_map(|decision| Some((decision.run_id?, millis(decision.decided_at)))).collect()
+}
+
+fn ready_at(bed: &Bed) -> BTreeMap<RunId, f64> {
+    let events = all::<RunEvent>(bed, topic::RUN_EVENTS);
+    let ready = events.into_iter().filter(|event| event.state == RunState::Ready);
+    ready.map(|event| (event.run_id, millis(event.at))).collect()
+}
+
+/// Every record of a topic, up to where it ended when this was called.
+fn all<T: codec::WireRecord>(bed: &Bed, name: &str) -> Vec<T> {
+    let mut reader = reader(bed, name);
+    let mut all = Vec::new();
+    loop {
+        let records = reader.poll(10_000, Duration::from_secs(1)).expect("a readable log");
+        if records.is_empty() {
+            return all;
+        }
+        let ours = records.into_iter().filter(|record| !record.key_text().is_some_and(|key| key.starts_with("__")));
+        all.extend(ours.filter_map(|record| codec::decode(&record.value?).ok()));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+fn millis(at: Timestamp) -> f64 {
+    at.millis() as f64
+}
+
+fn children_seconds() -> f64 {
+    nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)
+        .map_or(0.0, |usage| seconds_of(usage.user_time()) + seconds_of(usage.system_time()))
 }
 
 fn seconds_of(time: nix::sys::time::TimeVal) -> f64 {
@@ -100,20 +150,8 @@ fn command(bed: &Bed, job: &JobId, id: &str) -> (RunId, NewRecord) {
     (run, NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command))))
 }
 
-/// One run of each job, so that every connection and page is warm.
-fn warm_up(bed: &Bed, jobs: &[JobId], attempts: &mut dyn orloj_runtime::log::Reader) {
-    let mut appender = bed.log.appender().expect("an appender");
-    let mut sent = BTreeMap::new();
-    for job in jobs {
-        let (run, record) = command(bed, job, "warm");
-        appender.append(vec![record]).expect("an append");
-        sent.insert(run, 0.0);
-    }
-    wait_for_all(&sent, attempts);
-}
-
 /// Sends at the given rate by absolute instants; answers when each command was handed to the log, in ms.
-fn send(bed: &Bed, jobs: &[JobId], rate: u64, seconds: u64) -> BTreeMap<RunId, f64> {
+fn send(bed: &Bed, jobs: &[JobId], name: &str, rate: u64, seconds: u64) -> BTreeMap<RunId, f64> {
     let mut appender = bed.log.appender().expect("an appender");
     let begin = Instant::now();
     let mut sent = BTreeMap::new();
@@ -121,18 +159,24 @@ fn send(bed: &Bed, jobs: &[JobId], rate: u64, seconds: u64) -> BTreeMap<RunId, f
         let wanted = begin + Duration::from_secs_f64(index as f64 / rate as f64);
         std::thread::sleep(wanted.saturating_duration_since(Instant::now()));
         let job = &jobs[usize::try_from(index).unwrap_or(0) % jobs.len()];
-        let (run, record) = command(bed, job, &format!("run-{index}"));
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-        let now = bed.clock.now().millis() as f64;
+        let (run, record) = command(bed, job, &format!("{name}-{index}"));
+        let now = millis(bed.clock.now());
         appender.append(vec![record]).expect("an append");
         sent.insert(run, now);
     }
     sent
 }
 
-/// Waits until each run has finished; answers when its process was started, by the runner's clock, in ms.
-fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj_runtime::log::Reader) -> BTreeMap<RunId, f64> {
-    let mut started = BTreeMap::new();
+/// When runs were claimed and started, by the runner's clock, in ms.
+#[derive(Default)]
+struct Stages {
+    claimed: BTreeMap<RunId, f64>,
+    started: BTreeMap<RunId, f64>,
+}
+
+/// Waits until each run has finished.
+fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj_runtime::log::Reader) -> Stages {
+    let mut stages = Stages::default();
     let mut finished = 0;
     let deadline = Instant::now() + Duration::from_secs(120);
     while finished < sent.len() {
@@ -143,14 +187,14 @@ fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj_runtime::l
             if !sent.contains_key(&event.run_id) {
                 continue;
             }
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-            let at = event.at.millis() as f64;
+            let at = millis(event.at);
             match event.kind {
-                AttemptEventType::Started => drop(started.insert(event.run_id, at)),
+                AttemptEventType::Claimed => drop(stages.claimed.insert(event.run_id, at)),
+                AttemptEventType::Started => drop(stages.started.insert(event.run_id, at)),
                 AttemptEventType::Finished => finished += 1,
-                AttemptEventType::Claimed | AttemptEventType::Progress | AttemptEventType::Unknown => {}
+                AttemptEventType::Progress | AttemptEventType::Unknown => {}
             }
         }
     }
-    started
+    stages
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::id::{CommandId, JobId, RunId};
+use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::run::RunEvent;
 use orloj_domain::shard::ShardCount;
@@ -89,6 +90,19 @@ impl Installation {
         job
     }
 
+    /// Definitions and commands are topics of their own: a command read before its job's definition is refused.
+    fn wait_accepted(&self, job: &JobId) {
+        let mut events = reader(&self.log, topic::JOB_EVENTS);
+        wait::until("the job is accepted", PATIENCE, || {
+            let records = events.poll(100, Duration::from_millis(100)).expect("a readable log");
+            let mut accepted = records.iter().filter_map(|record| record.value.as_deref()).filter(|value| {
+                let event: JobEvent = codec::decode(value).expect("an event");
+                event.kind == JobEventType::Accepted && event.job == *job
+            });
+            accepted.next().map(drop)
+        });
+    }
+
     fn run_now(&self, job: &JobId, id: &str) -> RunId {
         let command = Command {
             kind: CommandType::RunNow,
@@ -166,6 +180,7 @@ fn every_run_ends_once_although_dispatcher_and_runner_are_killed() {
         r#""overlap":{"policy":"allow"},"retry":{"maxAttempts":5,"backoff":{"initial":"100ms"}},
            "run":{"exec":{"command":["/bin/sleep","2"]}}"#,
     );
+    installation.wait_accepted(&job);
     let runs: Vec<RunId> = (0..RUNS).map(|index| installation.run_now(&job, &format!("run-{index}"))).collect();
     let mut events = reader(&installation.log, topic::RUN_EVENTS);
     let mut states: BTreeMap<RunId, Vec<RunEvent>> = BTreeMap::new();
@@ -187,11 +202,12 @@ fn every_run_ends_once_although_dispatcher_and_runner_are_killed() {
     runner.kill();
     let _dispatcher = installation.serve("dispatcher", &lease);
     let _runner = installation.serve("runner", &runner_arguments);
-    wait::until("the end of every run", PATIENCE, || {
+    let all_ended = wait::within(PATIENCE, || {
         follow(&mut states);
         let ended = states.values().filter(|events| events.iter().any(|event| event.state.is_terminal()));
         (ended.count() == RUNS).then_some(())
     });
+    assert!(all_ended.is_some(), "not every run ended: {}", summary(&states));
     for run in runs {
         let events = &states[&run];
         let ends: Vec<_> = events.iter().filter(|event| event.state.is_terminal()).collect();
@@ -200,6 +216,15 @@ fn every_run_ends_once_although_dispatcher_and_runner_are_killed() {
     }
     let lost = states.values().flatten().filter(|event| event.state.as_str() == "retrying").count();
     assert!(lost > 0, "no attempt was lost with the runner: the test tested nothing");
+}
+
+/// What each run went through, for a failure's message.
+fn summary(states: &BTreeMap<RunId, Vec<RunEvent>>) -> String {
+    let line = |(run, events): (&RunId, &Vec<RunEvent>)| {
+        let steps = events.iter().map(|event| format!("{}#{}@{}", event.state, event.attempt, event.at));
+        format!("\n{run}: {}", steps.collect::<Vec<_>>().join(" "))
+    };
+    states.iter().map(line).collect()
 }
 
 #[test]

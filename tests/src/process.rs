@@ -37,6 +37,10 @@ pub fn run(arguments: &[&str]) -> Output {
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).env_remove("ORLOJ_SERVER").env_remove("RUST_LOG").stdin(Stdio::null());
+    // For whoever looks into a failure: `ORLOJ_TEST_LOG=debug cargo test …`.
+    if let Some(level) = std::env::var_os("ORLOJ_TEST_LOG") {
+        command.env("RUST_LOG", level);
+    }
     command
 }
 

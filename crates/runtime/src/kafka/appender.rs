@@ -16,14 +16,15 @@ use super::client::{Aside, Complaints, lock};
 use super::config::KafkaConfig;
 use super::ends::Ends;
 use super::fault;
+use super::polled::Polled;
 use crate::log::{AppendError, Appender, LogError, NewRecord, Position};
 
-/// How long one poll takes: a poll lasts its whole time, whatever comes.
-const STEP: Duration = Duration::from_millis(1);
+/// How long a wait takes at most before it is looked whether anything is left to wait for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A plain appender.
 pub(crate) struct KafkaAppender {
-    producer: Aside<BaseProducer<Deliveries>>,
+    producer: Aside<Polled<Deliveries>>,
     config: Arc<KafkaConfig>,
     ends: Arc<Ends>,
 }
@@ -68,7 +69,7 @@ impl KafkaAppender {
                 Err((error, returned)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     // Ends at the latest when the records in the queue time out.
                     message = returned;
-                    self.producer.poll(STEP);
+                    self.producer.wait_and_serve(LOOK_INTERVAL);
                 }
                 Err((error, _)) => return Err(error),
             }
@@ -78,9 +79,9 @@ impl KafkaAppender {
     /// Waits for all answers; the client gives each record up after `message.timeout.ms`.
     fn settle(&self) {
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(STEP);
+            self.producer.wait_and_serve(LOOK_INTERVAL);
         }
-        self.producer.poll(Duration::ZERO);
+        self.producer.serve();
     }
 
     /// A producer that met a fatal error takes no more records.
@@ -127,9 +128,10 @@ impl Appender for KafkaAppender {
     }
 }
 
-fn producer(config: &KafkaConfig) -> Result<Aside<BaseProducer<Deliveries>>, KafkaError> {
+fn producer(config: &KafkaConfig) -> Result<Aside<Polled<Deliveries>>, KafkaError> {
     let context = Deliveries { complaints: Complaints::new("appender"), answers: Mutex::new(Vec::new()) };
-    config.for_producer().create_with_context(context).map(Aside::new)
+    let producer: BaseProducer<Deliveries> = config.for_producer().create_with_context(context)?;
+    Ok(Aside::new(Polled::new(producer)))
 }
 
 fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {

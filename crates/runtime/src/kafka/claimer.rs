@@ -19,7 +19,7 @@ use super::client::{Aside, Bell, Complaints, Deadline, Ring, drop_within, lock};
 use super::config::KafkaConfig;
 use super::ends::{ANSWER_TIMEOUT, Ends};
 use super::fault;
-use super::owner::ffi::generation_and_member;
+use super::ffi::generation_and_member;
 use super::reader::record_of;
 use crate::log::{
     AppendError, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Position, Record, TopicPartition, Waker,

@@ -51,7 +51,7 @@ const MEMBER: [(&str, &str); 3] =
     [("heartbeat.interval.ms", "300"), ("session.timeout.ms", "6000"), ("max.poll.interval.ms", "15000")];
 
 /// For every producer.
-const PRODUCER: [(&str, &str); 3] = [("linger.ms", "0"), ("compression.type", "zstd"), ("message.timeout.ms", "10000")];
+const PRODUCER: [(&str, &str); 3] = [("linger.ms", "0"), ("compression.type", "none"), ("message.timeout.ms", "10000")];
 
 impl KafkaConfig {
     /// The address as the user gave it.

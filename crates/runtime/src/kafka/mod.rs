@@ -12,7 +12,9 @@ pub(crate) mod client;
 mod config;
 mod ends;
 mod fault;
+mod ffi;
 pub mod owner;
+mod polled;
 mod reader;
 mod transaction;
 

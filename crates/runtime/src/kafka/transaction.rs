@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use self::deliveries::{Answers, Deliveries};
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::config::KafkaConfig;
+use crate::kafka::polled::Polled;
 use crate::log::{AppendError, NewRecord, Position, TopicPartition};
 
 /// Time limits of a transactional producer.
@@ -61,7 +62,7 @@ impl TransactionLimits {
 /// `begin`, `enqueue` (any number of times), `acknowledged`, `send_offsets` (claims only), `commit`; `abort` after
 /// any error. [`TransactionalProducer::append_batch`] does all of it.
 pub(crate) struct TransactionalProducer {
-    producer: BaseProducer<Deliveries>,
+    producer: Polled<Deliveries>,
     id: String,
     prefix: String,
     limits: TransactionLimits,
@@ -104,7 +105,7 @@ impl TransactionalProducer {
         let left = limits.warm_up.saturating_sub(clock.monotonic()).max(Duration::from_secs(1));
         producer.init_transactions(left).map_err(|error| AppendError::Retriable(format!("{id}: {error}")))?;
         Ok(Self {
-            producer,
+            producer: Polled::new(producer),
             id: id.to_owned(),
             prefix: prefix.to_owned(),
             limits,
@@ -202,19 +203,20 @@ impl TransactionalProducer {
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         message.headers = headers_of(record);
-        let mut waited = Duration::ZERO;
+        let mut full_since = None;
         loop {
             let (error, returned) = match self.producer.send(message) {
                 Ok(()) => break,
                 Err((error, returned)) => (error, returned),
             };
+            let now = self.clock.monotonic();
+            let waited = now.saturating_sub(*full_since.get_or_insert(now));
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) || waited > self.limits.stall {
                 return Err(self.classify_record(&error, record));
             }
             // Records go in one after the other, so waiting for room keeps their order.
             message = returned;
-            self.producer.poll(STEP);
-            waited += STEP;
+            self.producer.wait_and_serve(self.limits.stall);
         }
         self.enqueued.push(TopicPartition::new(record.topic.clone(), record.partition));
         self.deliveries().expect(index);
@@ -226,7 +228,7 @@ impl TransactionalProducer {
         let mut answered = 0;
         let mut progress_at = self.clock.monotonic();
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(STEP);
+            self.producer.wait_and_serve(self.limits.stall);
             let now_answered = self.deliveries().answered;
             let now = self.clock.monotonic();
             if now_answered > answered {
@@ -235,7 +237,7 @@ impl TransactionalProducer {
                 return Err(AppendError::Stalled(self.unanswered()));
             }
         }
-        self.producer.poll(Duration::ZERO);
+        self.producer.serve();
         let answers = self.deliveries().answers.clone();
         let mut positions = Vec::with_capacity(self.enqueued.len().saturating_sub(self.reported));
         for index in self.reported..self.enqueued.len() {
@@ -268,10 +270,8 @@ impl TransactionalProducer {
         let started = self.clock.monotonic();
         let disconnects = self.disconnects();
         let answer = self.producer.commit_transaction(self.limits.transaction);
-        // Error events wait in the queue until polled; each call hands out one.
-        for _ in 0..EVENTS_PER_COMMIT_MAX {
-            self.producer.poll(Duration::ZERO);
-        }
+        // Signs of a lost connection wait in the queue until then.
+        self.producer.serve();
         let duration = self.clock.monotonic().saturating_sub(started);
         let was_doubtful = duration > self.limits.slow_commit || self.disconnects() > disconnects;
         let Err(error) = answer else {
@@ -309,7 +309,7 @@ impl TransactionalProducer {
         self.producer.purge(PurgeConfig::default().queue().inflight());
         let started = self.clock.monotonic();
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(STEP);
+            self.producer.wait_and_serve(self.limits.abort);
             if self.clock.monotonic().saturating_sub(started) > self.limits.abort {
                 self.is_dead = true;
                 return Err(AppendError::Retriable(format!("{}: records in flight do not end", self.id)));
@@ -392,11 +392,6 @@ impl TransactionalProducer {
         }
     }
 }
-
-/// How long one poll waits. The client answers within milliseconds, and a poll lasts its whole time.
-const STEP: Duration = Duration::from_millis(1);
-/// Most error events looked at after a commit.
-const EVENTS_PER_COMMIT_MAX: usize = 8;
 
 fn requires_abort(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(inner) if inner.txn_requires_abort())

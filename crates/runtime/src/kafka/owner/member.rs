@@ -14,10 +14,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::ffi;
 use crate::kafka::client::{Complaints, drop_aside, drop_within, lock};
 use crate::kafka::config::KafkaConfig;
-use crate::kafka::fault;
+use crate::kafka::{fault, ffi};
 use crate::log::LogError;
 
 /// A membership as it was in the callback of an assignment: what claims are checked against.

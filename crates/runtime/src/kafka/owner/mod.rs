@@ -2,7 +2,6 @@
 //! enforced by fencing. Here: the owner's state and its loop; one file beside this one for each part of the protocol.
 //! Invariant: whatever is in doubt ends the incarnation; nothing is ever repaired.
 
-pub(super) mod ffi;
 mod history;
 mod inputs;
 mod member;

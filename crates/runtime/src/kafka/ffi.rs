@@ -1,0 +1,90 @@
+//! What the safe interface of librdkafka does not offer: under which generation and member id a consumer is in its
+//! group, and a notice when a producer has something to tell. Not here: what to make of it (`owner`, `polled`).
+//! Invariant: nothing obtained here outlives the call, or the producer that it watches.
+#![expect(unsafe_code, reason = "rdkafka 0.39 has no getters for group metadata and no notices for producers")]
+
+use std::ffi::{CStr, c_void};
+
+use rdkafka::bindings::{
+    rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,
+    rd_kafka_consumer_group_metadata_generation_id, rd_kafka_consumer_group_metadata_member_id,
+    rd_kafka_queue_cb_event_enable, rd_kafka_queue_destroy, rd_kafka_queue_get_main, rd_kafka_queue_length,
+    rd_kafka_queue_t, rd_kafka_t,
+};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+
+/// Generation and member id at this moment; `None` for a consumer without a group.
+pub(crate) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<(i32, String)> {
+    // SAFETY: the client lives as long as the borrow of `consumer`. The metadata object is ours from here on, is
+    // not used after it is destroyed, and the member id, which points into it, is copied before that.
+    unsafe {
+        let metadata = rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+        if metadata.is_null() {
+            return None;
+        }
+        let generation = rd_kafka_consumer_group_metadata_generation_id(metadata);
+        let member = rd_kafka_consumer_group_metadata_member_id(metadata);
+        let member =
+            if member.is_null() { String::new() } else { CStr::from_ptr(member).to_string_lossy().into_owned() };
+        rd_kafka_consumer_group_metadata_destroy(metadata);
+        Some((generation, member))
+    }
+}
+
+type OnEvent = Box<dyn Fn() + Send + Sync>;
+
+/// The queue of a producer's events, watched. Drop it before the producer.
+pub(super) struct EventQueue {
+    queue: *mut rd_kafka_queue_t,
+    /// Called by librdkafka through its address; boxed twice, because a `dyn` pointer does not fit the C argument.
+    _on_event: Box<OnEvent>,
+}
+
+// SAFETY: librdkafka's queues are locked inside, and the callback may be called from any thread.
+unsafe impl Send for EventQueue {}
+// SAFETY: as above.
+unsafe impl Sync for EventQueue {}
+
+impl EventQueue {
+    /// Calls `on_event`, from a thread of librdkafka, whenever the first event comes into the empty queue.
+    pub(super) fn watch<C: ProducerContext + 'static>(
+        producer: &BaseProducer<C>,
+        on_event: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let on_event: Box<OnEvent> = Box::new(Box::new(on_event));
+        let address = std::ptr::from_ref::<OnEvent>(&on_event).cast_mut().cast::<c_void>();
+        // SAFETY: the client lives as long as the borrow of `producer`; the reference to its queue is ours from here
+        // on. What `address` points to lives until `drop` has taken the callback back.
+        let queue = unsafe {
+            let queue = rd_kafka_queue_get_main(producer.client().native_ptr());
+            rd_kafka_queue_cb_event_enable(queue, Some(call), address);
+            queue
+        };
+        Self { queue, _on_event: on_event }
+    }
+
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: the reference to the queue is ours until `drop`.
+        unsafe { rd_kafka_queue_length(self.queue) }
+    }
+}
+
+impl Drop for EventQueue {
+    fn drop(&mut self) {
+        // SAFETY: callbacks are made and changed under the queue's lock, so that none runs once it was taken back;
+        // the reference is not used after it is destroyed.
+        unsafe {
+            rd_kafka_queue_cb_event_enable(self.queue, None, std::ptr::null_mut());
+            rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}
+
+/// What librdkafka calls.
+unsafe extern "C" fn call(_client: *mut rd_kafka_t, address: *mut c_void) {
+    // SAFETY: `address` is what `watch` gave, which lives until the callback is taken back.
+    let on_event = unsafe { &*address.cast::<OnEvent>() };
+    on_event();
+}
