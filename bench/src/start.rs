@@ -13,7 +13,7 @@ use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::codec;
-use orloj_runtime::log::NewRecord;
+use orloj_runtime::log::{Appender, NewRecord};
 use serde_json::json;
 
 use crate::bed::Bed;
@@ -32,12 +32,13 @@ pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64, warm_seconds: u64) {
     let jobs = define(bed);
     let mut attempts = reader(bed, topic::ATTEMPT_EVENTS);
     eprintln!("start on {}: warming up for {warm_seconds} s", bed.name);
-    let warm = send(bed, &jobs, "warm", rate, warm_seconds);
+    let mut appender = bed.log.appender().expect("an appender");
+    let warm = send(bed, appender.as_mut(), &jobs, "warm", (rate, warm_seconds));
     wait_for_all(&warm, attempts.as_mut());
     eprintln!("start on {}: {rate} runs/s for {seconds} s", bed.name);
     let (before, children_before) = (bed.cpu(), children_seconds());
     let started = Instant::now();
-    let sent = send(bed, &jobs, "run", rate, seconds);
+    let sent = send(bed, appender.as_mut(), &jobs, "run", (rate, seconds));
     let stages = wait_for_all(&sent, attempts.as_mut());
     let after = bed.cpu();
     let wall = started.elapsed().as_secs_f64();
@@ -151,8 +152,13 @@ fn command(bed: &Bed, job: &JobId, id: &str) -> (RunId, NewRecord) {
 }
 
 /// Sends at the given rate by absolute instants; answers when each command was handed to the log, in ms.
-fn send(bed: &Bed, jobs: &[JobId], name: &str, rate: u64, seconds: u64) -> BTreeMap<RunId, f64> {
-    let mut appender = bed.log.appender().expect("an appender");
+fn send(
+    bed: &Bed,
+    appender: &mut dyn Appender,
+    jobs: &[JobId],
+    name: &str,
+    (rate, seconds): (u64, u64),
+) -> BTreeMap<RunId, f64> {
     let begin = Instant::now();
     let mut sent = BTreeMap::new();
     for index in 0..rate * seconds {

@@ -56,7 +56,8 @@ impl Appends {
 }
 
 fn serve(log: &dyn Log, requests: &Receiver<Request>) {
-    let mut appender: Option<Box<dyn Appender>> = None;
+    // Opened before it is needed: the first append of a new one waits for its connection.
+    let mut appender: Option<Box<dyn Appender>> = log.appender().ok();
     while let Ok(first) = requests.recv() {
         let mut batch = vec![first];
         batch.extend(requests.try_iter().take(BATCH - 1));

@@ -101,7 +101,7 @@ impl Assignment {
         records.push(report(&shared, &ready, &session, AttemptEventType::Finished, |event| {
             event.outcome = Some(outcome);
         }));
-        shared.reporter.send(Report { records, session, _slot: Some(slot) });
+        shared.reporter.send(Report { records, session, is_patient: false, _slot: Some(slot) });
     }
 }
 
@@ -146,7 +146,12 @@ async fn attempt(
         let record = report(shared, ready, session, AttemptEventType::Started, |event| {
             event.isolation = Some(ISOLATION.to_owned());
         });
-        shared.reporter.send(Report { records: vec![record], session: Arc::clone(session), _slot: None });
+        shared.reporter.send(Report {
+            records: vec![record],
+            session: Arc::clone(session),
+            is_patient: true,
+            _slot: None,
+        });
     };
     execute(&shared.host, planned, timeout, abort, started, output).await
 }
@@ -212,7 +217,12 @@ impl Sink for Output {
         self.flush_at = None;
         if let Some(output) = self.buffer.take_batch() {
             let records = vec![record(&output, self.partition)];
-            self.shared.reporter.send(Report { records, session: Arc::clone(&self.session), _slot: None });
+            self.shared.reporter.send(Report {
+                records,
+                session: Arc::clone(&self.session),
+                is_patient: true,
+                _slot: None,
+            });
         }
     }
 }

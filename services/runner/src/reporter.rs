@@ -1,10 +1,11 @@
-//! One thread that appends what attempts report: whatever waits goes into one append. Not here: what is
-//! reported. Invariant: reports of one attempt keep their order, and none is given up while its lease is live.
+//! One thread that appends what attempts report: whatever waits goes into one append, and the start of an attempt
+//! waits a moment for the end of a short one. Not here: what is reported. Invariant: reports of one attempt keep their order, and none is given up while its lease is live.
 
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use orloj_runtime::clock::Clock;
 use orloj_runtime::log::{AppendError, Appender, Log, NewRecord};
 
 use crate::board::{Board, Phase, Session, Slot};
@@ -12,6 +13,8 @@ use crate::board::{Board, Phase, Session, Slot};
 /// Most records and bytes in one append.
 const RECORDS_MAX: usize = 2000;
 const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long reports that nobody decides on wait for others: an append costs the log as much for one as for many.
+const COMPANY_WAIT: Duration = Duration::from_millis(20);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(2);
 
@@ -21,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) records: Vec<NewRecord>,
     /// Whose lease it stands under.
     pub(crate) session: Arc<Session>,
+    /// True if no decision waits for it.
+    pub(crate) is_patient: bool,
     /// Of the last report: held until it is in the log, so that no more attempts are taken than can be told of.
     pub(crate) _slot: Option<Slot>,
 }
@@ -36,9 +41,10 @@ impl Reporter {
         let (board, log, counted) = (Arc::clone(board), Arc::clone(log), board.thread());
         std::thread::Builder::new().name("runner-report".into()).spawn(move || {
             let _counted = counted;
-            let mut writer = Writer { board: &board, log: &*log, appender: None };
+            // Opened before it is needed: the first append of a new one waits for its connection.
+            let mut writer = Writer { board: &board, log: &*log, appender: log.appender().ok() };
             while let Ok(first) = reports.recv() {
-                writer.write(waiting(first, &reports));
+                writer.write(waiting(first, &reports, &*board.clock));
             }
         })?;
         Ok(Self(sender))
@@ -51,13 +57,18 @@ impl Reporter {
     }
 }
 
-/// The first report and all that wait behind it, within bounds.
-fn waiting(first: Report, reports: &mpsc::Receiver<Report>) -> Vec<Report> {
+/// The first report and all that wait behind it, within bounds; while all of them are patient, those too that come
+/// soon.
+fn waiting(first: Report, reports: &mpsc::Receiver<Report>, clock: &dyn Clock) -> Vec<Report> {
     let size = |report: &Report| report.records.iter().map(NewRecord::size_bytes).sum::<usize>();
     let (mut count, mut bytes) = (first.records.len(), size(&first));
+    let mut is_patient = first.is_patient;
     let mut batch = vec![first];
+    let deadline = clock.monotonic() + COMPANY_WAIT;
     while count < RECORDS_MAX && bytes < BYTES_MAX {
-        let Ok(next) = reports.try_recv() else { break };
+        let patience = if is_patient { deadline.saturating_sub(clock.monotonic()) } else { Duration::ZERO };
+        let Ok(next) = reports.recv_timeout(patience) else { break };
+        is_patient &= next.is_patient;
         count += next.records.len();
         bytes += size(&next);
         batch.push(next);

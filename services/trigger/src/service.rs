@@ -133,6 +133,13 @@ impl Service for TriggerService {
         }
     }
 
+    fn names_its_input(&self, event: &TriggerEvent) -> bool {
+        match event {
+            TriggerEvent::Decided(_) => true,
+            TriggerEvent::Stated { .. } | TriggerEvent::Answered(_) => false,
+        }
+    }
+
     fn has_unsaved(&self, machine: &TriggerMachine) -> bool {
         machine.has_unsaved()
     }

@@ -130,6 +130,7 @@ impl<S: Service> Driver<S> {
                 self.parts.metrics.quarantined.inc();
                 if let Some(run) = self.shards.get_mut(&shard) {
                     run.push(vec![quarantined(record, &reason)]);
+                    run.rests_on_positions = true;
                 }
                 if let Some(input) = input {
                     self.decide(shard, &input, now);
@@ -145,6 +146,7 @@ impl<S: Service> Driver<S> {
         for event in run.machine.decide(input, now) {
             run.machine.apply(&event);
             run.push(self.service.write(&context, &event));
+            run.rests_on_positions |= !self.service.names_its_input(&event);
             run.pending_events += 1;
         }
     }
@@ -213,11 +215,12 @@ impl<S: Service> Driver<S> {
             shards.push(*shard);
             records.append(&mut run.pending);
             run.pending_bytes = 0;
-            if run.has_new_positions {
+            if run.has_new_positions && (run.rests_on_positions || run.must_save_positions) {
                 records.push(run.positions_record(&state_topic, shard.0));
                 run.has_new_positions = false;
             }
             run.must_save_positions = false;
+            run.rests_on_positions = false;
         }
         (!records.is_empty()).then_some((shards, records))
     }

@@ -100,6 +100,12 @@ pub trait Service: Send + 'static {
     /// Turns an event into the records that say it.
     fn write(&self, context: &WriteContext<'_>, event: &<Self::Machine as Machine>::Event) -> Vec<NewRecord>;
 
+    /// True if the event's own record says which input it came from, and reading that input again after a restore
+    /// would decide nothing new. A batch of such events leaves the positions to the next lazy save.
+    fn names_its_input(&self, _event: &<Self::Machine as Machine>::Event) -> bool {
+        false
+    }
+
     /// A shard was restored; its inputs are not read yet.
     fn restored(&mut self, _machine: &Self::Machine, _now: Timestamp) {}
 

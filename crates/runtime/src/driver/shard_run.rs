@@ -28,6 +28,8 @@ pub(super) struct ShardRun<M> {
     pub(super) has_new_positions: bool,
     /// The positions are due to be saved even if nothing else is.
     pub(super) must_save_positions: bool,
+    /// What is pending does not say by itself which inputs it came from: the positions must go with it.
+    pub(super) rests_on_positions: bool,
     pub(super) pending: Vec<NewRecord>,
     pub(super) pending_bytes: usize,
     pub(super) pending_events: u64,
@@ -48,6 +50,7 @@ impl<M: Machine> ShardRun<M> {
             positions: BTreeMap::new(),
             has_new_positions: false,
             must_save_positions: false,
+            rests_on_positions: false,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_events: 0,
