@@ -1,5 +1,6 @@
 //! From SIGINT and SIGTERM to a shutdown. Not here: draining (each service). Invariant: the process ends. The
-//! first signal drains, a second one ends it at once, and a watchdog ends it when draining takes too long.
+//! first signal drains, a second one ends it at once, and a watchdog ends it when draining takes too long; what
+//! attempts have running ends with it.
 
 use std::io;
 use std::time::Duration;
@@ -36,10 +37,12 @@ pub(crate) fn listen(shutdown: Shutdown, patience: Duration) -> io::Result<()> {
             match tokio::time::timeout(patience, next()).await {
                 Ok(second) => {
                     tracing::warn!(signal = second, "ended without draining");
+                    orloj_runner::kill_attempts();
                     std::process::exit(TOLD_TWICE);
                 }
                 Err(_) => {
                     tracing::error!(patience = ?patience, "draining took too long; ended");
+                    orloj_runner::kill_attempts();
                     std::process::exit(STUCK);
                 }
             }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use orloj_domain::topic;
 use orloj_runtime::clock::SystemClock;
 use orloj_runtime::embedded::EmbeddedLog;
@@ -87,7 +88,7 @@ fn a_person_applies_a_job_runs_it_and_reads_what_it_said() {
 
 #[test]
 fn every_second_is_decided_once_through_kill_9() {
-    const ROUNDS: usize = 6;
+    const ROUNDS: usize = 20;
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data").display().to_string();
     let manifest = folder.path().join("jobs.yaml");
@@ -110,6 +111,10 @@ fn every_second_is_decided_once_through_kill_9() {
             }
             (changes > 1 + round % 3).then_some(())
         });
+        // And then at some place between two seconds: so many answers later.
+        for _ in 0..(round * 7) % 40 {
+            let _ = get(&fires);
+        }
         orloj.kill();
     }
     let log = EmbeddedLog::open(data.as_ref(), Arc::new(SystemClock::new())).expect("nobody holds it");
@@ -117,6 +122,39 @@ fn every_second_is_decided_once_through_kill_9() {
     seen.read(reader(&log, topic::FIRES).as_mut());
     assert!(seen.count() > 20 * ROUNDS, "only {} decisions", seen.count());
     assert_eq!(seen.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn told_twice_it_ends_at_once_and_leaves_nothing_running() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let (manifest, told) = (folder.path().join("job.yaml"), folder.path().join("pid"));
+    let script = format!("setsid sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; sleep 1000", told.display());
+    fs::write(
+        &manifest,
+        format!(
+            "apiVersion: orloj/v1\nkind: Job\nmetadata: {{namespace: test, name: stays}}\n\
+             spec: {{run: {{shell: {{script: '{script}'}}}}}}\n"
+        ),
+    )
+    .expect("a file");
+    let (mut orloj, url) = start(&data, &["--file", &manifest.display().to_string()]);
+    wait::until("an accepted job", PATIENCE, || {
+        let trigger = ureq::post(format!("{url}/api/v1/jobs/test/stays/trigger")).send_empty();
+        trigger.is_ok_and(|response| response.status().is_success()).then_some(())
+    });
+    let pid = wait::until("a running attempt", PATIENCE, || fs::read_to_string(&told).ok());
+    let process = format!("/proc/{}/stat", pid.trim());
+    assert!(fs::metadata(&process).is_ok(), "the attempt's grandchild runs");
+    orloj.signal(Signal::SIGINT);
+    orloj.wait_for("draining");
+    orloj.signal(Signal::SIGINT);
+    assert_eq!(orloj.wait_end().code(), Some(130));
+    wait::until("the end of the grandchild", PATIENCE, || {
+        // A zombie that nobody reaps has ended too.
+        let stat = fs::read_to_string(&process).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
 }
 
 #[test]

@@ -81,6 +81,12 @@ pub fn run(
     board.take_failure().map_or(Ok(()), Err)
 }
 
+/// Kills every process of every attempt of this process at once, for a process that is about to end without
+/// draining. Nothing is reported: the lease runs out, and the attempts are lost.
+pub fn kill_attempts() {
+    executor::tree::kill_all();
+}
+
 fn check(config: &RunnerConfig) -> Result<(), RunnerError> {
     let complain = |text: &str| Err(RunnerError::Config(text.to_owned()));
     if config.queues.is_empty() {

@@ -40,6 +40,38 @@ pub(super) fn reap_leader(leader: Pid) {
     leaders().remove(&leader.as_raw());
 }
 
+/// Kills whatever attempts of this process have running, for a process that ends without draining.
+pub(crate) fn kill_all() {
+    let processes = all_processes();
+    let leaders = leaders();
+    let is_kin = |process: &&Process| {
+        [process.pid, process.session, process.group].iter().any(|number| leaders.contains(number))
+    };
+    let mut members: BTreeSet<i32> = processes.values().filter(is_kin).map(|process| process.pid).collect();
+    add_descendants(&mut members, &processes);
+    for member in members {
+        // Whoever has ended meanwhile needs no signal.
+        let _ = kill(Pid::from_raw(member), Signal::SIGKILL);
+    }
+}
+
+/// Adds the children of members, theirs too; this process is nobody's child here.
+fn add_descendants(members: &mut BTreeSet<i32>, processes: &BTreeMap<i32, Process>) {
+    let me = std::process::id().cast_signed();
+    // A child may have a smaller number than its parent, so once over all is not enough.
+    loop {
+        let before = members.len();
+        for process in processes.values() {
+            if process.pid != me && members.contains(&process.parent) {
+                members.insert(process.pid);
+            }
+        }
+        if members.len() == before {
+            return;
+        }
+    }
+}
+
 /// Makes orphans of attempts children of this process instead of init's, so that they are found at once and
 /// reaped. True if the kernel does it.
 pub(crate) fn adopt_orphans() -> bool {
@@ -87,18 +119,7 @@ impl Tree {
                 members.insert(process.pid);
             }
         }
-        // A child may have a smaller number than its parent, so once over all is not enough.
-        loop {
-            let before = members.len();
-            for process in processes.values() {
-                if process.pid != me && members.contains(&process.parent) {
-                    members.insert(process.pid);
-                }
-            }
-            if members.len() == before {
-                break;
-            }
-        }
+        add_descendants(&mut members, &processes);
         for pid in &members {
             if *pid != leader && processes.get(pid).is_some_and(|process| process.is_zombie && process.parent == me) {
                 reap(*pid);
