@@ -23,13 +23,13 @@ pub(crate) fn run(seconds: u64) -> ExitCode {
     let mut child = Command::new(binary)
         .args(["dev", "--listen", "127.0.0.1:0", "--data"])
         .arg(directory.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("orloj starts");
-    let output = child.stdout.take().expect("piped above");
-    let mut lines = BufReader::new(output).lines();
-    let _ = lines.next();
+    let said = child.stderr.take().expect("piped above");
+    let mut lines = BufReader::new(said).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("API")), "orloj has ended without saying where its API is");
     // Start-up work is over well before; what is wanted is the steady state.
     std::thread::sleep(Duration::from_secs(5));
     let before = cpu_seconds(child.id());
