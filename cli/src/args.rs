@@ -4,8 +4,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, completion, crontab, dead_letters, delete, describe, get, logs, next, pause, runs, schemas, topics, trigger,
-    version,
+    apply, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs, schemas, topics,
+    trigger, version,
 };
 use crate::output::Format;
 use crate::{dev, serve};
@@ -77,6 +77,7 @@ pub(crate) enum Command {
     Runs(runs::RunsArguments),
     Logs(logs::LogsArguments),
     Next(next::NextArguments),
+    Explain(explain::ExplainArguments),
     Dlq(dead_letters::DlqArguments),
     Import(crontab::ImportArguments),
     Topics(topics::TopicsArguments),

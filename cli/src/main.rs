@@ -35,8 +35,8 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, command: Command) -> Outcome {
     use commands::{
-        apply, completion, crontab, dead_letters, delete, describe, get, logs, next, pause, runs, schemas, topics,
-        trigger, version,
+        apply, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs, schemas,
+        topics, trigger, version,
     };
     match command {
         Command::Dev(arguments) => dev::run(&arguments),
@@ -51,6 +51,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Runs(arguments) => runs::run(context, &arguments),
         Command::Logs(arguments) => logs::run(context, &arguments),
         Command::Next(arguments) => next::run(context, &arguments),
+        Command::Explain(arguments) => explain::run(context, &arguments),
         Command::Dlq(arguments) => dead_letters::run(context, &arguments),
         Command::Import(arguments) => crontab::run(context, &arguments),
         Command::Topics(arguments) => topics::run(context, &arguments),

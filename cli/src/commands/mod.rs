@@ -8,6 +8,7 @@ pub(crate) mod crontab;
 pub(crate) mod dead_letters;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod logs;
 pub(crate) mod next;

@@ -303,3 +303,31 @@ fn previews_are_those_of_the_rules() {
         assert_eq!((answer.status, &answer.json()["errors"][0]["field"]), (400, &json!(field)), "{query}");
     }
 }
+
+#[test]
+fn a_fire_time_is_explained_by_what_is_on_the_log() {
+    let (world, _directory) = world();
+    let job = job("billing/nightly");
+    let position = world.append(about(topic::JOBS, &job, &records::definition(&job)));
+    for record in records::accepted(&job, 1, &position) {
+        world.append(record);
+    }
+    world.append(records::requested(&job, 3600));
+    world.fold(records::ended(&job, 3600, RunState::Dead, 1, OutcomeKind::Failed));
+    let path = "/api/v1/jobs/billing/nightly/explain";
+    let answer = world.get(&format!("{path}?at={}", at(3600))).json();
+    let item = &answer["items"][0];
+    assert_eq!((&item["verdict"], &item["version"]), (&json!("requested"), &json!(1)), "{answer}");
+    let because = item["because"].to_string();
+    assert!(because.contains(&format!("run {}: dead", run_of(&job, 3600))), "{because}");
+    let beside = world.get(&format!("{path}?at={}", at(3660))).json();
+    assert_eq!(beside["items"][0]["verdict"], "notAFireTime");
+    let ahead = world.get(&format!("{path}?at=2030-01-01T02:30")).json();
+    assert_eq!(ahead["items"][0]["verdict"], "willFire", "{ahead}");
+
+    world.fold(about(topic::TRIGGER_STATE, &job, &records::state(&job, 1, None, position.offset + 1)));
+    assert_eq!(world.get(&format!("{path}?at=2030-01-01T02:30")).json()["items"][0]["verdict"], "deleted");
+    assert_eq!(world.get(&format!("{path}?at=soon")).status, 400);
+    assert_eq!(world.get(path).status, 400);
+    assert_eq!(world.get("/api/v1/jobs/billing/other/explain?at=2026-01-01T00:00:00Z").status, 404);
+}

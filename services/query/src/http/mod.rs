@@ -2,6 +2,7 @@
 //! Invariant: every failure is a problem document, and a request can write nothing but job records and commands.
 
 mod commands;
+mod explain;
 mod fleet;
 mod guard;
 mod history;
@@ -98,6 +99,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/jobs/{namespace}/{name}/fires", get(history::fires))
         .route("/api/v1/jobs/{namespace}/{name}/history", get(history::history))
         .route("/api/v1/jobs/{namespace}/{name}/next", get(schedules::of_job))
+        .route("/api/v1/jobs/{namespace}/{name}/explain", get(explain::get))
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{id}", get(runs::get))
         .route("/api/v1/runs/{id}/output", get(output::get))

@@ -22,6 +22,7 @@ use crate::projections::Change;
 
 pub(crate) use digest::digest;
 pub(crate) use pool::{Pool, ReadError};
+pub(crate) use retention::RUNS_KEPT;
 
 /// Name of the file in the data directory.
 pub(crate) const FILE: &str = "query.sqlite";

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Result, params};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long decisions, ended runs, attempts and output are kept.
-const RUNS_KEPT: Duration = DAY.saturating_mul(30);
+pub(crate) const RUNS_KEPT: Duration = DAY.saturating_mul(30);
 /// How long dead letters and quarantined records are kept, as on the log.
 const PARKED_KEPT: Duration = DAY.saturating_mul(90);
 /// How long job events are kept, as on the log.

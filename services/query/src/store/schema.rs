@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -20,6 +20,10 @@ CREATE TABLE jobs (
     job TEXT NOT NULL PRIMARY KEY, shard INTEGER NOT NULL, version INTEGER NOT NULL, definition BLOB,
     labels TEXT NOT NULL, queue TEXT, pause TEXT, definition_offset INTEGER NOT NULL,
     effective_from INTEGER NOT NULL, cursor INTEGER NOT NULL, fires INTEGER NOT NULL);
+CREATE TABLE versions (
+    job TEXT NOT NULL, definition_offset INTEGER NOT NULL, version INTEGER NOT NULL, shard INTEGER NOT NULL,
+    effective_from INTEGER NOT NULL, definition BLOB,
+    PRIMARY KEY (job, definition_offset)) WITHOUT ROWID;
 CREATE TABLE history (
     shard INTEGER NOT NULL, offset INTEGER NOT NULL, job TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,
     at INTEGER NOT NULL, definition_offset INTEGER, command_offset INTEGER, command_id TEXT, actor TEXT, reason TEXT,
@@ -70,14 +74,15 @@ CREATE INDEX IF NOT EXISTS history_by_job ON history (job, offset);
 CREATE INDEX IF NOT EXISTS history_by_definition ON history (shard, definition_offset) WHERE definition_offset IS NOT NULL;
 CREATE INDEX IF NOT EXISTS history_by_command ON history (shard, command_offset) WHERE command_offset IS NOT NULL;
 CREATE INDEX IF NOT EXISTS decisions_by_job ON decisions (job, offset);
+CREATE INDEX IF NOT EXISTS decisions_by_fire_time ON decisions (job, fire_time);
 CREATE INDEX IF NOT EXISTS runs_by_time ON runs (requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job, requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state, requested_at, run_id) WHERE state <> 'succeeded';
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON dead_letters (at, run_id);
 ";
 
-/// Tables that the digest covers, each with the columns that order it. Positions are left out: the log may have
-/// let go of records that once moved them.
+/// Tables that the digest covers, each with the columns that order it. Positions and versions are left out: the log
+/// may have let go of records that once moved or made them.
 pub(super) const ORDERED: [(&str, &str); 12] = [
     ("answers", "topic, partition"),
     ("offers", "job"),

@@ -62,7 +62,22 @@ fn job(connection: &Connection, row: &JobRow) -> Result<()> {
         row.cursor,
         row.fires,
     ];
-    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+    connection.prepare_cached(sql)?.execute(values)?;
+    // The first state of a version says from when on it is in force; later ones only move the cursor.
+    let sql = "INSERT OR IGNORE INTO versions (job, definition_offset, version, shard, effective_from, definition)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let values = params![row.job, row.definition_offset, row.version, row.shard, row.effective_from, row.definition];
+    connection.prepare_cached(sql)?.execute(values)?;
+    forget_versions(connection, &row.job)
+}
+
+/// Most definitions kept of one job.
+const VERSIONS_MAX: i64 = 100;
+
+fn forget_versions(connection: &Connection, job: &str) -> Result<()> {
+    let sql = "DELETE FROM versions WHERE job = ?1 AND definition_offset < (SELECT definition_offset FROM versions
+        WHERE job = ?1 ORDER BY definition_offset DESC LIMIT 1 OFFSET ?2)";
+    connection.prepare_cached(sql)?.execute(params![job, VERSIONS_MAX - 1]).map(|_| ())
 }
 
 fn history(connection: &Connection, row: &HistoryRow) -> Result<()> {

@@ -12,18 +12,20 @@ use super::{Items, instant, optional_instant, sql_count, stored_json};
 const HISTORY: &str =
     "shard, offset, job, kind, version, at, definition_offset, command_offset, command_id, actor, reason, errors";
 
+/// Columns of a decision, as [`decision`] reads them.
+pub(super) const DECISION: &str =
+    "shard, offset, job, version, trigger, fire_time, range_end, decision, reason, run_id,
+    coalesced_into, decided_at";
+
 /// Decisions of a job before an offset, newest first.
 pub(crate) fn decisions(connection: &Connection, job: &JobId, before: Option<i64>, limit: usize) -> Result<Items> {
-    let mut statement = connection.prepare_cached(
-        "SELECT shard, offset, job, version, trigger, fire_time, range_end, decision, reason, run_id, coalesced_into,
-            decided_at
-         FROM decisions WHERE job = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3",
-    )?;
+    let sql = format!("SELECT {DECISION} FROM decisions WHERE job = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![job.as_str(), before.unwrap_or(i64::MAX), sql_count(limit)], decision)?;
     rows.collect()
 }
 
-fn decision(row: &Row<'_>) -> Result<(String, Value)> {
+pub(super) fn decision(row: &Row<'_>) -> Result<(String, Value)> {
     let (shard, offset): (i32, i64) = (row.get(0)?, row.get(1)?);
     let mut document = json!({
         "job": row.get::<_, String>(2)?,

@@ -2,6 +2,7 @@
 //! (`store`). Invariant: a list is ordered by a key that never changes, so that pages hold under inserts.
 
 mod definitions;
+mod explain;
 mod fleet;
 mod history;
 mod jobs;
@@ -13,6 +14,7 @@ use orloj_domain::time::Timestamp;
 use serde_json::Value;
 
 pub(crate) use definitions::{Definition, Definitions};
+pub(crate) use explain::{facts, versions};
 pub(crate) use fleet::{queues, runners, shards};
 pub(crate) use history::{answer_of, decisions, history};
 pub(crate) use jobs::{JobFilter, JobState, JobView, exists, find, list};
