@@ -1,6 +1,6 @@
 # Orloj: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help dev test check fmt bench setup setup-test sim
+.PHONY: help dev test check faults fmt bench setup setup-test sim
 
 CARGO ?= cargo
 ARGS ?=
@@ -22,6 +22,10 @@ check: setup ## formatting, lints, documentation, licences
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check licenses bans sources; \
 	else echo "cargo-deny is not installed: licences and sources are not checked"; fi
+
+faults: setup-test ## the long form of the tests that kill and freeze things on Apache Kafka; about half an hour
+	$(CARGO) build --package orloj
+	ORLOJ_TEST_LONG=on $(CARGO) test --package orloj-tests --test faults --test e2e -- --nocapture --test-threads 1 $(ARGS)
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -6,131 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use orloj_domain::command::{Command, CommandType};
-use orloj_domain::id::{CommandId, JobId, RunId};
-use orloj_domain::job_event::{JobEvent, JobEventType};
-use orloj_domain::manifest;
+use orloj_domain::id::RunId;
 use orloj_domain::run::RunEvent;
-use orloj_domain::shard::ShardCount;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, SystemClock};
 use orloj_runtime::codec;
-use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
-use orloj_runtime::log::{Log, NewRecord};
-use orloj_tests::broker::{Broker, Kafka, kafka_mode};
 use orloj_tests::fires::{Seen, reader};
+use orloj_tests::installation::Installation;
 use orloj_tests::process::{Orloj, PATIENCE, run};
 use orloj_tests::wait;
-
-const SHARDS: i32 = 8;
-
-/// An installation of its own on the shared broker.
-pub(crate) struct Installation {
-    pub(crate) bootstrap: String,
-    pub(crate) prefix: String,
-    pub(crate) log: KafkaLog,
-    pub(crate) shards: ShardCount,
-}
-
-impl Installation {
-    pub(crate) fn new(name: &str) -> Option<Self> {
-        if kafka_mode() == Kafka::Off {
-            return None;
-        }
-        let bootstrap = Broker::shared().bootstrap().to_owned();
-        let prefix = format!("{name}.");
-        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone())]);
-        let log = KafkaLog::connect(KafkaConfig { properties, prefix: prefix.clone() }).expect("valid settings");
-        let shards = ShardCount::new(SHARDS).expect("a valid count");
-        let this = Self { bootstrap, prefix, log, shards };
-        let output = this.run(&["topics", "apply"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Some(this)
-    }
-
-    fn settings(&self) -> Vec<String> {
-        vec![
-            "--set".to_owned(),
-            format!("kafka.bootstrap.servers={}", self.bootstrap),
-            "--set".to_owned(),
-            format!("topics.prefix={}", self.prefix),
-            "--set".to_owned(),
-            format!("shards={SHARDS}"),
-        ]
-    }
-
-    pub(crate) fn run(&self, arguments: &[&str]) -> std::process::Output {
-        let settings = self.settings();
-        let mut all = arguments.to_vec();
-        all.extend(settings.iter().map(String::as_str));
-        run(&all)
-    }
-
-    pub(crate) fn serve(&self, service: &str, more: &[&str]) -> Orloj {
-        let settings = self.settings();
-        let mut all = vec!["serve", service];
-        all.extend(settings.iter().map(String::as_str));
-        all.extend_from_slice(more);
-        Orloj::start(&all)
-    }
-
-    fn append(&self, records: Vec<NewRecord>) {
-        self.log.appender().expect("an appender").append(records).expect("an append");
-    }
-
-    /// Offers a job by its manifest's `spec`.
-    fn offer(&self, name: &str, spec: &str) -> JobId {
-        let text = format!(
-            r#"{{"apiVersion":"orloj/v1","kind":"Job","metadata":{{"namespace":"test","name":"{name}"}},"spec":{{{spec}}}}}"#
-        );
-        let definition = manifest::parse_json(&text).expect("a valid manifest");
-        let partition = self.shards.shard_of(&definition.job).0;
-        let job = definition.job.clone();
-        self.append(vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(codec::encode(&definition)))]);
-        job
-    }
-
-    /// Definitions and commands are topics of their own: a command read before its job's definition is refused.
-    fn wait_accepted(&self, job: &JobId) {
-        let mut events = reader(&self.log, topic::JOB_EVENTS);
-        wait::until("the job is accepted", PATIENCE, || {
-            let records = events.poll(100, Duration::from_millis(100)).expect("a readable log");
-            let mut accepted = records.iter().filter_map(|record| record.value.as_deref()).filter(|value| {
-                let event: JobEvent = codec::decode(value).expect("an event");
-                event.kind == JobEventType::Accepted && event.job == *job
-            });
-            accepted.next().map(drop)
-        });
-    }
-
-    fn run_now(&self, job: &JobId, id: &str) -> RunId {
-        let command = Command {
-            kind: CommandType::RunNow,
-            command_id: CommandId::new(id).expect("a valid id"),
-            at: None,
-            actor: None,
-            reason: None,
-            params: BTreeMap::new(),
-            run_id: None,
-            from: None,
-            until: None,
-        };
-        let partition = self.shards.shard_of(job).0;
-        self.append(vec![NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command)))]);
-        RunId::of_command(job, &command.command_id)
-    }
-}
-
-/// Waits until every job was decided on after now.
-fn wait_for_all(seen: &mut Seen, fires: &mut dyn orloj_runtime::log::Reader, jobs: usize, what: &str) {
-    let now = SystemClock::new().now().millis();
-    let waited = wait::within(PATIENCE, || {
-        seen.read(fires);
-        let fresh = seen.decided_at.values().filter(|at| **at > now).count();
-        (fresh == jobs).then_some(())
-    });
-    assert!(waited.is_some(), "{what}: not every job was decided on again");
-}
 
 /// `ORLOJ_TEST_LONG=on`: five minutes of kills and freezes of 20 s instead of two rounds of the shortest that tell.
 #[expect(clippy::disallowed_methods, reason = "a switch for people who run one test by hand")]
@@ -157,26 +41,26 @@ fn two_triggers_decide_every_second_once_while_each_is_killed_and_frozen() {
     }
     let mut fires = reader(&installation.log, topic::FIRES);
     let mut seen = Seen::default();
-    wait_for_all(&mut seen, fires.as_mut(), JOBS, "at the start");
+    seen.wait_for_all(fires.as_mut(), JOBS, "at the start");
     let clock = SystemClock::new();
     let (rounds_min, time_min, freeze) = if is_long() { (2, 300, 20) } else { (2, 0, 0) };
     let mut round = 0;
     while round < rounds_min || clock.monotonic() < Duration::from_secs(time_min) {
         first.kill();
-        wait_for_all(&mut seen, fires.as_mut(), JOBS, &format!("round {round}: after a kill -9"));
+        seen.wait_for_all(fires.as_mut(), JOBS, &format!("round {round}: after a kill -9"));
         first = installation.serve("trigger", &[]);
         second.signal(Signal::SIGSTOP);
         let frozen_until = clock.monotonic() + Duration::from_secs(freeze);
         // All jobs decided again means that the session of the frozen one has passed.
-        wait_for_all(&mut seen, fires.as_mut(), JOBS, &format!("round {round}: with one frozen"));
+        seen.wait_for_all(fires.as_mut(), JOBS, &format!("round {round}: with one frozen"));
         read_until(&mut seen, fires.as_mut(), &clock, frozen_until);
         second.signal(Signal::SIGCONT);
-        wait_for_all(&mut seen, fires.as_mut(), JOBS, &format!("round {round}: after the thaw"));
+        seen.wait_for_all(fires.as_mut(), JOBS, &format!("round {round}: after the thaw"));
         std::mem::swap(&mut first, &mut second);
         round += 1;
     }
     assert!(first.stop().success());
-    wait_for_all(&mut seen, fires.as_mut(), JOBS, "after a graceful leave");
+    seen.wait_for_all(fires.as_mut(), JOBS, "after a graceful leave");
     assert!(second.stop().success());
     seen.read(fires.as_mut());
     assert!(seen.count() > JOBS * 10, "only {} decisions", seen.count());

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::kafka::Installation;
+use orloj_tests::installation::Installation;
 
 #[test]
 fn a_python_producer_publishes_jobs_and_reads_their_results() {

@@ -2,8 +2,11 @@
 //! Lives here: start, stop, kill, freeze and restart. The jars come from `tests/kafka` (`fetch.sh`).
 //! Invariant: no broker and no directory outlives the test process, however that ends (see `watchdog`).
 
+mod cluster;
 mod settings;
 mod watchdog;
+
+pub use cluster::Cluster;
 
 use crate::wait;
 use nix::sys::signal::{Signal, kill};
@@ -37,6 +40,8 @@ pub struct Broker {
     watchdog: Watchdog,
     bootstrap: String,
     cluster: String,
+    /// Brokers of its cluster, itself included.
+    nodes: usize,
     directory: TempDir,
 }
 
@@ -125,32 +130,44 @@ impl Broker {
     }
 
     fn try_start() -> Result<Broker, Failure> {
-        let directory = tempfile::Builder::new()
-            .prefix("orloj-kafka-")
-            .tempdir()
-            .map_err(|error| Failure::Other(format!("cannot make a directory for the broker: {error}")))?;
         let [port, controller_port] = free_ports();
-        let mut broker = Broker {
-            java: None,
-            watchdog: Watchdog::start(directory.path()),
-            bootstrap: format!("127.0.0.1:{port}"),
-            cluster: new_cluster_id(),
-            directory,
-        };
-        let settings = settings(&broker.directory.path().join("data"), port, controller_port);
-        fs::write(broker.settings_path(), settings)
-            .map_err(|error| Failure::Other(format!("cannot write the broker's settings: {error}")))?;
-        broker.format()?;
+        let mut broker = Broker::prepare(port, &new_cluster_id(), 1, |data| settings(data, port, controller_port))?;
+        broker.format(&["--standalone"])?;
         broker.launch()?;
         Ok(broker)
     }
 
-    /// Gives the data directory its cluster id and its one voter.
-    fn format(&mut self) -> Result<(), Failure> {
+    /// A broker with a directory and settings, not formatted yet.
+    fn prepare(
+        port: u16,
+        cluster: &str,
+        nodes: usize,
+        settings: impl FnOnce(&Path) -> String,
+    ) -> Result<Broker, Failure> {
+        let directory = tempfile::Builder::new()
+            .prefix("orloj-kafka-")
+            .tempdir()
+            .map_err(|error| Failure::Other(format!("cannot make a directory for the broker: {error}")))?;
+        let broker = Broker {
+            java: None,
+            watchdog: Watchdog::start(directory.path()),
+            bootstrap: format!("127.0.0.1:{port}"),
+            cluster: cluster.to_owned(),
+            nodes,
+            directory,
+        };
+        let settings = settings(&broker.directory.path().join("data"));
+        fs::write(broker.settings_path(), settings)
+            .map_err(|error| Failure::Other(format!("cannot write the broker's settings: {error}")))?;
+        Ok(broker)
+    }
+
+    /// Gives the data directory its cluster id, and its voters if the settings do not name them.
+    fn format(&mut self, voters: &[&str]) -> Result<(), Failure> {
         let settings = self.settings_path();
         let cluster = self.cluster.clone();
         let mut command = java_command(&["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool")?;
-        command.args(["format", "--standalone", "--cluster-id", &cluster, "--config"]).arg(settings);
+        command.arg("format").args(voters).args(["--cluster-id", &cluster, "--config"]).arg(settings);
         self.spawn(command)?;
         let Some(java) = self.java.as_mut() else {
             return Ok(());
@@ -166,15 +183,26 @@ impl Broker {
 
     /// Starts the server process and waits until it answers.
     fn launch(&mut self) -> Result<(), Failure> {
+        let log_start = self.launch_aside()?;
+        self.wait_for_answer(log_start)
+    }
+
+    /// Starts the server process; answers where its log begins.
+    fn launch_aside(&mut self) -> Result<u64, Failure> {
         let log_start = fs::metadata(self.log_path()).map_or(0, |metadata| metadata.len());
         let settings = self.settings_path();
         let mut command = java_command(&["-Xmx512m"], "kafka.Kafka")?;
         command.arg(settings);
         self.spawn(command)?;
+        Ok(log_start)
+    }
+
+    /// Waits until the server answers and knows all brokers of its cluster.
+    fn wait_for_answer(&mut self, log_start: u64) -> Result<(), Failure> {
         let Some(java) = self.java.as_mut() else {
             return Ok(());
         };
-        let probe = Probe::new(&self.bootstrap, &self.cluster);
+        let probe = Probe::new(&self.bootstrap, &self.cluster, self.nodes);
         let answer = wait::within(ANSWER_DEADLINE, || match java.try_wait() {
             Ok(Some(status)) => Some(Err(status.to_string())),
             Ok(None) => probe.is_answered().then_some(Ok(())),
@@ -271,17 +299,18 @@ enum Failure {
 struct Probe<'a> {
     consumer: BaseConsumer<Silent>,
     cluster: &'a str,
+    nodes: usize,
 }
 
 impl<'a> Probe<'a> {
-    fn new(bootstrap: &str, cluster: &'a str) -> Probe<'a> {
+    fn new(bootstrap: &str, cluster: &'a str, nodes: usize) -> Probe<'a> {
         let consumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("reconnect.backoff.ms", "20")
             .set("reconnect.backoff.max.ms", "100")
             .create_with_context(Silent)
             .expect("a consumer of these settings can be made");
-        Probe { consumer, cluster }
+        Probe { consumer, cluster, nodes }
     }
 
     fn is_answered(&self) -> bool {
@@ -293,7 +322,7 @@ impl<'a> Probe<'a> {
                 && topic.partitions().iter().all(|part| part.error().is_none() && part.leader() >= 0)
         });
         is_led
-            && metadata.brokers().len() == 1
+            && metadata.brokers().len() == self.nodes
             && self.consumer.client().fetch_cluster_id(PROBE_TIMEOUT).as_deref() == Some(self.cluster)
     }
 }

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use orloj_domain::fire::{FireDecision, TriggerKind};
 use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, SystemClock};
 use orloj_runtime::codec;
 use orloj_runtime::log::{Isolation, Log, Reader, Record, TopicPartition};
+
+use crate::process::PATIENCE;
+use crate::wait;
 
 /// A reader of all of a topic's partitions from their starts.
 ///
@@ -30,6 +34,7 @@ pub struct Seen {
     by_version: BTreeMap<(String, i64), BTreeMap<i64, u32>>,
     /// Job → the newest instant at which something was decided, in milliseconds.
     pub decided_at: BTreeMap<String, i64>,
+    latest_ms: i64,
 }
 
 impl Seen {
@@ -61,12 +66,32 @@ impl Seen {
         }
         let newest = self.decided_at.entry(decision.job.to_string()).or_default();
         *newest = (*newest).max(decision.decided_at.millis());
+        self.latest_ms = self.latest_ms.max(decision.decided_at.millis() - decision.fire_time.millis());
         let version = self.by_version.entry((decision.job.to_string(), decision.version)).or_default();
         let first = decision.fire_time.millis() / 1000;
         let last = decision.settled_until().millis().div_euclid(1000);
         for second in first..=last {
             *version.entry(second).or_default() += 1;
         }
+    }
+
+    /// Waits until something was decided about each of `jobs` jobs after now.
+    ///
+    /// # Panics
+    /// If that does not happen in time; `what` says when it was.
+    pub fn wait_for_all(&mut self, reader: &mut dyn Reader, jobs: usize, what: &str) {
+        let now = SystemClock::new().now().millis();
+        let waited = wait::within(PATIENCE, || {
+            self.read(reader);
+            let fresh = self.decided_at.values().filter(|at| **at > now).count();
+            (fresh == jobs).then_some(())
+        });
+        assert!(waited.is_some(), "{what}: not every job was decided on again");
+    }
+
+    /// The longest time from a fire time to its decision since this was last asked.
+    pub fn take_latest(&mut self) -> Duration {
+        Duration::from_millis(u64::try_from(std::mem::take(&mut self.latest_ms)).unwrap_or(0))
     }
 
     /// Number of decisions.

@@ -5,5 +5,6 @@
 pub mod broker;
 pub mod conformance;
 pub mod fires;
+pub mod installation;
 pub mod process;
 pub mod wait;

@@ -5,6 +5,37 @@ use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The content of `server.properties` of one node of several; each is given by its port and its controller's port.
+pub(super) fn member_settings(data: &Path, node: usize, nodes: &[[u16; 2]]) -> String {
+    let [port, controller_port] = nodes[node];
+    let voter = |(index, [_, port]): (usize, &[u16; 2])| format!("{}@127.0.0.1:{port}", index + 1);
+    let voters: Vec<String> = nodes.iter().enumerate().map(voter).collect();
+    // Later lines win: what is written three times here stands once in the settings that all have in common.
+    format!(
+        "process.roles=broker,controller\n\
+         node.id={id}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         controller.listener.names=CONTROLLER\n\
+         controller.quorum.voters={voters}\n\
+         log.dirs={data}\n\
+         {SETTINGS}{COPIES}",
+        id = node + 1,
+        voters = voters.join(","),
+        data = data.display()
+    )
+}
+
+/// Three copies of everything, two of which must be written.
+const COPIES: &str = "\
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+";
+
 /// The content of `server.properties`.
 pub(super) fn settings(data: &Path, port: u16, controller_port: u16) -> String {
     format!(

@@ -1,0 +1,78 @@
+//! Three real brokers that are one cluster: three copies of every partition, two of which must be written, and every
+//! node a controller too. Not here: one node alone. Invariant: as for one broker, nothing outlives the test process.
+
+use super::settings::{free_ports, member_settings, new_cluster_id};
+use super::{Broker, Failure, START_ATTEMPTS_MAX};
+
+/// Brokers of a cluster.
+const NODES: usize = 3;
+
+/// A running cluster.
+pub struct Cluster {
+    nodes: Vec<Broker>,
+    bootstrap: String,
+}
+
+impl Cluster {
+    /// Starts a fresh cluster and returns when every broker knows every other.
+    ///
+    /// # Panics
+    /// With what to install, or with the end of a broker's log.
+    #[must_use]
+    pub fn start() -> Self {
+        for _ in 0..START_ATTEMPTS_MAX {
+            match Self::try_start() {
+                Ok(cluster) => return cluster,
+                Err(Failure::PortTaken) => continue,
+                Err(Failure::Other(message)) => panic!("{message}"),
+            }
+        }
+        panic!("no free ports for a Kafka cluster after {START_ATTEMPTS_MAX} attempts")
+    }
+
+    fn try_start() -> Result<Self, Failure> {
+        let ports: Vec<[u16; 2]> = (0..NODES).map(|_| free_ports()).collect();
+        let cluster = new_cluster_id();
+        let mut nodes = Vec::with_capacity(NODES);
+        for (index, [port, _]) in ports.iter().enumerate() {
+            let settings = |data: &std::path::Path| member_settings(data, index, &ports);
+            let mut node = Broker::prepare(*port, &cluster, NODES, settings)?;
+            // The settings name the voters.
+            node.format(&[])?;
+            nodes.push(node);
+        }
+        // None answers before two of them have found each other.
+        let starts: Vec<u64> = nodes.iter_mut().map(Broker::launch_aside).collect::<Result<_, _>>()?;
+        for (node, start) in nodes.iter_mut().zip(starts) {
+            node.wait_for_answer(start)?;
+        }
+        let bootstrap = nodes.iter().map(Broker::bootstrap).collect::<Vec<_>>().join(",");
+        Ok(Self { nodes, bootstrap })
+    }
+
+    /// The addresses for `bootstrap.servers`.
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// How many brokers there are, running or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Never: a cluster has brokers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// One of the brokers, counted from 0.
+    ///
+    /// # Panics
+    /// If there is none of this number.
+    pub fn node(&mut self, index: usize) -> &mut Broker {
+        &mut self.nodes[index]
+    }
+}
