@@ -283,7 +283,8 @@ fn previews_are_those_of_the_rules() {
     assert_eq!(
         preview,
         json!({
-            "expression": "30 2 * * MON-FRI", "zone": "Europe/Berlin", "description": "minute 30, hour 2, weekday MON-FRI",
+            "expression": "30 2 * * MON-FRI", "zone": "Europe/Berlin",
+            "description": "at 02:30 on Monday through Friday, Berlin time", "lints": [],
             "items": [
                 {"at": "2026-03-27T01:30:00Z", "local": "2026-03-27T02:30:00+01:00", "note": null},
                 {"at": "2026-03-30T00:30:00Z", "local": "2026-03-30T02:30:00+02:00", "note": "clocks have changed to UTC+02"},
