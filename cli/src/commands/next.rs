@@ -25,9 +25,12 @@ enum DialectArgument {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  orloj next \"30 2 * * MON-FRI\" --zone Europe/Berlin -n 3
+  orloj next \"30 2 * * MON-FRI\" --zone Europe/Berlin -n 3     at 02:30 on Monday through Friday, Berlin time
   orloj next @daily --from 2026-12-31T00:00:00Z -o json
-  orloj next billing/nightly-invoice")]
+  orloj next billing/nightly-invoice
+
+A sentence says what the expression means, hints say what may not be meant (both on stderr; `description` and
+`lints` in JSON), and a note beside a fire time what a clock change did to it.")]
 pub(crate) struct NextArguments {
     /// A cron expression, or a job
     #[arg(value_name = "EXPR|NS/NAME")]
@@ -135,6 +138,20 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn clock_changes_and_hints_are_told() {
+        let preview =
+            computed(&arguments("30 2 13 * FRI", "Europe/Berlin", "2026-10-01T00:00:00Z", 1)).expect("a preview");
+        assert_eq!(preview["lints"][0]["code"], "eitherDay");
+        let preview =
+            computed(&arguments("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 2)).expect("a preview");
+        assert_eq!(
+            preview["items"][0]["note"],
+            "clocks went forward at 02:00: 02:30 does not exist here, moved to 03:00"
+        );
+        assert_eq!(preview["items"][1]["note"], Value::Null);
     }
 
     #[test]

@@ -65,6 +65,24 @@ impl Shift {
     }
 }
 
+/// True if any of the changes leaves out (or repeats) a time of the expression. An expression that rarely fires is not
+/// searched anew for each change: its next time is remembered until a window comes near it.
+pub(super) fn any_match(shifts: impl Iterator<Item = Shift>, matcher: &CivilMatcher) -> bool {
+    let mut searched: Option<(CivilSeconds, Option<CivilSeconds>)> = None;
+    for shift in shifts {
+        let (start, end) = shift.window();
+        let found = match searched {
+            Some((from, found)) if from <= start && found.is_none_or(|found| found >= start) => found,
+            Some(_) | None => matcher.next(start - 1),
+        };
+        if found.is_some_and(|found| found < end) {
+            return true;
+        }
+        searched = Some((start, found));
+    }
+    false
+}
+
 /// The changes after `after`, up to `until` inclusive.
 pub(super) fn shifts(zone: &TimeZone, after: Timestamp, until: Timestamp) -> Vec<Shift> {
     let mut offset = zone.to_offset(after);

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use super::cron::{self, Fields};
 use super::dst::{ClockChange, Walk};
 use super::error::ScheduleError;
-use super::shifts::{Shift, shifts};
+use super::shifts::{Shift, any_match, shifts};
 use super::spread::Spread;
 use super::{AtRule, CronRule, Dialect, EveryRule, Fold, Gap, Rule, parse_rule};
 use words::counted;
@@ -180,7 +180,7 @@ fn clock_clauses(walk: &Walk<'_>, is_recurring: bool) -> Vec<&'static str> {
     let (Ok(earliest), Ok(latest)) = bounds else { return clauses };
     let shifts: Vec<Shift> = shifts(walk.zone, earliest, latest);
     for (is_gap, clause) in [(true, gap_clause), (false, fold_clause)] {
-        let matters = || shifts.iter().any(|shift| shift.is_gap() == is_gap && shift.has_match(walk.matcher));
+        let matters = || any_match(shifts.iter().copied().filter(|shift| shift.is_gap() == is_gap), walk.matcher);
         clauses.extend(clause.filter(|_| matters()));
     }
     clauses
