@@ -25,12 +25,13 @@ enum DialectArgument {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  orloj next \"30 2 * * MON-FRI\" --zone Europe/Berlin -n 3     at 02:30 on Monday through Friday, Berlin time
+  orloj next \"30 2 * * MON-FRI\" --zone Europe/Berlin -n 3
   orloj next @daily --from 2026-12-31T00:00:00Z -o json
   orloj next billing/nightly-invoice
 
-A sentence says what the expression means, hints say what may not be meant (both on stderr; `description` and
-`lints` in JSON), and a note beside a fire time what a clock change did to it.")]
+A sentence says what the expression means (\"at 02:30 on Monday through Friday, Berlin time\"),
+hints say what may not be meant: both on stderr, in JSON as `description` and `lints`.
+A note beside a fire time says what a clock change did to it.")]
 pub(crate) struct NextArguments {
     /// A cron expression, or a job
     #[arg(value_name = "EXPR|NS/NAME")]
