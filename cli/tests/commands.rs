@@ -80,6 +80,8 @@ fn next_previews_an_expression() {
     let ended = orloj(&["next", "@daily", "-n", "3", "--from", from]);
     assert_eq!(ended.out.lines().count(), 4, "{}", ended.out);
     assert!(ended.out.starts_with("AT"), "{}", ended.out);
+    assert!(ended.err.contains("@daily (UTC): at 00:00 every day, UTC"), "{}", ended.err);
+    assert!(ended.err.contains("hint: starts at midnight"), "{}", ended.err);
     assert_eq!(orloj(&["next", "61 * * * *"]).code, 2);
     assert_eq!(orloj(&["next", "* * * * *", "--zone", "Mars/Olympus"]).code, 2);
 }

@@ -2,9 +2,8 @@
 //! rules themselves (`orloj_domain::schedule`). Invariant: both give the same document.
 
 use clap::{Args, ValueEnum};
-use orloj_domain::schedule::{Dialect, Fold, Gap, parse_rule};
-use orloj_domain::time::Timestamp;
-use orloj_query::preview::{self, Preview};
+use orloj_domain::schedule::Dialect;
+use orloj_query::preview;
 use serde_json::{Value, json};
 
 use super::{Context, job_id, job_path};
@@ -28,7 +27,11 @@ enum DialectArgument {
 Examples:
   orloj next \"30 2 * * MON-FRI\" --zone Europe/Berlin -n 3
   orloj next @daily --from 2026-12-31T00:00:00Z -o json
-  orloj next billing/nightly-invoice")]
+  orloj next billing/nightly-invoice
+
+A sentence says what the expression means (\"at 02:30 on Monday through Friday, Berlin time\"),
+hints say what may not be meant: both on stderr, in JSON as `description` and `lints`.
+A note beside a fire time says what a clock change did to it.")]
 pub(crate) struct NextArguments {
     /// A cron expression, or a job
     #[arg(value_name = "EXPR|NS/NAME")]
@@ -63,6 +66,9 @@ pub(crate) fn run(context: &Context, arguments: &NextArguments) -> Outcome {
         text(&preview, "zone"),
         text(&preview, "description")
     ));
+    for lint in preview.get("lints").and_then(Value::as_array).into_iter().flatten() {
+        output::note(&format!("hint: {}", text(lint, "message")));
+    }
     if items.is_empty() {
         output::note("no more fire times");
         return Ok(Code::Ok);
@@ -100,17 +106,11 @@ fn computed(arguments: &NextArguments) -> Result<Value, Failure> {
         DialectArgument::Unix => Dialect::Unix,
         DialectArgument::Quartz => Dialect::Quartz,
     };
-    let rule = parse_rule(&arguments.what, dialect, &arguments.zone, Gap::Shift, Fold::First, &arguments.what)
-        .map_err(|error| Failure::usage(error.to_string()))?;
     let from = arguments.from.unwrap_or_else(super::now);
-    let expression = arguments.what.trim();
-    let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(Timestamp::from);
-    Ok(json!(Preview {
-        expression: expression.to_owned(),
-        zone: arguments.zone.clone(),
-        description: preview::describe(expression, dialect),
-        items: preview::items(&arguments.zone, from.into(), usize::from(arguments.count), next),
-    }))
+    let count = usize::from(arguments.count);
+    let preview = preview::of_expression(&arguments.what, dialect, &arguments.zone, from.into(), count)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(json!(preview))
 }
 
 #[cfg(test)]
@@ -131,13 +131,28 @@ mod tests {
             json!({
                 "expression": "30 2 * * MON-FRI",
                 "zone": "Europe/Berlin",
-                "description": "minute 30, hour 2, weekday MON-FRI",
+                "description": "at 02:30 on Monday through Friday, Berlin time",
+                "lints": [],
                 "items": [
                     {"at": "2026-03-27T01:30:00Z", "local": "2026-03-27T02:30:00+01:00", "note": null},
                     {"at": "2026-03-30T00:30:00Z", "local": "2026-03-30T02:30:00+02:00", "note": "clocks have changed to UTC+02"},
                 ],
             })
         );
+    }
+
+    #[test]
+    fn clock_changes_and_hints_are_told() {
+        let preview =
+            computed(&arguments("30 2 13 * FRI", "Europe/Berlin", "2026-10-01T00:00:00Z", 1)).expect("a preview");
+        assert_eq!(preview["lints"][0]["code"], "eitherDay");
+        let preview =
+            computed(&arguments("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 2)).expect("a preview");
+        assert_eq!(
+            preview["items"][0]["note"],
+            "clocks went forward at 02:00: 02:30 does not exist here, moved to 03:00"
+        );
+        assert_eq!(preview["items"][1]["note"], Value::Null);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Coming fire times as a document. Not here: which they are (`orloj_domain::schedule`).
+//! Coming fire times as a document. Not here: which they are and what is said of them (`orloj_domain::schedule`).
 //! Invariant: `at` is the instant in UTC, soonest first; a change of the clocks between two of them is noted.
 
 use jiff::tz::TimeZone;
-use orloj_domain::job::ScheduleRule;
+use orloj_domain::job::{self, ScheduleRule};
 use orloj_domain::manifest::duration_text;
-use orloj_domain::schedule::Dialect;
+use orloj_domain::schedule::{self, Dialect, Fold, Gap, Lint, Rule, ScheduleError, SpreadBy, Written};
 use orloj_domain::time::Timestamp;
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ pub struct Preview {
     pub zone: String,
     /// In words.
     pub description: String,
+    /// What its writer may not have meant.
+    pub lints: Vec<Lint>,
     /// The fire times.
     pub items: Vec<PreviewItem>,
 }
@@ -32,21 +34,55 @@ pub struct PreviewItem {
     pub note: Option<String>,
 }
 
-/// The first `count` fire times after `from`.
-pub fn items(
+/// The preview of an expression alone.
+///
+/// # Errors
+/// Those of [`schedule::parse_rule`].
+pub fn of_expression(
+    expression: &str,
+    dialect: Dialect,
     zone: &str,
+    from: Timestamp,
+    count: usize,
+) -> Result<Preview, ScheduleError> {
+    let written = Written {
+        expression,
+        dialect,
+        zone,
+        gap: Gap::Shift,
+        fold: Fold::First,
+        spread_seed: expression,
+        spread_by: SpreadBy::Expression,
+    };
+    let described = schedule::describe(&written, from.to_jiff())?;
+    let rule = schedule::parse_rule(expression, dialect, zone, written.gap, written.fold, expression)?;
+    let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(Timestamp::from);
+    Ok(Preview {
+        expression: expression.trim().to_owned(),
+        zone: zone.to_owned(),
+        description: described.sentence,
+        lints: described.lints,
+        items: items(zone, std::slice::from_ref(&rule), from, count, next),
+    })
+}
+
+/// The first `count` fire times after `from` that `next` gives; `rules` are asked what is unusual about them.
+pub fn items(
+    zone_name: &str,
+    rules: &[Rule],
     from: Timestamp,
     count: usize,
     next: impl Fn(Timestamp) -> Option<Timestamp>,
 ) -> Vec<PreviewItem> {
-    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    let zone = TimeZone::get(zone_name).unwrap_or(TimeZone::UTC);
     let (mut after, mut offset) = (from, zone.to_offset(from.to_jiff()));
     let mut items = Vec::new();
     while items.len() < count {
         let Some(at) = next(after) else { break };
         let instant = at.to_jiff();
         let new_offset = zone.to_offset(instant);
-        let note = (new_offset != offset).then(|| format!("clocks have changed to UTC{new_offset}"));
+        let note = schedule::note(rules, zone_name, after.to_jiff(), instant)
+            .or_else(|| (new_offset != offset).then(|| format!("clocks have changed to UTC{new_offset}")));
         let local = instant.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         items.push(PreviewItem { at: instant.to_string(), local, note });
         (after, offset) = (at, new_offset);
@@ -54,63 +90,76 @@ pub fn items(
     items
 }
 
-/// Expression, zone and description of a job's rules.
+/// A job's rules, all but their fire times. `seed` is the job's id; clock changes after `from` are looked at.
 #[must_use]
-pub fn of_rules(rules: &[ScheduleRule]) -> (String, String, String) {
-    let mut zone = "UTC".to_owned();
+pub fn of_rules(rules: &[ScheduleRule], seed: &str, from: Timestamp) -> Preview {
+    let mut preview = Preview { zone: "UTC".to_owned(), ..Preview::default() };
     let (mut expressions, mut descriptions) = (Vec::new(), Vec::new());
-    for rule in rules.iter().rev() {
-        let millis = |millis: i64| duration_text(std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(0)));
-        let (expression, description) = match rule {
-            ScheduleRule::CronRule(cron) => {
-                zone.clone_from(&cron.time_zone);
-                let dialect = match cron.dialect {
-                    orloj_domain::job::Dialect::Unix => Dialect::Unix,
-                    orloj_domain::job::Dialect::Quartz => Dialect::Quartz,
-                };
-                (cron.expression.clone(), describe(&cron.expression, dialect))
-            }
-            ScheduleRule::EveryRule(every) => {
-                let period = millis(every.period_ms);
-                (format!("every {period}"), format!("every {period}, counted from {}", every.anchor))
-            }
-            ScheduleRule::AtRule(at) => (format!("at {}", at.at), format!("once, at {}", at.at)),
-            ScheduleRule::AfterFinishRule(rule) => {
-                let delay = millis(rule.delay_ms);
-                (format!("afterFinish {delay}"), format!("{delay} after the end of the last run"))
-            }
-        };
-        expressions.insert(0, expression);
-        descriptions.insert(0, description);
+    // The first cron expression decides whose local time is shown.
+    let first = rules.iter().find_map(|rule| if let ScheduleRule::CronRule(cron) = rule { Some(cron) } else { None });
+    if let Some(cron) = first {
+        preview.zone.clone_from(&cron.time_zone);
     }
-    if rules.is_empty() {
-        return (String::new(), zone, "only by hand".to_owned());
+    for rule in rules {
+        let (expression, description, lints) = of_rule(rule, seed, from);
+        let is_only = rules.len() == 1;
+        preview.lints.extend(lints.into_iter().map(|lint| {
+            let message = if is_only { lint.message } else { format!("`{expression}` {}", lint.message) };
+            Lint { message, ..lint }
+        }));
+        expressions.push(expression);
+        descriptions.push(description);
     }
-    (expressions.join("; "), zone, descriptions.join("; "))
+    preview.expression = expressions.join("; ");
+    preview.description = if rules.is_empty() { "only by hand".to_owned() } else { descriptions.join("; ") };
+    preview
 }
 
-/// A cron expression in words, field by field: long rather than wrong.
-#[must_use]
-pub fn describe(expression: &str, dialect: Dialect) -> String {
-    if let Some(word) = expression.strip_prefix('@') {
-        return match word.split_once(' ') {
-            Some((_, period)) => format!("every {}, counted from 1970-01-01T00:00:00Z", period.trim()),
-            None => word.to_ascii_lowercase(),
-        };
+/// Expression, sentence and hints.
+fn of_rule(rule: &ScheduleRule, seed: &str, from: Timestamp) -> (String, String, Vec<Lint>) {
+    let period = |millis: i64| std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    match rule {
+        ScheduleRule::CronRule(cron) => {
+            let written = written(cron, seed);
+            // A zone that was taken out of the database since: there are no fires to tell of.
+            let (sentence, lints) = match schedule::describe(&written, from.to_jiff()) {
+                Ok(described) => (described.sentence, described.lints),
+                Err(error) => (format!("never: {error}"), Vec::new()),
+            };
+            (cron.expression.clone(), sentence, lints)
+        }
+        ScheduleRule::EveryRule(every) => {
+            let sentence = schedule::EveryRule::new(period(every.period_ms), every.anchor.to_jiff())
+                .map_or_else(|error| format!("never: {error}"), |rule| schedule::describe_every(&rule));
+            (format!("every {}", duration_text(period(every.period_ms))), sentence, Vec::new())
+        }
+        ScheduleRule::AtRule(at) => (format!("at {}", at.at), format!("once, at {}", at.at), Vec::new()),
+        ScheduleRule::AfterFinishRule(rule) => {
+            let delay = period(rule.delay_ms);
+            let sentence = format!("{} after the end of the last run", schedule::period_text(delay));
+            (format!("afterFinish {}", duration_text(delay)), sentence, Vec::new())
+        }
     }
-    let fields: Vec<&str> = expression.split_ascii_whitespace().collect();
-    let has_seconds = fields.len() > 5 || dialect == Dialect::Quartz;
-    let names = ["second", "minute", "hour", "day of month", "month", "weekday", "year"];
-    let parts: Vec<String> = names
-        .iter()
-        .skip(usize::from(!has_seconds))
-        .zip(&fields)
-        .filter(|(_, field)| !matches!(**field, "*" | "?"))
-        .map(|(name, field)| format!("{name} {field}"))
-        .collect();
-    match (parts.is_empty(), has_seconds) {
-        (true, true) => "every second".to_owned(),
-        (true, false) => "every minute".to_owned(),
-        (false, _) => parts.join(", "),
+}
+
+fn written<'a>(cron: &'a job::CronRule, seed: &'a str) -> Written<'a> {
+    Written {
+        expression: &cron.expression,
+        dialect: match cron.dialect {
+            job::Dialect::Unix => Dialect::Unix,
+            job::Dialect::Quartz => Dialect::Quartz,
+        },
+        zone: &cron.time_zone,
+        gap: match cron.gap {
+            job::DstGap::Shift => Gap::Shift,
+            job::DstGap::Skip => Gap::Skip,
+        },
+        fold: match cron.fold {
+            job::DstFold::First => Fold::First,
+            job::DstFold::Last => Fold::Last,
+            job::DstFold::Both => Fold::Both,
+        },
+        spread_seed: seed,
+        spread_by: SpreadBy::Job,
     }
 }

@@ -12,7 +12,7 @@ use orloj_domain::run::RunState;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock as _, SystemClock};
 use orloj_runtime::log::{Header, NewRecord};
-use serde_json::json;
+use serde_json::{Value, json};
 use world::records::{self, about, at, job, run_of};
 use world::{World, append, log, shard};
 
@@ -283,19 +283,26 @@ fn previews_are_those_of_the_rules() {
     assert_eq!(
         preview,
         json!({
-            "expression": "30 2 * * MON-FRI", "zone": "Europe/Berlin", "description": "minute 30, hour 2, weekday MON-FRI",
+            "expression": "30 2 * * MON-FRI", "zone": "Europe/Berlin",
+            "description": "at 02:30 on Monday through Friday, Berlin time", "lints": [],
             "items": [
                 {"at": "2026-03-27T01:30:00Z", "local": "2026-03-27T02:30:00+01:00", "note": null},
                 {"at": "2026-03-30T00:30:00Z", "local": "2026-03-30T02:30:00+02:00", "note": "clocks have changed to UTC+02"},
             ],
         })
     );
+    let either =
+        world.get("/api/v1/schedules/next?cron=17+2+13+*+FRI&zone=Europe/Berlin&n=1&from=2026-03-28T12:00:00Z");
+    let lints: Vec<Value> =
+        either.json()["lints"].as_array().expect("lints").iter().map(|lint| lint["code"].clone()).collect();
+    assert_eq!(lints, ["eitherDay"]);
     world.fold(records::paused(&job("a/b")));
     let of_job = world.get("/api/v1/jobs/a/b/next?n=1&from=2026-03-26T12:00:00Z").json();
     assert_eq!(
         (&of_job["expression"], &of_job["items"][0]["at"]),
         (&json!("30 2 * * *"), &json!("2026-03-27T02:30:00Z"))
     );
+    assert_eq!((&of_job["description"], &of_job["lints"]), (&json!("at 02:30 every day, UTC"), &json!([])));
     for (query, field) in
         [("cron=61+*+*+*+*", "cron"), ("cron=@daily&zone=Mars", "zone"), ("", "cron"), ("cron=@daily&n=0", "n")]
     {

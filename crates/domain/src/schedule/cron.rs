@@ -25,7 +25,7 @@ use super::{Dialect, Fold, Gap};
 /// Longer expressions are refused: the longest useful one names 60 seconds, 60 minutes and 24 hours.
 const CHARACTERS_MAX: usize = 1024;
 /// Where every search starts that has no lower bound: no civil time of 1970 is earlier in UTC.
-const EARLIEST_SECOND: i64 = -2 * 86_400;
+pub(super) const EARLIEST_SECOND: i64 = -2 * 86_400;
 
 /// A parsed cron expression in its time zone. Cloning shares it.
 ///
@@ -62,13 +62,13 @@ impl CronRule {
         let upper = check_text(expression)?;
         let spread = Spread::new(spread_seed);
         let text = expand_alias(&upper, dialect)?;
-        let parsed = parse_fields(&text, dialect, spread).map_err(|error| as_written(error, expression, &upper))?;
-        let matcher = parsed.matcher.ok_or_else(|| never_fires(expression))?;
+        let fields = Fields::parse(&text, dialect, spread).map_err(|error| as_written(error, expression, &upper))?;
+        let matcher = fields.matcher()?.ok_or_else(|| never_fires(expression))?;
         if matcher.next(EARLIEST_SECOND).is_none() {
             return Err(never_fires(expression));
         }
         let zone = find_zone(zone)?;
-        let clock_change = if parsed.is_wildcard { ClockChange::Follow } else { ClockChange::Fixed { gap, fold } };
+        let clock_change = if fields.is_wildcard() { ClockChange::Follow } else { ClockChange::Fixed { gap, fold } };
         let inner = Inner { zone, clock_change, matcher };
         let rule = CronRule { inner: Arc::new(inner) };
         if rule.next_after(Timestamp::MIN).is_none() {
@@ -90,7 +90,7 @@ impl CronRule {
         self.walk().effect_at(fire)
     }
 
-    fn walk(&self) -> Walk<'_> {
+    pub(super) fn walk(&self) -> Walk<'_> {
         let inner = &*self.inner;
         Walk { matcher: &inner.matcher, zone: &inner.zone, clock_change: inner.clock_change }
     }
@@ -121,7 +121,7 @@ impl Hash for CronRule {
 }
 
 /// Refuses what no dialect can mean, and returns the text in upper case. Positions stay what they were.
-fn check_text(expression: &str) -> Result<String, ScheduleError> {
+pub(super) fn check_text(expression: &str) -> Result<String, ScheduleError> {
     let error = |value: &str, column, message: &str| Err(ScheduleError::new("cron", value, column, message));
     if expression.trim().is_empty() {
         return error(expression, None, "is empty; write five fields, as in `30 2 * * *`");
@@ -151,7 +151,7 @@ fn check_text(expression: &str) -> Result<String, ScheduleError> {
 }
 
 /// Replaces `@daily` and its kin by the fields they stand for.
-fn expand_alias(upper: &str, dialect: Dialect) -> Result<String, ScheduleError> {
+pub(super) fn expand_alias(upper: &str, dialect: Dialect) -> Result<String, ScheduleError> {
     let trimmed = upper.trim();
     let column = upper.find('@').map(|at| at + 1);
     let fields = match trimmed {
@@ -181,52 +181,81 @@ fn expand_alias(upper: &str, dialect: Dialect) -> Result<String, ScheduleError> 
     })
 }
 
-struct Parsed {
-    /// None if the two day fields exclude each other.
-    matcher: Option<CivilMatcher>,
-    /// The minute or the hour starts with `*`.
-    is_wildcard: bool,
+/// The fields of an expression as sets of values; a field that was not written has what it stands for.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    pub(super) dialect: Dialect,
+    /// Second, minute, hour, day of month, month, weekday, year, as written.
+    pub(super) tokens: [Token<'a>; 7],
+    pub(super) second: Vec<u16>,
+    pub(super) minute: Vec<u16>,
+    pub(super) hour: Vec<u16>,
+    pub(super) month_days: DayField<MonthDays>,
+    pub(super) month: Vec<u16>,
+    pub(super) weekdays: DayField<Weekdays>,
+    pub(super) year: Vec<u16>,
 }
 
-fn parse_fields(text: &str, dialect: Dialect, spread: Spread) -> Result<Parsed, ScheduleError> {
-    let mut tokens = tokens_of(text);
-    let count = tokens.len();
-    let fits = match dialect {
-        Dialect::Unix => (5..=7).contains(&count),
-        Dialect::Quartz => (6..=7).contains(&count),
-    };
-    if !fits {
-        return Err(wrong_count(text, dialect, count));
+impl<'a> Fields<'a> {
+    /// Reads what [`expand_alias`] gave.
+    pub(super) fn parse(text: &'a str, dialect: Dialect, spread: Spread) -> Result<Fields<'a>, ScheduleError> {
+        let mut tokens = tokens_of(text);
+        let count = tokens.len();
+        let fits = match dialect {
+            Dialect::Unix => (5..=7).contains(&count),
+            Dialect::Quartz => (6..=7).contains(&count),
+        };
+        if !fits {
+            return Err(wrong_count(text, dialect, count));
+        }
+        if count == 5 {
+            tokens.insert(0, Token { text: "0", column: 1 });
+        }
+        if count < 7 {
+            tokens.push(Token { text: "*", column: 1 });
+        }
+        let [second, minute, hour, month_day, month, weekday, year] = tokens[..] else {
+            return Err(wrong_count(text, dialect, count));
+        };
+        let fields = Fields {
+            dialect,
+            tokens: [second, minute, hour, month_day, month, weekday, year],
+            second: fields::parse_values(&SECOND, second, spread)?,
+            minute: fields::parse_values(&MINUTE, minute, spread)?,
+            hour: fields::parse_values(&HOUR, hour, spread)?,
+            month_days: day_fields::parse_month_days(month_day, spread)?,
+            month: fields::parse_values(&MONTH, month, spread)?,
+            weekdays: day_fields::parse_weekdays(dialect, weekday, spread)?,
+            year: fields::parse_values(&YEAR, year, spread)?,
+        };
+        if dialect == Dialect::Quartz && month_day.text == "?" && weekday.text == "?" {
+            let message = "leaves no day to fire on, as dayOfMonth is `?` too; write `*` in one of them";
+            return Err(weekday.error(&WEEKDAY_QUARTZ, message));
+        }
+        Ok(fields)
     }
-    if count == 5 {
-        tokens.insert(0, Token { text: "0", column: 1 });
+
+    /// The minute or the hour starts with `*`.
+    pub(super) fn is_wildcard(&self) -> bool {
+        let [_, minute, hour, ..] = self.tokens;
+        minute.text.starts_with('*') || hour.text.starts_with('*')
     }
-    if count < 7 {
-        tokens.push(Token { text: "*", column: 1 });
+
+    /// A date has to fit one of the two day fields, not both.
+    pub(super) fn is_either_day(&self) -> bool {
+        self.dialect == Dialect::Unix && !self.month_days.is_unrestricted && !self.weekdays.is_unrestricted
     }
-    let [second, minute, hour, month_day, month, weekday, year] = tokens[..] else {
-        return Err(wrong_count(text, dialect, count));
-    };
-    let time = [(&SECOND, second), (&MINUTE, minute), (&HOUR, hour)];
-    let mut time_text = String::new();
-    for (spec, token) in time {
-        let values = fields::parse_values(spec, token, spread)?;
-        time_text.push_str(&fields::cron_text(spec, &values));
-        time_text.push(' ');
+
+    /// None if the two day fields exclude each other.
+    fn matcher(&self) -> Result<Option<CivilMatcher>, ScheduleError> {
+        let time = [(&SECOND, &self.second), (&MINUTE, &self.minute), (&HOUR, &self.hour)];
+        let around = Around {
+            time: time.map(|(spec, values)| fields::cron_text(spec, values) + " ").concat(),
+            month: fields::cron_text(&MONTH, &self.month),
+            year: fields::cron_text(&YEAR, &self.year),
+        };
+        around.matcher(self.is_either_day(), self.month_days.days, self.weekdays.days)
     }
-    let month_days = day_fields::parse_month_days(month_day, spread)?;
-    let month_text = fields::cron_text(&MONTH, &fields::parse_values(&MONTH, month, spread)?);
-    let weekdays = day_fields::parse_weekdays(dialect, weekday, spread)?;
-    let year_text = fields::cron_text(&YEAR, &fields::parse_values(&YEAR, year, spread)?);
-    if dialect == Dialect::Quartz && month_day.text == "?" && weekday.text == "?" {
-        let message = "leaves no day to fire on, as dayOfMonth is `?` too; write `*` in one of them";
-        return Err(weekday.error(&WEEKDAY_QUARTZ, message));
-    }
-    let around = Around { time: time_text, month: month_text, year: year_text };
-    Ok(Parsed {
-        matcher: around.matcher(dialect, month_days, weekdays)?,
-        is_wildcard: minute.text.starts_with('*') || hour.text.starts_with('*'),
-    })
 }
 
 /// The fields around the days, in the grammar of the `cron` crate.
@@ -239,17 +268,16 @@ struct Around {
 impl Around {
     fn matcher(
         &self,
-        dialect: Dialect,
-        month_days: DayField<MonthDays>,
-        weekdays: DayField<Weekdays>,
+        is_either_day: bool,
+        month_days: MonthDays,
+        weekdays: Weekdays,
     ) -> Result<Option<CivilMatcher>, ScheduleError> {
-        let is_or = dialect == Dialect::Unix && !month_days.is_unrestricted && !weekdays.is_unrestricted;
-        if !is_or {
-            let both = self.search(month_days.days, weekdays.days)?;
+        if !is_either_day {
+            let both = self.search(month_days, weekdays)?;
             return Ok(both.map(|first| CivilMatcher { first, second: None }));
         }
-        let by_month_day = self.search(month_days.days, Weekdays::ANY)?;
-        let by_weekday = self.search(MonthDays::ANY, weekdays.days)?;
+        let by_month_day = self.search(month_days, Weekdays::ANY)?;
+        let by_weekday = self.search(MonthDays::ANY, weekdays)?;
         Ok(match (by_month_day, by_weekday) {
             (Some(first), second) => Some(CivilMatcher { first, second }),
             (None, second) => second.map(|first| CivilMatcher { first, second: None }),

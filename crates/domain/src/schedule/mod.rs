@@ -8,10 +8,13 @@ mod civil;
 mod cron;
 mod day_fields;
 mod days;
+mod describe;
 mod dst;
 mod error;
 mod every;
 mod fields;
+mod notes;
+mod shifts;
 mod spread;
 mod zone;
 
@@ -21,14 +24,18 @@ mod tests;
 mod tests_clock;
 #[cfg(test)]
 mod tests_errors;
+#[cfg(test)]
+mod tests_notes;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use cron::CronRule;
+pub use describe::{Description, Lint, SpreadBy, Written, describe, describe_at, describe_every, period_text};
 pub use dst::ClockEffect;
 pub use error::ScheduleError;
 pub use every::{AtRule, EveryRule};
+pub use notes::note;
 
 /// How a cron expression is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -34,7 +34,7 @@ pub(super) fn fires_with(
 }
 
 /// Dialect, and two expressions that are one rule.
-const SAME: &[(Dialect, &str, &str)] = &[
+pub(super) const SAME: &[(Dialect, &str, &str)] = &[
     (Unix, "0 0 * * FRI-MON", "0 0 * * 0,1,5,6"),
     (Unix, "0 0 * * friday-Monday", "0 0 * * 5-1"),
     (Unix, "0 22-2 * * *", "0 0,1,2,22,23 * * *"),

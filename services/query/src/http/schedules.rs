@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use orloj_domain::job_event::FieldError;
 use orloj_domain::manifest::parse_instant;
-use orloj_domain::schedule::{Dialect, Fold, Gap, parse_rule};
+use orloj_domain::schedule::Dialect;
 use orloj_domain::time::Timestamp;
 
 use super::params::Params;
@@ -45,15 +45,12 @@ pub(super) async fn of_expression(State(api): State<Arc<Api>>, mut params: Param
     let dialect = params.word("dialect", &[Dialect::Unix, Dialect::Quartz], name)?.unwrap_or_default();
     let (count, from) = (count(&mut params)?, from(&mut params, api.clock.now())?);
     params.finish()?;
-    let rule = parse_rule(&expression, dialect, &zone, Gap::Shift, Fold::First, &expression).map_err(|error| {
+    let preview = preview::of_expression(&expression, dialect, &zone, from, count).map_err(|error| {
         let parameter = if error.field == "timeZone" { "zone" } else { "cron" };
         let complaint = FieldError::new(parameter, &error.value, error.to_string());
         Problem::new(StatusCode::BAD_REQUEST, "badParameter", complaint.message.clone()).with(vec![complaint])
     })?;
-    let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(Timestamp::from);
-    let items = preview::items(&zone, from, count, next);
-    let description = preview::describe(expression.trim(), dialect);
-    Ok(document(&Preview { expression: expression.trim().to_owned(), zone, description, items }))
+    Ok(document(&preview))
 }
 
 pub(super) async fn of_job(
@@ -66,8 +63,13 @@ pub(super) async fn of_job(
     params.finish()?;
     wait.done(&api).await?;
     let view = jobs::found(&api, &job).await?;
-    let (expression, zone, description) =
-        view.definition.as_ref().map(|kept| preview::of_rules(&kept.definition.schedule)).unwrap_or_default();
-    let items = preview::items(&zone, from, count.min(view.fires_left()), |after| view.next_after(after));
-    Ok(wait.mark(&api, document(&Preview { expression, zone, description, items })))
+    let Some(kept) = view.definition.as_ref() else {
+        return Ok(wait.mark(&api, document(&Preview::default())));
+    };
+    // What a clock change left out before the job began is no news.
+    let from = kept.definition.not_before.map_or(from, |bound| from.max(Timestamp::from_millis(bound.millis() - 1)));
+    let mut preview = preview::of_rules(&kept.definition.schedule, job.as_str(), from);
+    let count = count.min(view.fires_left());
+    preview.items = preview::items(&preview.zone, &kept.rules, from, count, |after| view.next_after(after));
+    Ok(wait.mark(&api, document(&preview)))
 }
