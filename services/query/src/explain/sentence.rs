@@ -121,9 +121,10 @@ pub(super) fn because(facts: &Facts, version: Option<&Version>, verdict: Verdict
             version.version, version.effective_from, version.position
         ));
         if let Some(kept) = &version.definition {
-            let (expression, zone, description) = preview::of_rules(&kept.definition.schedule);
-            if !expression.is_empty() {
-                because.push(format!("its schedule: {expression} ({zone}): {description}"));
+            let seed = kept.definition.job.as_str();
+            let preview = preview::of_rules(&kept.definition.schedule, seed, facts.instant);
+            if !preview.expression.is_empty() {
+                because.push(format!("its schedule: `{}`, {}", preview.expression, preview.description));
             }
         }
     }
