@@ -15,7 +15,7 @@ use due::Due;
 use node::{LEAF, Node, TOP, digit_of};
 
 /// A slot above the finest level with more timers than this is opened into a finer wheel.
-const SLOT_TIMERS_MAX: u8 = 32;
+const SLOT_TIMERS_MAX: u8 = 42;
 /// Most jobs that a wheel can index; the last index marks an end.
 pub(crate) const JOBS_MAX: u32 = u32::MAX;
 /// No timer: links of a job that is not armed.
@@ -26,7 +26,9 @@ const ROOT: u32 = 0;
 const SIGN: u64 = 1 << 63;
 
 const _: () = assert!(size_of::<Timer>() == 16, "a timer in the slab is 16 bytes");
-const _: () = assert!(size_of::<Node>() == 336, "336 bytes for more than 32 timers: about 10 bytes each at worst");
+/// Timers that are spread in time: each finer wheel has those of the slot it was. Many timers at one instant and
+/// nothing near it add a wheel for each level down to it, however many they are.
+const _: () = assert!(16 + size_of::<Node>().div_ceil(SLOT_TIMERS_MAX as usize + 1) <= 24, "24 bytes, wheels included");
 
 /// One job's place in the wheel; its index in the slab is the index of the job.
 #[derive(Debug, Clone, Copy)]

@@ -175,6 +175,26 @@ fn a_job_that_is_not_armed_is_not_missed() {
     assert_eq!((wheel.first(), wheel.due(i64::MAX).next()), (None, None));
 }
 
+#[test]
+fn spread_timers_take_24_bytes_with_their_wheels() {
+    for width_ms in [1_000, 60_000, 3_600_000, 86_400_000, 31_622_400_000] {
+        for count in [1_000, 10_000, 100_000_u32] {
+            let mut wheel = Wheel::new();
+            let mut random = 88_172_645_463_325_252_u64;
+            for job in 0..count {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                wheel.arm(job, NOW + (random >> 1).cast_signed() % width_ms);
+            }
+            // The way down to what they have in common is one wheel a level.
+            let bytes = wheel.timers.len() * 16 + wheel.nodes.len().saturating_sub(TOP) * 336;
+            let limit = count as usize * 24;
+            assert!(bytes <= limit, "{count} over {width_ms} ms: {bytes} bytes, at most {limit}");
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Operation {
     Arm { job: u32, due_ms: i64 },
