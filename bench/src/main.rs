@@ -5,6 +5,7 @@ mod bed;
 mod burst;
 mod calibrate;
 mod idle;
+mod memory;
 mod start;
 mod usage;
 
@@ -34,6 +35,8 @@ enum Workload {
     Start,
     /// `orloj dev` with nothing to do.
     Idle,
+    /// What a job costs the trigger in memory, without any log.
+    Memory,
     /// All of them.
     All,
 }
@@ -51,6 +54,12 @@ struct Arguments {
     /// One-shots of the burst.
     #[arg(long, default_value_t = 20_000)]
     jobs: usize,
+    /// Jobs of `memory`.
+    #[arg(long, default_value_t = 1_000_000)]
+    held_jobs: usize,
+    /// Schedule of the jobs of `memory`.
+    #[arg(long, default_value = "* * * * *")]
+    cron: String,
     /// Runs per second of `start`.
     #[arg(long, default_value_t = 200)]
     rate: u64,
@@ -68,6 +77,10 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let wants = |workload| arguments.workload == workload || arguments.workload == Workload::All;
+    if wants(Workload::Memory) {
+        // First: memory that others have freed would be counted as nobody's.
+        memory::run(arguments.held_jobs, &arguments.cron);
+    }
     for backend in [Backend::Embedded, Backend::Kafka] {
         if arguments.backend != backend && arguments.backend != Backend::Both {
             continue;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use orloj_domain::time::Timestamp;
 
@@ -12,22 +12,21 @@ pub trait Clock: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed point of this process; never goes back.
+    /// Time since some fixed point of this process, suspended or not; never goes back.
     fn monotonic(&self) -> Duration;
 }
 
 /// The machine's clocks.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
-    started: Instant,
+    started: Duration,
 }
 
 impl SystemClock {
     /// Starts the monotonic clock at zero.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clocks")]
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self { started: since_boot() }
     }
 }
 
@@ -45,14 +44,23 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        since_boot().saturating_sub(self.started)
     }
+}
+
+/// Time since boot with the time that the machine was suspended: without it, every laptop that wakes up would
+/// look as if its wall clock had jumped.
+fn since_boot() -> Duration {
+    // Every Linux since 2.6.39 has this clock; a zero would only mean that no time passes.
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// A clock that moves only when told; clones share it.
 #[derive(Debug, Clone)]
 pub struct ManualClock {
     millis: Arc<AtomicI64>,
+    /// How far the wall clock was moved alone.
+    jumped: Arc<AtomicI64>,
     start: i64,
 }
 
@@ -60,7 +68,7 @@ impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
-        Self { millis: Arc::new(AtomicI64::new(start.millis())), start: start.millis() }
+        Self { millis: Arc::new(AtomicI64::new(start.millis())), jumped: Arc::default(), start: start.millis() }
     }
 
     /// Moves both clocks forward.
@@ -68,15 +76,45 @@ impl ManualClock {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.millis.fetch_add(millis, Ordering::SeqCst);
     }
+
+    /// Moves the wall clock alone, in milliseconds; backwards if negative.
+    pub fn jump(&self, by_ms: i64) {
+        self.jumped.fetch_add(by_ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.millis.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.millis.load(Ordering::SeqCst) + self.jumped.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {
         let millis = self.millis.load(Ordering::SeqCst) - self.start;
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_starts_at_zero_and_moves() {
+        let clock = SystemClock::new();
+        let first = clock.monotonic();
+        assert!(first < Duration::from_secs(60), "{first:?}");
+        // Ends because time passes; a clock that can't be read would stand still.
+        while clock.monotonic() == first {
+            std::hint::spin_loop();
+        }
+        assert!(clock.monotonic() > first);
+    }
+
+    #[test]
+    fn a_manual_wall_clock_jumps_alone() {
+        let clock = ManualClock::new(Timestamp::from_millis(1000));
+        clock.advance(Duration::from_millis(5));
+        clock.jump(-100);
+        assert_eq!((clock.now(), clock.monotonic()), (Timestamp::from_millis(905), Duration::from_millis(5)));
     }
 }

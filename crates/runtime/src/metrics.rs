@@ -45,6 +45,10 @@ pub struct DriverMetrics {
     pub lost: Counter,
     /// Records put into quarantine.
     pub quarantined: Counter,
+    /// Forward jumps of the wall clock that stopped all decisions.
+    pub clock_jumps: Counter,
+    /// By how much the wall clock runs ahead of what is believed, in seconds; 0 while decisions are made.
+    pub clock_ahead_seconds: Gauge,
     records: Counter,
     append_seconds: Histogram,
 }
@@ -57,6 +61,8 @@ impl DriverMetrics {
             shards: Gauge::default(),
             lost: Counter::default(),
             quarantined: Counter::default(),
+            clock_jumps: Counter::default(),
+            clock_ahead_seconds: Gauge::default(),
             records: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
         };
@@ -65,10 +71,25 @@ impl DriverMetrics {
             registry.register("shards", "Shards owned and live", this.shards.clone());
             registry.register("lost", "Times that all shards were lost at once", this.lost.clone());
             registry.register("quarantined", "Records put into quarantine", this.quarantined.clone());
+            registry.register(
+                "clock_jumps",
+                "Forward jumps of the wall clock that stopped all decisions",
+                this.clock_jumps.clone(),
+            );
+            registry.register(
+                "clock_ahead_seconds",
+                "How far the wall clock is ahead of what is believed; 0 while decisions are made",
+                this.clock_ahead_seconds.clone(),
+            );
             registry.register("appended_records", "Records appended", this.records.clone());
             registry.register("append_seconds", "Time of one atomic append", this.append_seconds.clone());
         });
         this
+    }
+
+    /// By how much the wall clock is ahead; nothing while it is believed.
+    pub(crate) fn clock_ahead(&self, ahead: Duration) {
+        self.clock_ahead_seconds.set(i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn appended(&self, records: usize, elapsed: Duration) {

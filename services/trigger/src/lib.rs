@@ -4,6 +4,7 @@
 
 mod machine;
 mod service;
+mod wheel;
 
 use std::sync::Arc;
 

@@ -102,7 +102,7 @@ impl Service for TriggerService {
         if record.topic == topic::FIRES {
             machine.replay_decision(&decode::<FireDecision>(value)?);
         } else {
-            machine.replay_state(decode::<TriggerState>(value)?);
+            machine.replay_state(&decode::<TriggerState>(value)?);
         }
         Ok(())
     }

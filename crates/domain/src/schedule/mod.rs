@@ -36,6 +36,7 @@ pub use dst::ClockEffect;
 pub use error::ScheduleError;
 pub use every::{AtRule, EveryRule};
 pub use notes::note;
+pub use spread::has_spread;
 
 /// How a cron expression is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

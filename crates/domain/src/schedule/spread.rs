@@ -25,9 +25,42 @@ impl Spread {
     }
 }
 
+/// True if a cron expression names `H`, so that its fires depend on the seed it is parsed with. Never false for one
+/// that does; what is no expression at all may answer either.
+pub fn has_spread(expression: &str) -> bool {
+    let is_border = |character: char| character.is_ascii_whitespace() || character == ',';
+    expression.split(is_border).any(|item| item.starts_with(['H', 'h']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::{CronRule, Dialect, Fold, Gap};
+
+    #[test]
+    fn fires_depend_on_the_seed_only_where_spread_is_named() {
+        for (expression, is_named) in [
+            ("0 0 * * THU", false),
+            ("@hourly", false),
+            ("@monthly", false),
+            ("*/5 3,4 1-7 MAR,APR MON#2", false),
+            ("0 0 LW * ?", false),
+            ("H * * * *", true),
+            ("0 h * * *", true),
+            ("0,H 3 * * *", true),
+            ("H(0-29)/10 * * * *", true),
+            ("H/15 * * * *", true),
+            ("0 0\tH * *", true),
+            ("0 0 * * H", true),
+        ] {
+            assert_eq!(has_spread(expression), is_named, "{expression}");
+            let rule = |seed: &str| {
+                CronRule::parse(expression, Dialect::Unix, "UTC", Gap::Shift, Fold::First, seed).expect("a rule")
+            };
+            let is_same = (0..200).all(|seed| rule(&seed.to_string()) == rule("a/b"));
+            assert_eq!(is_same, !is_named, "{expression}");
+        }
+    }
 
     #[test]
     fn picks_are_pinned_across_builds() {

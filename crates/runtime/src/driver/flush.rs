@@ -156,6 +156,8 @@ impl<S: Service> Driver<S> {
         let now = self.parts.clock.now();
         let decisions = self.topics.decisions.first();
         for (shard, run) in &mut self.shards {
+            // A wall clock that went back must not put saving off for as long.
+            run.checkpoint_due = run.checkpoint_due.min(now.plus(CHECKPOINT_INTERVAL));
             if run.checkpoint_due > now || !run.is_live() {
                 continue;
             }

@@ -3,6 +3,7 @@
 //! decided (`services/*`), how a shard is owned (`log::Owner`). Invariant: what others can see was committed,
 //! and memory that led to an append in doubt is dropped; there is no repair path.
 
+mod clock_guard;
 mod flush;
 mod inbound;
 mod service;
@@ -21,6 +22,7 @@ use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record, RestoreRan
 use crate::metrics::DriverMetrics;
 use crate::shutdown::Shutdown;
 
+use clock_guard::{ClockGuard, ClockSight};
 pub use inbound::{Undecodable, check_partition, quarantined};
 pub use service::{Inbound, Machine, Service, ServiceTopics, WriteContext};
 use shard_run::{Phase, ShardRun};
@@ -38,6 +40,8 @@ const SHARED_RETRY_WAIT: Duration = Duration::from_millis(20);
 const SHARED_LOOKBACK: Duration = orloj_domain::lease::LEASE_MAX;
 /// How long a shard whose partitions do not answer is left out of batches.
 const STALL_WAIT: Duration = Duration::from_secs(2);
+/// How long to wait before looking at a wall clock again that ran ahead.
+const CLOCK_WAIT: Duration = Duration::from_secs(1);
 /// How often lazily written state and positions are saved.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// Batches of due work appended before membership is looked at again.
@@ -85,6 +89,7 @@ pub struct Driver<S: Service> {
     retry_at: Option<Duration>,
     /// On the monotonic clock: no look at the shared state before this.
     shared_retry_at: Duration,
+    clock_guard: ClockGuard,
 }
 
 impl<S: Service> Driver<S> {
@@ -105,6 +110,7 @@ impl<S: Service> Driver<S> {
             shared_topics: shared.collect(),
             shards: parts.shards.get(),
         })?;
+        let clock_guard = ClockGuard::new(parts.clock.now(), parts.clock.monotonic());
         Ok(Self {
             service,
             topics,
@@ -115,6 +121,7 @@ impl<S: Service> Driver<S> {
             shared_next: BTreeMap::new(),
             retry_at: None,
             shared_retry_at: Duration::ZERO,
+            clock_guard,
         })
     }
 
@@ -147,6 +154,11 @@ impl<S: Service> Driver<S> {
             Err(error) => self.tolerate(error)?,
         }
         if self.is_waiting_to_retry() {
+            return Ok(());
+        }
+        if !self.is_clock_believed() {
+            // Neither time nor records are decided on: an edit would count from an instant that is to come.
+            self.flush();
             return Ok(());
         }
         let is_drained = self.run_due();
@@ -196,6 +208,9 @@ impl<S: Service> Driver<S> {
         if let Some(retry_at) = self.retry_at {
             return retry_at.saturating_sub(self.parts.clock.monotonic());
         }
+        if self.clock_guard.is_ahead() {
+            return CLOCK_WAIT;
+        }
         if !self.backlog.is_empty() {
             return Duration::ZERO;
         }
@@ -204,6 +219,37 @@ impl<S: Service> Driver<S> {
         let wait = self.next_deadline().into_iter().chain(saves).min().map_or(WAIT_MAX, |due| due.since(now));
         let is_shared_put_off = self.shared_retry_at > self.parts.clock.monotonic();
         if is_shared_put_off { wait.max(SHARED_RETRY_WAIT) } else { wait }
+    }
+
+    /// Looks at the clocks and says what is new about them.
+    fn is_clock_believed(&mut self) -> bool {
+        let sight = self.clock_guard.look(self.parts.clock.now(), self.parts.clock.monotonic());
+        match sight {
+            ClockSight::Sound => {}
+            ClockSight::JumpedForward(ahead) => {
+                self.parts.metrics.clock_jumps.inc();
+                self.parts.metrics.clock_ahead(ahead);
+                self.parts.health.not_ready("the wall clock jumped forward");
+                tracing::error!(
+                    service = S::NAME,
+                    ahead_seconds = ahead.as_secs(),
+                    "the wall clock jumped forward: nothing is decided until it is put right, or this process is restarted to accept it"
+                );
+            }
+            ClockSight::StillAhead(ahead) => self.parts.metrics.clock_ahead(ahead),
+            ClockSight::Recovered => {
+                self.parts.metrics.clock_ahead(Duration::ZERO);
+                tracing::info!(service = S::NAME, "the wall clock has come back, going on");
+            }
+            ClockSight::WentBack(behind) => {
+                tracing::warn!(
+                    service = S::NAME,
+                    behind_seconds = behind.as_secs(),
+                    "the wall clock went back: what was decided stays decided, the next fire times wait for it"
+                );
+            }
+        }
+        !self.clock_guard.is_ahead()
     }
 
     fn is_waiting_to_retry(&mut self) -> bool {

@@ -8,9 +8,9 @@ use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{Pause, TriggerState};
 
-use super::entry::Entry;
+use super::entry::{Entry, remember};
 use super::offered::{effective_from, settled_until};
-use super::{RECENT_COMMANDS_MAX, TriggerEvent, TriggerMachine, decision_of};
+use super::{TriggerEvent, TriggerMachine, decision_of};
 
 impl TriggerMachine {
     pub(super) fn decide_commanded(
@@ -21,11 +21,11 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        let Some(entry) = self.jobs.get(job).filter(|entry| entry.state.definition.is_some()) else {
+        let Some(entry) = self.entry(job).filter(|entry| entry.terms().is_some()) else {
             let error = FieldError::new("job", job, "no such job: apply its definition first");
             return self.refuse(job, offset, command, error, now);
         };
-        if offset < entry.state.commands_next || entry.state.recent_commands.contains(&command.command_id) {
+        if offset < entry.commands_next || entry.recent_commands().contains(&command.command_id) {
             return Vec::new();
         }
         match command.kind {
@@ -44,15 +44,14 @@ impl TriggerMachine {
     }
 
     fn run_now(&self, entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
-        let state = &entry.state;
-        let mut decision = decision_of(state, TriggerKind::Manual, self.tzdb.as_ref(), now);
+        let mut decision = decision_of(entry, TriggerKind::Manual, self.tzdb.as_ref(), now);
         decision.decision = Decision::Requested;
-        decision.run_id = Some(RunId::of_command(&state.job, &command.command_id));
+        decision.run_id = Some(RunId::of_command(&entry.job, &command.command_id));
         decision.command_offset = Some(offset);
         decision.command_id = Some(command.command_id.clone());
         decision.actor.clone_from(&command.actor);
         decision.params.clone_from(&command.params);
-        decision.spec = state.definition.as_ref().map(|definition| definition.spec.clone());
+        decision.spec = entry.terms().map(|terms| terms.spec.clone());
         vec![TriggerEvent::Decided(Box::new(decision))]
     }
 
@@ -86,17 +85,12 @@ impl TriggerMachine {
         let from = effective_from(Some(entry), at, now);
         let mut events = self.close_interval(entry, from, now);
         let cursor = settled_until(&events).unwrap_or(from).max(from);
-        let fires = fires_after(&events).unwrap_or(entry.state.fires);
-        let mut recent_commands = entry.state.recent_commands.clone();
-        recent_commands.push(command.command_id.clone());
-        let surplus = recent_commands.len().saturating_sub(RECENT_COMMANDS_MAX);
-        recent_commands.drain(..surplus);
-        let state =
-            TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, ..entry.state.clone() };
-        let answer = JobEvent {
-            reason: command.reason.clone(),
-            ..self.command_answer(&entry.state.job, kind, offset, command, now)
-        };
+        let fires = fires_after(&events).unwrap_or(entry.fires);
+        let mut recent_commands = entry.recent_commands().to_vec();
+        remember(&mut recent_commands, &command.command_id);
+        let state = TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, ..entry.state() };
+        let answer =
+            JobEvent { reason: command.reason.clone(), ..self.command_answer(&entry.job, kind, offset, command, now) };
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
         events
     }

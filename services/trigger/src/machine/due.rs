@@ -22,13 +22,11 @@ enum Closing {
 impl TriggerMachine {
     pub(super) fn decide_due(&self, now: Timestamp) -> Vec<TriggerEvent> {
         let mut events = Vec::new();
-        for (due, job) in &self.armed {
-            if *due > now || events.len() >= DECISIONS_PER_TICK_MAX {
+        for (_, job) in self.wheel.due(now.millis()) {
+            if events.len() >= DECISIONS_PER_TICK_MAX {
                 break;
             }
-            if let Some(entry) = self.jobs.get(job) {
-                events.extend(self.settle_due(entry, now, now, Closing::No));
-            }
+            events.extend(self.settle_due(&self.jobs[job as usize], now, now, Closing::No));
         }
         events
     }
@@ -36,21 +34,21 @@ impl TriggerMachine {
     /// Decides every fire time of a job up to `until`, inclusive, that is due at `now`; if the version ends
     /// here, also those whose jitter has not passed yet: they are skipped.
     fn settle_due(&self, entry: &Entry, until: Timestamp, now: Timestamp, closing: Closing) -> Vec<TriggerEvent> {
-        let Some(definition) = entry.state.definition.as_ref().filter(|_| entry.is_active()) else {
+        let Some(terms) = entry.terms().filter(|_| entry.is_active()) else {
             return Vec::new();
         };
-        let (mut times, is_complete) = entry.newest_between(entry.state.cursor, until, MISSED_MAX);
+        let (mut times, is_complete) = entry.newest_between(entry.cursor, until, MISSED_MAX);
         let is_due = |time: &Timestamp| entry.due_of(*time) <= now;
         let due_count = times.iter().position(|time| !is_due(time)).unwrap_or(times.len());
         let not_yet_due = times.split_off(due_count);
         let mut events = Vec::new();
         if !is_complete && !times.is_empty() {
-            events.extend(self.skipped_range(entry, entry.state.cursor, times[0], Reason::Misfire, now));
+            events.extend(self.skipped_range(entry, entry.cursor, times[0], Reason::Misfire, now));
         }
         let due: Vec<Timestamp> = times.iter().map(|time| entry.due_of(*time)).collect();
-        let verdicts = judge(&due, &definition.missed, now);
-        let mut fires = entry.state.fires;
-        let max_fires = definition.max_fires.unwrap_or(i64::MAX);
+        let verdicts = judge(&due, &terms.missed, now);
+        let mut fires = entry.fires;
+        let max_fires = terms.max_fires.unwrap_or(i64::MAX);
         let newest = times.last().copied();
         for (time, verdict) in times.iter().zip(verdicts) {
             if fires >= max_fires {
@@ -65,7 +63,7 @@ impl TriggerMachine {
         }
         if closing == Closing::Yes {
             for time in not_yet_due {
-                let mut decision = decision_of(&entry.state, TriggerKind::Schedule, self.tzdb.as_ref(), now);
+                let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
                 decision.fire_time = time;
                 decision.reason = Some(Reason::Superseded);
                 decision.fires = fires;
@@ -83,16 +81,15 @@ impl TriggerMachine {
         newest: Option<Timestamp>,
         now: Timestamp,
     ) -> FireDecision {
-        let state = &entry.state;
-        let mut decision = decision_of(state, TriggerKind::Schedule, self.tzdb.as_ref(), now);
+        let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
         decision.fire_time = time;
-        let run_of = |time| Some(RunId::of_fire_time(&state.job, state.version, time));
+        let run_of = |time| Some(RunId::of_fire_time(&entry.job, entry.version, time));
         match verdict {
             Verdict::OnTime | Verdict::Late => {
                 decision.decision = Decision::Requested;
                 decision.reason = (verdict == Verdict::Late).then_some(Reason::Misfire);
                 decision.run_id = run_of(time);
-                decision.spec = state.definition.as_ref().map(|definition| definition.spec.clone());
+                decision.spec = entry.terms().map(|terms| terms.spec.clone());
             }
             Verdict::Skipped => decision.reason = Some(Reason::Misfire),
             Verdict::Coalesced => {
@@ -116,7 +113,7 @@ impl TriggerMachine {
     ) -> Option<TriggerEvent> {
         let first = entry.next_after(after).filter(|first| *first < end)?;
         let is_only = entry.next_after(first).is_none_or(|second| second >= end);
-        let mut decision = decision_of(&entry.state, TriggerKind::Schedule, self.tzdb.as_ref(), now);
+        let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
         decision.fire_time = first;
         decision.range_end = (!is_only).then_some(end);
         decision.reason = Some(reason);
@@ -130,6 +127,6 @@ impl TriggerMachine {
             return self.settle_due(entry, until, now, Closing::Yes);
         }
         let end = Timestamp::from_millis(until.millis() + 1);
-        self.skipped_range(entry, entry.state.cursor, end, Reason::Paused, now).into_iter().collect()
+        self.skipped_range(entry, entry.cursor, end, Reason::Paused, now).into_iter().collect()
     }
 }

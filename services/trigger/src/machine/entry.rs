@@ -1,59 +1,145 @@
-//! One job in the machine: its state, its parsed rules and its next fire time. Invariant: `next` is the first
-//! fire time after the cursor, or nothing while the job is paused, suspended, deleted or used up.
+//! One job in the machine, as small as it can be: its numbers, and shares of what other jobs have too. Not here:
+//! when it is due next (`Wheel`). Invariant: it converts from and to the state on the log without loss.
 
 use std::time::Duration;
 
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
-use orloj_domain::id::{JobId, RunId};
-use orloj_domain::job::JobDefinition;
-use orloj_domain::manifest;
+use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::schedule::{self, Rule};
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::TriggerState;
+use orloj_domain::trigger_state::{Pause, TriggerState};
 
 use super::RECENT_COMMANDS_MAX;
+use super::shared::{SharedRules, SharedTerms, Shares, Terms};
 
+const _: () = assert!(size_of::<Entry>() == 96, "a job is 96 bytes beside its id, its timer and its place by name");
+
+/// One job. The numbers are those of [`TriggerState`].
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) state: TriggerState,
-    rules: Vec<Rule>,
-    next: Option<Timestamp>,
+    pub(super) job: JobId,
+    terms: Option<SharedTerms>,
+    /// Absent unless the rules depend on the job.
+    rules: Option<SharedRules>,
+    rare: Option<Box<Rare>>,
+    pub(super) version: i64,
+    pub(super) definition_offset: i64,
+    pub(super) jobs_next: i64,
+    pub(super) commands_next: i64,
+    effective_from: Timestamp,
+    pub(super) cursor: Timestamp,
+    pub(super) fires: i64,
+}
+
+/// What most jobs don't have.
+#[derive(Debug, Default)]
+struct Rare {
+    pause: Option<Pause>,
+    recent_commands: Vec<CommandId>,
+}
+
+/// What a decision does to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It was taken before, or is about another version.
+    Nothing,
+    /// A command is remembered; fire times are as they were.
+    Command,
+    /// Fire times are settled up to a later instant.
+    FireTimes,
 }
 
 impl Entry {
-    pub(super) fn new(state: TriggerState) -> Self {
-        let rules = state.definition.as_ref().map(parsed).unwrap_or_default();
-        let mut entry = Self { state, rules, next: None };
-        entry.rearm();
-        entry
+    pub(super) fn new(state: &TriggerState, shares: &mut Shares) -> Self {
+        let (terms, rules) = state.definition.as_ref().map(|definition| shares.take(definition)).unzip();
+        let is_plain = state.pause.is_none() && state.recent_commands.is_empty();
+        let rare = || Rare { pause: state.pause.clone(), recent_commands: state.recent_commands.clone() };
+        Self {
+            job: state.job.clone(),
+            terms,
+            rules: rules.flatten(),
+            rare: (!is_plain).then(|| Box::new(rare())),
+            version: state.version,
+            definition_offset: state.definition_offset,
+            jobs_next: state.jobs_next,
+            commands_next: state.commands_next,
+            effective_from: state.effective_from,
+            cursor: state.cursor,
+            fires: state.fires,
+        }
     }
 
-    /// When the next fire time is due, its jitter included.
+    /// Gives back what was shared.
+    pub(super) fn give_up(self, shares: &mut Shares) {
+        shares.give_up(self.terms, self.rules);
+    }
+
+    /// The job as it stands on the log.
+    pub(super) fn state(&self) -> TriggerState {
+        TriggerState {
+            job: self.job.clone(),
+            version: self.version,
+            definition: self.terms().map(|terms| terms.definition_of(&self.job)),
+            definition_offset: self.definition_offset,
+            jobs_next: self.jobs_next,
+            commands_next: self.commands_next,
+            effective_from: self.effective_from,
+            cursor: self.cursor,
+            fires: self.fires,
+            pause: self.pause().cloned(),
+            recent_commands: self.recent_commands().to_vec(),
+        }
+    }
+
+    /// The terms in force; absent when deleted.
+    pub(super) fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref().map(|terms| &terms.value)
+    }
+
+    pub(super) fn pause(&self) -> Option<&Pause> {
+        self.rare.as_ref().and_then(|rare| rare.pause.as_ref())
+    }
+
+    /// The newest command ids that were carried out, oldest first.
+    pub(super) fn recent_commands(&self) -> &[CommandId] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.recent_commands)
+    }
+
+    /// When the next fire time is due, its jitter included; never while the job is paused, suspended, deleted
+    /// or used up.
     pub(super) fn due(&self) -> Option<Timestamp> {
-        self.next.map(|next| self.due_of(next))
+        let next = if self.is_active() { self.next_after(self.cursor) } else { None };
+        next.map(|next| self.due_of(next))
     }
 
     /// When a fire time is due: itself plus its stable offset.
     pub(super) fn due_of(&self, fire_time: Timestamp) -> Timestamp {
-        let width = self.state.definition.as_ref().map_or(0, |definition| definition.jitter_ms);
-        fire_time.plus(jitter(&self.state.job, fire_time, width))
+        let width = self.terms().map_or(0, |terms| terms.jitter_ms);
+        fire_time.plus(jitter(&self.job, fire_time, width))
     }
 
     /// True while fire times are requested.
     pub(super) fn is_active(&self) -> bool {
-        let is_suspended = self.state.definition.as_ref().is_none_or(|definition| definition.suspend);
-        self.state.pause.is_none() && !is_suspended
+        self.pause().is_none() && self.terms().is_some_and(|terms| !terms.suspend)
+    }
+
+    fn rules(&self) -> &[Rule] {
+        match (&self.rules, self.terms()) {
+            (Some(own), _) => &own.value,
+            (None, Some(terms)) => terms.rules.as_deref().unwrap_or_default(),
+            (None, None) => &[],
+        }
     }
 
     /// The first fire time after `after`, paused or not.
     pub(super) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let definition = self.state.definition.as_ref()?;
-        if definition.max_fires.is_some_and(|max| self.state.fires >= max) {
+        let terms = self.terms()?;
+        if terms.max_fires.is_some_and(|max| self.fires >= max) {
             return None;
         }
-        let earliest = definition.not_before.map_or(Timestamp::MIN, |bound| bound.minus(Duration::from_millis(1)));
-        let next = schedule::next_of(&self.rules, after.max(earliest).to_jiff()).map(Timestamp::from)?;
-        let is_over = definition.not_after.is_some_and(|bound| next >= bound);
+        let earliest = terms.not_before.map_or(Timestamp::MIN, |bound| bound.minus(Duration::from_millis(1)));
+        let next = schedule::next_of(self.rules(), after.max(earliest).to_jiff()).map(Timestamp::from)?;
+        let is_over = terms.not_after.is_some_and(|bound| next >= bound);
         (!is_over).then_some(next)
     }
 
@@ -88,39 +174,33 @@ impl Entry {
         }
     }
 
-    /// Takes a decision; true if the cursor moved and is not saved by it.
-    pub(super) fn settle(&mut self, decision: &FireDecision) -> bool {
+    /// Takes a decision. Unless it changes nothing, only the decision explains it so far.
+    pub(super) fn settle(&mut self, decision: &FireDecision) -> Settled {
         if let (Some(offset), Some(command)) = (decision.command_offset, &decision.command_id) {
-            if offset < self.state.commands_next {
-                return false;
+            if offset < self.commands_next {
+                return Settled::Nothing;
             }
-            self.state.commands_next = offset + 1;
-            self.state.recent_commands.push(command.clone());
-            let surplus = self.state.recent_commands.len().saturating_sub(RECENT_COMMANDS_MAX);
-            self.state.recent_commands.drain(..surplus);
-            return true;
+            self.commands_next = offset + 1;
+            remember(&mut self.rare.get_or_insert_default().recent_commands, command);
+            return Settled::Command;
         }
-        let is_ours = decision.version == self.state.version && decision.trigger == TriggerKind::Schedule;
-        if !is_ours || decision.settled_until() <= self.state.cursor {
-            return false;
+        let is_ours = decision.version == self.version && decision.trigger == TriggerKind::Schedule;
+        if !is_ours || decision.settled_until() <= self.cursor {
+            return Settled::Nothing;
         }
-        self.state.cursor = decision.settled_until();
+        self.cursor = decision.settled_until();
         if decision.decision == Decision::Requested {
-            self.state.fires = self.state.fires.max(decision.fires);
+            self.fires = self.fires.max(decision.fires);
         }
-        self.rearm();
-        true
-    }
-
-    fn rearm(&mut self) {
-        self.next = if self.is_active() { self.next_after(self.state.cursor) } else { None };
+        Settled::FireTimes
     }
 }
 
-/// The rules of a definition. Those that no longer parse (a time zone that an update removed) leave the job
-/// without fire times, and say so: its definition was valid when it was accepted.
-fn parsed(definition: &JobDefinition) -> Vec<Rule> {
-    manifest::rules_of(definition).unwrap_or_default()
+/// Adds a command id to the newest ones, and drops the oldest beyond the limit.
+pub(super) fn remember(recent_commands: &mut Vec<CommandId>, command: &CommandId) {
+    recent_commands.push(command.clone());
+    let surplus = recent_commands.len().saturating_sub(RECENT_COMMANDS_MAX);
+    recent_commands.drain(..surplus);
 }
 
 /// Stable offset of a fire time: a hash of (job, fire time) modulo the width.

@@ -1,11 +1,12 @@
 //! The trigger's machine over one shard: which jobs there are, up to where each is decided, what is due. Not
 //! here: bytes (`service`), which fire times a rule has (`domain::schedule`). Invariant: only `apply` and the
-//! replays change it; `armed` holds exactly one entry for each job that has a next fire time.
+//! replays change it; the wheel holds exactly one timer for each job that has a next fire time.
 
 mod commanded;
 mod due;
 mod entry;
 mod offered;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,9 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::driver::Machine;
 
-use entry::Entry;
+use crate::wheel::{JOBS_MAX, Wheel};
+use entry::{Entry, Settled};
+use shared::Shares;
 
 /// Most decisions of one tick; if more is due, the next tick goes on.
 const DECISIONS_PER_TICK_MAX: usize = 2000;
@@ -90,38 +93,48 @@ pub enum TriggerEvent {
     Answered(Box<JobEvent>),
 }
 
-/// The jobs of one shard.
+/// The jobs of one shard. A job keeps its index for good: deleted ones stay, for the sake of their versions.
 #[derive(Debug)]
 pub struct TriggerMachine {
     tzdb: Option<String>,
-    jobs: BTreeMap<JobId, Entry>,
-    armed: BTreeSet<(Timestamp, JobId)>,
+    jobs: Vec<Entry>,
+    index_by_id: BTreeMap<JobId, u32>,
+    wheel: Wheel,
+    shares: Shares,
     /// Jobs whose cursor only decisions explain so far.
-    unsaved: BTreeSet<JobId>,
+    unsaved: BTreeSet<u32>,
     /// Those of them that the running round of saving still has to write.
-    saving: BTreeSet<JobId>,
+    saving: BTreeSet<u32>,
 }
 
 impl TriggerMachine {
     /// No jobs; `tzdb` is written into decisions.
     #[must_use]
     pub fn new(tzdb: Option<String>) -> Self {
-        Self { tzdb, jobs: BTreeMap::new(), armed: BTreeSet::new(), unsaved: BTreeSet::new(), saving: BTreeSet::new() }
+        Self {
+            tzdb,
+            jobs: Vec::new(),
+            index_by_id: BTreeMap::new(),
+            wheel: Wheel::new(),
+            shares: Shares::new(),
+            unsaved: BTreeSet::new(),
+            saving: BTreeSet::new(),
+        }
     }
 
-    /// What is known of a job; deleted ones included.
+    /// What is known of a job; deleted ones included. Put together anew at each call.
     #[must_use]
-    pub fn state(&self, job: &JobId) -> Option<&TriggerState> {
-        self.jobs.get(job).map(|entry| &entry.state)
+    pub fn state(&self, job: &JobId) -> Option<TriggerState> {
+        self.entry(job).map(Entry::state)
     }
 
-    /// All jobs, deleted ones included, in order.
-    pub fn states(&self) -> impl Iterator<Item = &TriggerState> {
-        self.jobs.values().map(|entry| &entry.state)
+    /// All jobs, deleted ones included, in order of their ids.
+    pub fn states(&self) -> impl Iterator<Item = TriggerState> {
+        self.index_by_id.values().map(|index| self.jobs[*index as usize].state())
     }
 
     /// Takes a saved state while restoring.
-    pub fn replay_state(&mut self, state: TriggerState) {
+    pub fn replay_state(&mut self, state: &TriggerState) {
         self.put(state);
     }
 
@@ -143,49 +156,51 @@ impl TriggerMachine {
         }
         let mut states = Vec::new();
         while states.len() < max {
-            let Some(job) = self.saving.pop_first() else { break };
-            states.extend(self.jobs.get(&job).map(|entry| entry.state.clone()));
+            let Some(index) = self.saving.pop_first() else { break };
+            states.push(self.jobs[index as usize].state());
         }
         (states, self.saving.is_empty())
     }
 
-    fn put(&mut self, state: TriggerState) {
-        let job = state.job.clone();
-        self.disarm(&job);
-        let entry = Entry::new(state);
-        self.arm(&job, &entry);
-        self.unsaved.remove(&job);
-        self.saving.remove(&job);
-        self.jobs.insert(job, entry);
+    fn entry(&self, job: &JobId) -> Option<&Entry> {
+        self.index_by_id.get(job).map(|index| &self.jobs[*index as usize])
+    }
+
+    fn put(&mut self, state: &TriggerState) {
+        let mut entry = Entry::new(state, &mut self.shares);
+        let index = if let Some(&index) = self.index_by_id.get(&state.job) {
+            let place = &mut self.jobs[index as usize];
+            // One text for the id and for its place by name, however often the job is edited.
+            entry.job.clone_from(&place.job);
+            // What both share was taken before it is given back, so that it stays.
+            std::mem::replace(place, entry).give_up(&mut self.shares);
+            self.unsaved.remove(&index);
+            self.saving.remove(&index);
+            index
+        } else {
+            let index = u32::try_from(self.jobs.len()).unwrap_or(JOBS_MAX);
+            assert!(index < JOBS_MAX, "a shard holds fewer than {JOBS_MAX} jobs");
+            self.index_by_id.insert(entry.job.clone(), index);
+            self.jobs.push(entry);
+            index
+        };
+        self.arm(index);
     }
 
     fn settle(&mut self, decision: &FireDecision) {
-        let Some(mut entry) = self.jobs.remove(&decision.job) else {
-            return;
-        };
-        self.disarm_entry(&decision.job, &entry);
-        if entry.settle(decision) {
-            self.unsaved.insert(decision.job.clone());
+        let Some(&index) = self.index_by_id.get(&decision.job) else { return };
+        match self.jobs[index as usize].settle(decision) {
+            Settled::Nothing => return,
+            Settled::Command => {}
+            Settled::FireTimes => self.arm(index),
         }
-        self.arm(&decision.job, &entry);
-        self.jobs.insert(decision.job.clone(), entry);
+        self.unsaved.insert(index);
     }
 
-    fn arm(&mut self, job: &JobId, entry: &Entry) {
-        if let Some(due) = entry.due() {
-            self.armed.insert((due, job.clone()));
-        }
-    }
-
-    fn disarm(&mut self, job: &JobId) {
-        if let Some(due) = self.jobs.get(job).and_then(Entry::due) {
-            self.armed.remove(&(due, job.clone()));
-        }
-    }
-
-    fn disarm_entry(&mut self, job: &JobId, entry: &Entry) {
-        if let Some(due) = entry.due() {
-            self.armed.remove(&(due, job.clone()));
+    fn arm(&mut self, index: u32) {
+        match self.jobs[index as usize].due() {
+            Some(due) => self.wheel.arm(index, due.millis()),
+            None => self.wheel.disarm(index),
         }
     }
 }
@@ -215,21 +230,21 @@ impl Machine for TriggerMachine {
     fn apply(&mut self, event: &TriggerEvent) {
         match event {
             TriggerEvent::Decided(decision) => self.settle(decision),
-            TriggerEvent::Stated { state, .. } => self.put((**state).clone()),
+            TriggerEvent::Stated { state, .. } => self.put(state),
             TriggerEvent::Answered(_) => {}
         }
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.armed.first().map(|(due, _)| *due)
+        self.wheel.first().map(Timestamp::from_millis)
     }
 }
 
 /// A decision with everything but the verdict filled in from the state.
-fn decision_of(state: &TriggerState, trigger: TriggerKind, tzdb: Option<&String>, now: Timestamp) -> FireDecision {
+fn decision_of(entry: &Entry, trigger: TriggerKind, tzdb: Option<&String>, now: Timestamp) -> FireDecision {
     FireDecision {
-        job: state.job.clone(),
-        version: state.version,
+        job: entry.job.clone(),
+        version: entry.version,
         trigger,
         fire_time: now,
         range_end: None,
@@ -238,11 +253,11 @@ fn decision_of(state: &TriggerState, trigger: TriggerKind, tzdb: Option<&String>
         run_id: None,
         coalesced_into: None,
         decided_at: now,
-        definition_offset: state.definition_offset,
+        definition_offset: entry.definition_offset,
         command_offset: None,
         command_id: None,
         actor: None,
-        fires: state.fires,
+        fires: entry.fires,
         tzdb: tzdb.cloned(),
         incarnation: None,
         params: BTreeMap::new(),

@@ -21,15 +21,15 @@ impl TriggerMachine {
         definition: &JobDefinition,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        let entry = self.jobs.get(job);
-        if entry.is_some_and(|entry| offset < entry.state.jobs_next) {
+        let entry = self.entry(job);
+        if entry.is_some_and(|entry| offset < entry.jobs_next) {
             return Vec::new();
         }
         let errors = manifest::check(definition);
         if !errors.is_empty() {
             return self.decide_unusable(job, offset, errors, now);
         }
-        if entry.is_some_and(|entry| entry.state.definition.as_ref() == Some(definition)) {
+        if entry.and_then(Entry::terms).is_some_and(|terms| terms.are_those_of(definition)) {
             let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
             return vec![TriggerEvent::Answered(Box::new(answer))];
         }
@@ -44,23 +44,23 @@ impl TriggerMachine {
         definition: &JobDefinition,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        let before = self.jobs.get(job);
+        let before = self.entry(job);
         let from = effective_from(before, at, now);
         let mut events = before.map(|entry| self.close_interval(entry, from, now)).unwrap_or_default();
         let cursor = settled_until(&events).unwrap_or(from).max(from);
-        let version = before.map_or(0, |entry| entry.state.version) + 1;
+        let version = before.map_or(0, |entry| entry.version) + 1;
         let state = TriggerState {
             job: job.clone(),
             version,
             definition: Some(definition.clone()),
             definition_offset: offset,
             jobs_next: offset + 1,
-            commands_next: before.map_or(0, |entry| entry.state.commands_next),
+            commands_next: before.map_or(0, |entry| entry.commands_next),
             effective_from: cursor,
             cursor: if before.is_none() { before_instants(definition, cursor) } else { cursor },
             fires: 0,
-            pause: before.and_then(|entry| entry.state.pause.clone()),
-            recent_commands: before.map(|entry| entry.state.recent_commands.clone()).unwrap_or_default(),
+            pause: before.and_then(Entry::pause).cloned(),
+            recent_commands: before.map(|entry| entry.recent_commands().to_vec()).unwrap_or_default(),
         };
         let mut answer = self.answer(job, JobEventType::Accepted, Some(offset), now);
         answer.version = version;
@@ -75,7 +75,7 @@ impl TriggerMachine {
         errors: Vec<FieldError>,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        if self.jobs.get(job).is_some_and(|entry| offset < entry.state.jobs_next) {
+        if self.entry(job).is_some_and(|entry| offset < entry.jobs_next) {
             return Vec::new();
         }
         let mut answer = self.answer(job, JobEventType::Rejected, Some(offset), now);
@@ -84,12 +84,12 @@ impl TriggerMachine {
     }
 
     pub(super) fn decide_deleted(&self, job: &JobId, offset: i64, at: Timestamp, now: Timestamp) -> Vec<TriggerEvent> {
-        let known = self.jobs.get(job).filter(|entry| entry.state.definition.is_some());
+        let known = self.entry(job).filter(|entry| entry.terms().is_some());
         let Some(entry) = known else {
             let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
             return vec![TriggerEvent::Answered(Box::new(answer))];
         };
-        if offset < entry.state.jobs_next {
+        if offset < entry.jobs_next {
             return Vec::new();
         }
         let until = effective_from(Some(entry), at, now);
@@ -102,7 +102,7 @@ impl TriggerMachine {
             effective_from: cursor,
             cursor,
             pause: None,
-            ..entry.state.clone()
+            ..entry.state()
         };
         let answer = self.answer(job, JobEventType::Deleted, Some(offset), now);
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
@@ -120,7 +120,7 @@ impl TriggerMachine {
         JobEvent {
             kind,
             job: job.clone(),
-            version: self.jobs.get(job).map_or(0, |entry| entry.state.version),
+            version: self.entry(job).map_or(0, |entry| entry.version),
             at: now,
             definition_offset,
             command_offset: None,
@@ -136,7 +136,7 @@ impl TriggerMachine {
 /// From when an edit counts: from the instant its record was appended, but never before what is already
 /// decided and never in the future, whatever the clock that stamped it said.
 pub(super) fn effective_from(before: Option<&Entry>, at: Timestamp, now: Timestamp) -> Timestamp {
-    let decided = before.map_or(Timestamp::MIN, |entry| entry.state.cursor);
+    let decided = before.map_or(Timestamp::MIN, |entry| entry.cursor);
     at.min(now).max(decided)
 }
 

@@ -301,7 +301,7 @@ fn a_restored_machine_decides_what_the_first_one_would_have() {
     let mut restored = TriggerMachine::new(None);
     for event in &events {
         match event {
-            TriggerEvent::Stated { state, .. } => restored.replay_state((**state).clone()),
+            TriggerEvent::Stated { state, .. } => restored.replay_state(state),
             TriggerEvent::Decided(_) | TriggerEvent::Answered(_) => {}
         }
     }
@@ -331,4 +331,78 @@ fn saving_goes_in_rounds_and_covers_every_job() {
     assert_eq!(states.len(), 1);
     assert_eq!(states[0].cursor, at(10));
     assert!(!bench.machine.has_unsaved());
+}
+
+/// Offers one definition to many jobs.
+fn offer_to_many(bench: &mut Bench, spec: &str, names: impl Iterator<Item = String>) {
+    for name in names {
+        let job = JobId::new("test", &name).expect("a valid id");
+        let definition = Box::new(JobDefinition { job: job.clone(), ..*definition(spec) });
+        bench.offset += 1;
+        bench.give(&TriggerInput::Offered { job, offset: bench.offset, at: bench.now, definition });
+    }
+}
+
+#[test]
+fn equal_definitions_are_held_once_and_given_up_with_the_last_job() {
+    let mut bench = Bench::new();
+    let names = |count: u32| (0..count).map(|index| format!("job-{index}"));
+    offer_to_many(&mut bench, r#""schedule":{"cron":"* * * * *"}"#, names(100));
+    assert_eq!(bench.machine.shares.counts(), (1, 0), "terms with their rules once");
+    offer_to_many(&mut bench, r#""schedule":{"cron":"H * * * *"}"#, names(100));
+    let (terms, rules) = bench.machine.shares.counts();
+    assert_eq!(terms, 1, "the older terms are gone");
+    assert!((20..=60).contains(&rules), "{rules}: one for each minute that is in use");
+    for state in bench.machine.states() {
+        assert_eq!(state.definition.expect("a definition").job, state.job);
+        let due = bench.machine.entry(&state.job).and_then(super::Entry::due).expect("armed");
+        let rules = manifest::rules_of(&JobDefinition {
+            job: state.job.clone(),
+            ..*definition(r#""schedule":{"cron":"H * * * *"}"#)
+        });
+        let next = orloj_domain::schedule::next_of(&rules.expect("rules"), bench.now.to_jiff());
+        assert_eq!(Some(due), next.map(Timestamp::from), "{}: its own spread", state.job);
+    }
+    for name in names(100) {
+        let job = JobId::new("test", &name).expect("a valid id");
+        bench.offset += 1;
+        bench.give(&TriggerInput::Deleted { job, offset: bench.offset, at: bench.now });
+    }
+    assert_eq!(bench.machine.shares.counts(), (0, 0));
+    assert_eq!(bench.machine.states().count(), 100, "deleted jobs are remembered");
+    assert_eq!(bench.machine.next_deadline(), None);
+}
+
+#[test]
+fn a_burst_is_decided_in_bounded_ticks_and_each_fire_time_once() {
+    let mut bench = Bench::new();
+    offer_to_many(&mut bench, r#""schedule":{"every":"10s"}"#, (0..4500).map(|index| format!("job-{index}")));
+    bench.now = at(10);
+    let mut sizes = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    while bench.machine.next_deadline().is_some_and(|due| due <= bench.now) {
+        let events = bench.give(&TriggerInput::Tick);
+        sizes.push(events.len());
+        for event in &events {
+            let TriggerEvent::Decided(decision) = event else { panic!("{event:?}") };
+            assert!(seen.insert((decision.job.clone(), decision.fire_time)), "twice: {decision:?}");
+        }
+    }
+    assert_eq!(sizes, [2000, 2000, 500]);
+    assert_eq!(bench.machine.next_deadline(), Some(at(20)));
+}
+
+#[test]
+fn a_state_comes_back_as_it_was_replayed() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":[{"cron":"H 3 * * *"},{"every":"1h"}],"notBefore":"2027-01-01T00:00:00Z","maxFires":9"#);
+    bench.command(CommandType::RunNow, "r1");
+    bench.command(CommandType::Pause, "p1");
+    let state = bench.machine.state(&job()).expect("known");
+    assert_eq!(state.recent_commands.len(), 2);
+    assert!(state.pause.is_some());
+    let mut restored = TriggerMachine::new(None);
+    restored.replay_state(&state);
+    restored.replay_state(&state);
+    assert_eq!(restored.state(&job()), Some(state));
 }

@@ -1,0 +1,219 @@
+//! What many jobs have in common, held once: the terms of definitions that differ only in the job, and the
+//! parsed rules. Not here: anything about one job (`entry`). Invariant: what is shared never changes, and is
+//! given up with the last job that holds it; a wrong hash costs memory, never a wrong answer.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::sync::Arc;
+
+use orloj_domain::id::JobId;
+use orloj_domain::job::{JobDefinition, MissedPolicy, RunSpec, ScheduleRule};
+use orloj_domain::manifest;
+use orloj_domain::schedule::{self, Rule};
+use orloj_domain::time::Timestamp;
+
+/// Terms that other jobs may hold too.
+pub(super) type SharedTerms = Arc<Shared<Terms>>;
+/// Rules that other jobs may hold too.
+pub(super) type SharedRules = Arc<Shared<Vec<Rule>>>;
+
+/// A definition without the job it is for, and what was parsed of it.
+#[derive(Debug)]
+pub(super) struct Terms {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    schedule: Vec<ScheduleRule>,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) not_after: Option<Timestamp>,
+    pub(super) max_fires: Option<i64>,
+    pub(super) jitter_ms: i64,
+    pub(super) missed: MissedPolicy,
+    pub(super) suspend: bool,
+    pub(super) spec: RunSpec,
+    /// Absent if they depend on the job: then each job has its own.
+    pub(super) rules: Option<Vec<Rule>>,
+}
+
+impl Terms {
+    fn new(definition: &JobDefinition) -> Self {
+        let JobDefinition { job: _, labels, annotations, schedule, .. } = definition;
+        let rules = (!depends_on_job(schedule)).then(|| parsed(definition));
+        Self {
+            labels: labels.clone(),
+            annotations: annotations.clone(),
+            schedule: schedule.clone(),
+            not_before: definition.not_before,
+            not_after: definition.not_after,
+            max_fires: definition.max_fires,
+            jitter_ms: definition.jitter_ms,
+            missed: definition.missed.clone(),
+            suspend: definition.suspend,
+            spec: definition.spec.clone(),
+            rules,
+        }
+    }
+
+    /// The whole definition, as it was accepted for `job`.
+    pub(super) fn definition_of(&self, job: &JobId) -> JobDefinition {
+        JobDefinition {
+            job: job.clone(),
+            labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
+            schedule: self.schedule.clone(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+            max_fires: self.max_fires,
+            jitter_ms: self.jitter_ms,
+            missed: self.missed.clone(),
+            suspend: self.suspend,
+            spec: self.spec.clone(),
+        }
+    }
+
+    /// True if the definition says the same, for whichever job.
+    pub(super) fn are_those_of(&self, definition: &JobDefinition) -> bool {
+        // Taken apart by name, so that a field that is added can't be forgotten here.
+        let JobDefinition {
+            job: _,
+            labels,
+            annotations,
+            schedule,
+            not_before,
+            not_after,
+            max_fires,
+            jitter_ms,
+            missed,
+            suspend,
+            spec,
+        } = definition;
+        self.schedule == *schedule
+            && self.spec == *spec
+            && self.labels == *labels
+            && self.annotations == *annotations
+            && (self.not_before, self.not_after) == (*not_before, *not_after)
+            && (self.max_fires, self.jitter_ms) == (*max_fires, *jitter_ms)
+            && self.missed == *missed
+            && self.suspend == *suspend
+    }
+}
+
+/// Terms and rules in use, each once.
+#[derive(Debug)]
+pub(super) struct Shares {
+    terms: Pool<Terms>,
+    rules: Pool<Vec<Rule>>,
+}
+
+impl Shares {
+    pub(super) fn new() -> Self {
+        Self { terms: Pool::new(), rules: Pool::new() }
+    }
+
+    /// The terms of a definition, and the rules if they are those of its job alone.
+    pub(super) fn take(&mut self, definition: &JobDefinition) -> (SharedTerms, Option<SharedRules>) {
+        let is_same = |terms: &Terms| terms.are_those_of(definition);
+        let terms = self.terms.take(hash_of(definition), is_same, || Terms::new(definition));
+        if terms.value.rules.is_some() {
+            return (terms, None);
+        }
+        // Many jobs, but few distinct rules: `H * * * *` is one of sixty.
+        let rules = parsed(definition);
+        let mut hasher = DefaultHasher::new();
+        rules.hash(&mut hasher);
+        let rules = self.rules.take(hasher.finish(), |shared| *shared == rules, || rules.clone());
+        (terms, Some(rules))
+    }
+
+    /// A job no longer holds these.
+    pub(super) fn give_up(&mut self, terms: Option<SharedTerms>, rules: Option<SharedRules>) {
+        if let Some(terms) = terms {
+            self.terms.give_up(&terms);
+        }
+        if let Some(rules) = rules {
+            self.rules.give_up(&rules);
+        }
+    }
+
+    /// How many distinct terms and sets of rules are held.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.terms.shared.len(), self.rules.shared.len())
+    }
+}
+
+/// A value under the hash that it is found by.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    hash: u64,
+    pub(super) value: T,
+}
+
+#[derive(Debug)]
+struct Pool<T> {
+    shared: BTreeMap<u64, Arc<Shared<T>>>,
+}
+
+impl<T> Pool<T> {
+    fn new() -> Self {
+        Self { shared: BTreeMap::new() }
+    }
+
+    /// The value that is the same, or a new one.
+    fn take(&mut self, hash: u64, is_same: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> Arc<Shared<T>> {
+        match self.shared.entry(hash) {
+            Place::Occupied(place) if is_same(&place.get().value) => Arc::clone(place.get()),
+            // Two values of one hash: the second one stays with its job, unshared.
+            Place::Occupied(_) => Arc::new(Shared { hash, value: make() }),
+            Place::Vacant(place) => Arc::clone(place.insert(Arc::new(Shared { hash, value: make() }))),
+        }
+    }
+
+    /// Forgets the value if nobody but the pool and the caller holds it.
+    fn give_up(&mut self, value: &Arc<Shared<T>>) {
+        let is_last = Arc::strong_count(value) == 2;
+        if is_last && self.shared.get(&value.hash).is_some_and(|shared| Arc::ptr_eq(shared, value)) {
+            self.shared.remove(&value.hash);
+        }
+    }
+}
+
+/// The rules of a definition. Those that no longer parse (a time zone that an update removed) leave the job
+/// without fire times, and say so: its definition was valid when it was accepted.
+fn parsed(definition: &JobDefinition) -> Vec<Rule> {
+    manifest::rules_of(definition).unwrap_or_default()
+}
+
+/// True if another job with the same schedule may have other fire times.
+fn depends_on_job(schedule: &[ScheduleRule]) -> bool {
+    schedule.iter().any(|rule| match rule {
+        ScheduleRule::CronRule(rule) => schedule::has_spread(&rule.expression),
+        ScheduleRule::EveryRule(_) | ScheduleRule::AtRule(_) | ScheduleRule::AfterFinishRule(_) => false,
+    })
+}
+
+/// A hash of everything but the job.
+fn hash_of(definition: &JobDefinition) -> u64 {
+    let JobDefinition { job: _, labels, annotations, schedule, .. } = definition;
+    let texts = (labels, annotations, schedule, &definition.spec, &definition.missed);
+    let bounds = (definition.not_before, definition.not_after, definition.max_fires);
+    let mut feed = Feed(DefaultHasher::new());
+    // Nothing in it can fail to be written as JSON; if it could, less would be shared.
+    let _ = serde_json::to_writer(&mut feed, &(texts, bounds, definition.jitter_ms, definition.suspend));
+    feed.0.finish()
+}
+
+/// Hashes what is written.
+struct Feed(DefaultHasher);
+
+impl io::Write for Feed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
