@@ -77,6 +77,7 @@ fn state(cron: &str, start: Timestamp) -> TriggerState {
         fires: 0,
         pause: None,
         recent_commands: Vec::new(),
+        after_finish: None,
     }
 }
 

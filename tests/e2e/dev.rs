@@ -196,3 +196,38 @@ fn the_read_model_is_rebuilt_when_it_is_lost() {
     assert_eq!(oldest(&url), before, "the same run, folded again from the log");
     assert!(orloj.stop().success());
 }
+
+#[test]
+fn a_job_that_follows_its_own_end_goes_on_after_a_kill_9() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let manifest = folder.path().join("job.yaml");
+    fs::write(
+        &manifest,
+        "apiVersion: orloj/v1\nkind: Job\nmetadata: {namespace: test, name: poller}\n\
+         spec: {schedule: {afterFinish: 1s}, run: {exec: {command: [/bin/true]}}}\n",
+    )
+    .expect("a file");
+    let file = manifest.display().to_string();
+    let ended = |url: &str, count: usize| {
+        let runs = format!("{url}/api/v1/runs?job=test/poller&state=succeeded&limit=500");
+        wait::until("runs of the job", PATIENCE, || {
+            let items = get(&runs)["items"].as_array().cloned().unwrap_or_default();
+            (items.len() >= count).then_some(items)
+        })
+    };
+    let (orloj, url) = start(&data, &["--file", &file]);
+    let before = ended(&url, 2).len();
+    orloj.kill();
+    let (orloj, url) = start(&data, &[]);
+    let runs = ended(&url, before + 2);
+    assert!(orloj.stop().success());
+    let time = |run: &serde_json::Value, field: &str| -> orloj_domain::time::Timestamp {
+        run[field].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{run}"))
+    };
+    // Newest first: each fire time is a second after the end before it.
+    for pair in runs.windows(2) {
+        let gap = time(&pair[0], "fireTime").since(time(&pair[1], "finishedAt"));
+        assert_eq!(gap, std::time::Duration::from_secs(1), "{pair:#?}");
+    }
+}

@@ -154,7 +154,7 @@ pub(crate) fn manifest(job: &Value) -> Result<Manifest, Failure> {
 /// The schedule in short: its rule, or how many there are.
 fn schedule(job: &Value) -> String {
     let rule_text = |rule: &Value| {
-        ["cron", "every", "at"]
+        ["cron", "every", "at", "afterFinish"]
             .iter()
             .find_map(|kind| rule.get(kind).and_then(Value::as_str).map(|value| short(kind, value)))
     };

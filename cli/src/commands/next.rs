@@ -70,7 +70,8 @@ pub(crate) fn run(context: &Context, arguments: &NextArguments) -> Outcome {
         output::note(&format!("hint: {}", text(lint, "message")));
     }
     if items.is_empty() {
-        output::note("no more fire times");
+        let is_waiting = text(&preview, "expression").contains("afterFinish");
+        output::note(if is_waiting { "the next fire time is set by the end of a run" } else { "no more fire times" });
         return Ok(Code::Ok);
     }
     let columns = [

@@ -25,6 +25,8 @@ words! {
         Pause = "Pause",
         /// Request fire times again → trigger.
         Resume = "Resume",
+        /// The run of a job that waits for its end has ended; sent by the dispatcher → trigger.
+        RunEnded = "RunEnded",
         /// A type that a newer version wrote.
         Unknown = "Unknown",
     }
@@ -51,7 +53,7 @@ pub struct Command {
     /// Parameters of the run (`RunNow`).
     #[serde(default)]
     pub params: BTreeMap<String, String>,
-    /// The run that is meant (`Cancel`, `Redrive`).
+    /// The run that is meant (`Cancel`, `Redrive`, `RunEnded`).
     #[serde(default)]
     pub run_id: Option<RunId>,
     /// First fire time that is meant, inclusive (`Backfill`).

@@ -98,6 +98,8 @@ pub struct FireDecision {
     pub incarnation: Option<Incarnation>,
     /// Parameters of the run.
     pub params: BTreeMap<String, String>,
+    /// Requested: the trigger waits for a `RunEnded` command once the run has ended.
+    pub reports_end: bool,
     /// Requested: all that the run needs.
     pub spec: Option<RunSpec>,
 }

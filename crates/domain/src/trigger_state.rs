@@ -20,6 +20,17 @@ pub struct Pause {
     pub actor: Option<String>,
 }
 
+/// Where a job with an `afterFinish` rule stands. Its next fire time is `since` and the delay, unless it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "AfterFinish", rename_all = "camelCase")]
+pub struct AfterFinish {
+    /// The instant that the delay counts from: the end of the last run, or what stands for it: when the version took
+    /// effect, when a fire time was skipped, when a pause ended.
+    pub since: Timestamp,
+    /// Fire time of the run whose end is waited for.
+    pub awaits: Option<Timestamp>,
+}
+
 /// The trigger's memory of one job. A deleted job keeps its entry without a definition, so that its
 /// version numbers never come back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,4 +58,6 @@ pub struct TriggerState {
     pub pause: Option<Pause>,
     /// The newest command ids that were carried out, oldest first; a repeat is a no-op.
     pub recent_commands: Vec<CommandId>,
+    /// Present if a rule of the definition is `afterFinish`.
+    pub after_finish: Option<AfterFinish>,
 }

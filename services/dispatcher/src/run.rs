@@ -37,6 +37,8 @@ pub struct Request {
     pub retry: RetryPolicy,
     /// What a lost attempt means.
     pub delivery: Delivery,
+    /// The trigger waits for the end.
+    pub reports_end: bool,
     /// Offset in `fires`.
     pub offset: i64,
     /// Headers, byte for byte.
@@ -65,6 +67,7 @@ impl Request {
             overlap: spec.overlap.policy,
             retry: spec.retry,
             delivery: spec.delivery,
+            reports_end: decision.reports_end,
             offset,
             headers,
             bytes,

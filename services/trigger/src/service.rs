@@ -126,6 +126,7 @@ impl Service for TriggerService {
                     record(topic::JOB_EVENTS, partition, &answer.job, &answer),
                 ]
             }
+            TriggerEvent::Kept(state) => vec![record(topic::TRIGGER_STATE, partition, &state.job, &**state)],
             TriggerEvent::Answered(answer) => {
                 let answer = orloj_domain::job_event::JobEvent { incarnation, ..(**answer).clone() };
                 vec![record(topic::JOB_EVENTS, partition, &answer.job, &answer)]
@@ -136,7 +137,7 @@ impl Service for TriggerService {
     fn names_its_input(&self, event: &TriggerEvent) -> bool {
         match event {
             TriggerEvent::Decided(_) => true,
-            TriggerEvent::Stated { .. } | TriggerEvent::Answered(_) => false,
+            TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => false,
         }
     }
 

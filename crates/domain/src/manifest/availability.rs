@@ -1,5 +1,5 @@
 //! What the contract names and this version does not do yet: refused at admission, with what to use instead,
-//! never silently ignored. Not here: `afterFinish`, which the schedule refuses. A line goes from here in the
+//! never silently ignored. Not here: values out of range. A line goes from here in the
 //! change that makes it work.
 
 use crate::job::{OverlapKind, RunSpec, Target};

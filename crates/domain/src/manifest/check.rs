@@ -14,7 +14,7 @@ use crate::schedule::{self, ScheduleError};
 
 use super::{availability, check_spec};
 
-/// Shortest period of `every`, inclusive.
+/// Shortest period of `every` and delay of `afterFinish`, inclusive.
 const PERIOD_MS_MIN: i64 = 1_000;
 /// Widest jitter, inclusive: one day.
 const JITTER_MS_MAX: i64 = 86_400_000;
@@ -40,7 +40,17 @@ pub fn check(definition: &JobDefinition) -> Vec<FieldError> {
     errors
 }
 
-/// The rules of a definition, ready to be asked for fire times.
+/// The delay of the definition's `afterFinish` rule, if it has one: its fire times come from the ends of runs, not
+/// from a clock.
+#[must_use]
+pub fn after_finish_of(definition: &JobDefinition) -> Option<Duration> {
+    definition.schedule.iter().find_map(|rule| match rule {
+        ScheduleRule::AfterFinishRule(rule) => u64::try_from(rule.delay_ms).ok().map(Duration::from_millis),
+        ScheduleRule::CronRule(_) | ScheduleRule::EveryRule(_) | ScheduleRule::AtRule(_) => None,
+    })
+}
+
+/// The rules of a definition that a clock answers, ready to be asked for fire times: all but `afterFinish`.
 ///
 /// # Errors
 /// Every complaint about the schedule.
@@ -55,31 +65,38 @@ pub fn rules_of(definition: &JobDefinition) -> Result<Vec<schedule::Rule>, Vec<F
     for (index, rule) in definition.schedule.iter().enumerate() {
         let path = if count == 1 { "spec.schedule".to_owned() } else { format!("spec.schedule[{index}]") };
         match rule_of(&path, rule, definition.job.as_str()) {
-            Ok(rule) => rules.push(rule),
+            Ok(rule) => rules.extend(rule),
             Err(error) => errors.push(error),
         }
+    }
+    let waiting = definition.schedule.iter().filter(|rule| matches!(rule, ScheduleRule::AfterFinishRule(_))).count();
+    if waiting > 1 {
+        let message = "has more than one `afterFinish`, and the shortest would always win; keep one";
+        errors.push(FieldError::new("spec.schedule", waiting, message));
     }
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
 }
 
-fn rule_of(path: &str, rule: &ScheduleRule, seed: &str) -> Result<schedule::Rule, FieldError> {
+/// The rule; nothing for one that no clock answers.
+fn rule_of(path: &str, rule: &ScheduleRule, seed: &str) -> Result<Option<schedule::Rule>, FieldError> {
     match rule {
-        ScheduleRule::CronRule(cron) => cron_rule(path, cron, seed),
+        ScheduleRule::CronRule(cron) => cron_rule(path, cron, seed).map(Some),
         ScheduleRule::EveryRule(every) => {
             let Ok(period) = u64::try_from(every.period_ms) else {
                 return Err(FieldError::new(format!("{path}.every"), every.period_ms, "is negative; write 1s or more"));
             };
             let rule = schedule::EveryRule::new(Duration::from_millis(period), every.anchor.to_jiff())
                 .map_err(|error| of_schedule(path, &format!("{period}ms"), &error))?;
-            long_enough(&format!("{path}.every"), rule)
+            long_enough(&format!("{path}.every"), rule).map(Some)
         }
         ScheduleRule::AtRule(at) => schedule::AtRule::new(at.at.to_jiff())
-            .map(schedule::Rule::At)
+            .map(|rule| Some(schedule::Rule::At(rule)))
             .map_err(|error| of_schedule(path, &at.at.to_string(), &error)),
-        ScheduleRule::AfterFinishRule(rule) => {
-            let message = "is not available in this version; use `every` with `overlap: {policy: forbid}`";
+        ScheduleRule::AfterFinishRule(rule) if rule.delay_ms < PERIOD_MS_MIN => {
+            let message = "is shorter than 1s; write 1s or more";
             Err(FieldError::new(format!("{path}.afterFinish"), format!("{}ms", rule.delay_ms), message))
         }
+        ScheduleRule::AfterFinishRule(_) => Ok(None),
     }
 }
 

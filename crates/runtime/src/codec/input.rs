@@ -164,7 +164,8 @@ impl Fields {
     }
 
     fn command_type(&mut self) -> Option<CommandType> {
-        let known = |word: &CommandType| *word != CommandType::Unknown;
+        // The dispatcher's own word is not for people to send.
+        let known = |word: &CommandType| !matches!(word, CommandType::Unknown | CommandType::RunEnded);
         let text = self.text("type")?;
         let found = CommandType::ALL.iter().copied().filter(known).find(|word| word.as_str() == text);
         if found.is_none() {

@@ -23,7 +23,7 @@ use orloj_domain::runner::{
 };
 use orloj_domain::setting::{LimitEvent, LimitEventType, Setting, SettingKind};
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::{Pause, TriggerState};
+use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
 
 /// Parses an id that is known to be valid.
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -189,6 +189,7 @@ pub(crate) fn requested() -> FireDecision {
         fires: 42,
         tzdb: Some("2026a".to_owned()),
         incarnation: Some(id("trigger-7f3a9c")),
+        reports_end: true,
         params: texts(&[("tenant", "7")]),
         spec: Some(spec(exec())),
     }
@@ -207,6 +208,7 @@ pub(crate) fn skipped() -> FireDecision {
         actor: None,
         tzdb: None,
         incarnation: None,
+        reports_end: false,
         params: BTreeMap::new(),
         spec: None,
         ..requested()
@@ -243,13 +245,17 @@ pub(crate) fn trigger_state() -> TriggerState {
         cursor: at(5, 0),
         fires: 42,
         pause: Some(Pause { at: at(5, 2), reason: "migration".to_owned(), actor: None }),
+        after_finish: Some(AfterFinish {
+            since: Timestamp::from_millis(1_796_000_000_000),
+            awaits: Some(Timestamp::from_millis(1_796_000_600_000)),
+        }),
         recent_commands: vec![id("c-1"), id("c-2")],
     }
 }
 
 /// A deleted job.
 pub(crate) fn deleted_state() -> TriggerState {
-    TriggerState { definition: None, pause: None, recent_commands: Vec::new(), ..trigger_state() }
+    TriggerState { definition: None, pause: None, after_finish: None, recent_commands: Vec::new(), ..trigger_state() }
 }
 
 /// A claim.

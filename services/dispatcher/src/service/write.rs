@@ -1,7 +1,11 @@
 //! Events to records. Not here: what is decided. Invariant: one event, one atomic set of records: the run's copy
 //! in the topic of its step, tombstones where it was, the ready record or the dead letter, and the run event.
 
+use std::collections::BTreeMap;
+
 use orloj_domain::attempt::ReadyAttempt;
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::id::CommandId;
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::shard::Shard;
@@ -42,7 +46,28 @@ fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
     }
     records.extend(tombstones(shard, &ended.request, &ended.leaves));
     records.push(run_event(shard, &ended.request, &end_event(ended)));
+    if ended.request.reports_end {
+        records.push(run_ended(shard, ended));
+    }
     records
+}
+
+/// Tells the trigger, which waits for it. The id is that of the run, so a repeat says nothing new.
+fn run_ended(shard: Shard, ended: &Ended) -> NewRecord {
+    let request = &ended.request;
+    let id = CommandId::new(&format!("ended-{}", request.run_id));
+    let command = Command {
+        kind: CommandType::RunEnded,
+        command_id: id.unwrap_or_else(|error| unreachable!("a run id is text of a command id: {error}")),
+        at: Some(ended.at),
+        actor: None,
+        reason: None,
+        params: BTreeMap::new(),
+        run_id: Some(request.run_id),
+        from: None,
+        until: None,
+    };
+    NewRecord::new(topic::COMMANDS, shard.0, request.job.as_str(), Some(codec::encode(&command)))
 }
 
 fn run_key(request: &Request) -> Vec<u8> {

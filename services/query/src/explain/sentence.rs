@@ -106,6 +106,12 @@ fn not_a_fire_time(facts: &Facts, version: Option<&Version>, definition: Option<
     if let Some(bound) = late {
         return format!("It is not a fire time: `notAfter` is {bound}.");
     }
+    if let Some(delay) = definition.and_then(orloj_domain::manifest::after_finish_of) {
+        return format!(
+            "It is not known as a fire time: the job fires {} after its last run ended, whenever that is.",
+            shown(delay)
+        );
+    }
     match version.and_then(|version| version.next_after(facts.instant)) {
         Some(next) => format!("It is not a fire time of the schedule; the next one after it is {next}."),
         None => "It is not a fire time of the schedule, and there is none after it.".to_owned(),

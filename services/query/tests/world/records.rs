@@ -67,6 +67,7 @@ pub(crate) fn state(job: &JobId, version: i64, definition: Option<JobDefinition>
         fires: 0,
         pause: None,
         recent_commands: Vec::new(),
+        after_finish: None,
     }
 }
 
@@ -116,6 +117,7 @@ pub(crate) fn decision(job: &JobId, seconds: i64, decision: Decision) -> FireDec
         command_id: None,
         actor: None,
         fires: 1,
+        reports_end: false,
         tzdb: None,
         incarnation: None,
         params: BTreeMap::new(),

@@ -231,6 +231,7 @@ pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
         tzdb: None,
         incarnation: None,
         params: BTreeMap::new(),
+        reports_end: false,
         spec: Some(spec(target)),
     };
     ReadyAttempt { run_id, job, attempt: 1, token: 5, ready_at: at, request: codec::encode(&decision) }

@@ -6,7 +6,7 @@ use orloj_domain::fire::{Decision, TriggerKind};
 use orloj_domain::id::{JobId, RunId};
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::{Pause, TriggerState};
+use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
 
 use super::entry::{Entry, remember};
 use super::offered::{effective_from, settled_until};
@@ -21,6 +21,9 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
+        if command.kind == CommandType::RunEnded {
+            return self.run_ended(job, offset, at, command, now);
+        }
         let Some(entry) = self.entry(job).filter(|entry| entry.terms().is_some()) else {
             let error = FieldError::new("job", job, "no such job: apply its definition first");
             return self.refuse(job, offset, command, error, now);
@@ -32,7 +35,11 @@ impl TriggerMachine {
             CommandType::RunNow => self.run_now(entry, offset, command, now),
             CommandType::Pause => self.pause(entry, offset, at, command, now),
             CommandType::Resume => self.resume(entry, offset, at, command, now),
-            CommandType::Cancel | CommandType::Redrive | CommandType::Backfill | CommandType::Unknown => {
+            CommandType::RunEnded
+            | CommandType::Cancel
+            | CommandType::Redrive
+            | CommandType::Backfill
+            | CommandType::Unknown => {
                 let error = FieldError::new(
                     "type",
                     command.kind,
@@ -41,6 +48,28 @@ impl TriggerMachine {
                 self.refuse(job, offset, command, error, now)
             }
         }
+    }
+
+    /// The end of the run that the job waits for sets its next fire time; any other end says nothing to it.
+    fn run_ended(
+        &self,
+        job: &JobId,
+        offset: i64,
+        at: Timestamp,
+        command: &Command,
+        now: Timestamp,
+    ) -> Vec<TriggerEvent> {
+        let Some(entry) = self.entry(job) else { return Vec::new() };
+        let awaited = entry.after_finish().and_then(|stand| stand.awaits);
+        let Some(fire_time) =
+            awaited.filter(|awaited| command.run_id == Some(RunId::of_fire_time(job, entry.version, *awaited)))
+        else {
+            return Vec::new();
+        };
+        let since = command.at.unwrap_or(at).min(now).max(fire_time);
+        let after_finish = Some(AfterFinish { since, awaits: None });
+        let state = TriggerState { commands_next: entry.commands_next.max(offset + 1), after_finish, ..entry.state() };
+        vec![TriggerEvent::Kept(Box::new(state))]
     }
 
     fn run_now(&self, entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
@@ -88,7 +117,14 @@ impl TriggerMachine {
         let fires = fires_after(&events).unwrap_or(entry.fires);
         let mut recent_commands = entry.recent_commands().to_vec();
         remember(&mut recent_commands, &command.command_id);
-        let state = TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, ..entry.state() };
+        let before = entry.state();
+        // What the end of a pause finds waiting for nothing counts from there, as the cursor does.
+        let after_finish = before.after_finish.map(|stand| match stand.awaits {
+            None => AfterFinish { since: stand.since.max(cursor), ..stand },
+            Some(_) => stand,
+        });
+        let state =
+            TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, after_finish, ..before };
         let answer =
             JobEvent { reason: command.reason.clone(), ..self.command_answer(&entry.job, kind, offset, command, now) };
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
@@ -128,6 +164,6 @@ impl TriggerMachine {
 fn fires_after(events: &[TriggerEvent]) -> Option<i64> {
     events.iter().rev().find_map(|event| match event {
         TriggerEvent::Decided(decision) => Some(decision.fires),
-        TriggerEvent::Stated { .. } | TriggerEvent::Answered(_) => None,
+        TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => None,
     })
 }

@@ -89,6 +89,7 @@ impl TriggerMachine {
                 decision.decision = Decision::Requested;
                 decision.reason = (verdict == Verdict::Late).then_some(Reason::Misfire);
                 decision.run_id = run_of(time);
+                decision.reports_end = entry.after_finish().is_some();
                 decision.spec = entry.terms().map(|terms| terms.spec.clone());
             }
             Verdict::Skipped => decision.reason = Some(Reason::Misfire),

@@ -7,7 +7,7 @@ use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::schedule::{self, Rule};
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::{Pause, TriggerState};
+use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
 
 use super::RECENT_COMMANDS_MAX;
 use super::shared::{SharedRules, SharedTerms, Shares, Terms};
@@ -36,6 +36,7 @@ pub(super) struct Entry {
 struct Rare {
     pause: Option<Pause>,
     recent_commands: Vec<CommandId>,
+    after_finish: Option<AfterFinish>,
 }
 
 /// What a decision does to its job.
@@ -52,8 +53,12 @@ pub(super) enum Settled {
 impl Entry {
     pub(super) fn new(state: &TriggerState, shares: &mut Shares) -> Self {
         let (terms, rules) = state.definition.as_ref().map(|definition| shares.take(definition)).unzip();
-        let is_plain = state.pause.is_none() && state.recent_commands.is_empty();
-        let rare = || Rare { pause: state.pause.clone(), recent_commands: state.recent_commands.clone() };
+        let is_plain = state.pause.is_none() && state.recent_commands.is_empty() && state.after_finish.is_none();
+        let rare = || Rare {
+            pause: state.pause.clone(),
+            recent_commands: state.recent_commands.clone(),
+            after_finish: state.after_finish,
+        };
         Self {
             job: state.job.clone(),
             terms,
@@ -88,7 +93,19 @@ impl Entry {
             fires: self.fires,
             pause: self.pause().cloned(),
             recent_commands: self.recent_commands().to_vec(),
+            after_finish: self.after_finish(),
         }
+    }
+
+    /// Where the job stands with its `afterFinish` rule, if it has one.
+    pub(super) fn after_finish(&self) -> Option<AfterFinish> {
+        self.rare.as_ref().and_then(|rare| rare.after_finish)
+    }
+
+    /// The fire time that the end of the last run has set, unless the end of another is waited for.
+    fn finish_fire_time(&self, terms: &Terms) -> Option<Timestamp> {
+        let stand = self.after_finish().filter(|stand| stand.awaits.is_none())?;
+        terms.after_finish.map(|delay| stand.since.plus(delay))
     }
 
     /// The terms in force; absent when deleted.
@@ -138,7 +155,9 @@ impl Entry {
             return None;
         }
         let earliest = terms.not_before.map_or(Timestamp::MIN, |bound| bound.minus(Duration::from_millis(1)));
-        let next = schedule::next_of(self.rules(), after.max(earliest).to_jiff()).map(Timestamp::from)?;
+        let by_clock = schedule::next_of(self.rules(), after.max(earliest).to_jiff()).map(Timestamp::from);
+        let by_finish = self.finish_fire_time(terms).map(|at| terms.not_before.map_or(at, |bound| at.max(bound)));
+        let next = by_clock.into_iter().chain(by_finish.filter(|at| *at > after)).min()?;
         let is_over = terms.not_after.is_some_and(|bound| next >= bound);
         (!is_over).then_some(next)
     }
@@ -189,8 +208,17 @@ impl Entry {
             return Settled::Nothing;
         }
         self.cursor = decision.settled_until();
-        if decision.decision == Decision::Requested {
+        let is_requested = decision.decision == Decision::Requested;
+        if is_requested {
             self.fires = self.fires.max(decision.fires);
+        }
+        if let Some(stand) = self.rare.as_mut().and_then(|rare| rare.after_finish.as_mut()) {
+            *stand = if is_requested {
+                AfterFinish { awaits: Some(decision.fire_time), ..*stand }
+            } else {
+                // No run, so no end: the delay counts from when that was decided.
+                AfterFinish { since: decision.decided_at.max(self.cursor), awaits: None }
+            };
         }
         Settled::FireTimes
     }

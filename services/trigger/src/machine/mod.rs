@@ -89,6 +89,8 @@ pub enum TriggerEvent {
         /// The job from here on.
         state: Box<TriggerState>,
     },
+    /// What was learnt of a job that nobody asked about: the new state.
+    Kept(Box<TriggerState>),
     /// An answer that changes nothing.
     Answered(Box<JobEvent>),
 }
@@ -230,7 +232,7 @@ impl Machine for TriggerMachine {
     fn apply(&mut self, event: &TriggerEvent) {
         match event {
             TriggerEvent::Decided(decision) => self.settle(decision),
-            TriggerEvent::Stated { state, .. } => self.put(state),
+            TriggerEvent::Stated { state, .. } | TriggerEvent::Kept(state) => self.put(state),
             TriggerEvent::Answered(_) => {}
         }
     }
@@ -261,6 +263,7 @@ fn decision_of(entry: &Entry, trigger: TriggerKind, tzdb: Option<&String>, now: 
         tzdb: tzdb.cloned(),
         incarnation: None,
         params: BTreeMap::new(),
+        reports_end: false,
         spec: None,
     }
 }

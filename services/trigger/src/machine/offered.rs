@@ -7,7 +7,7 @@ use orloj_domain::job::{JobDefinition, ScheduleRule};
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::TriggerState;
+use orloj_domain::trigger_state::{AfterFinish, TriggerState};
 
 use super::entry::Entry;
 use super::{TriggerEvent, TriggerMachine};
@@ -60,6 +60,7 @@ impl TriggerMachine {
             cursor: if before.is_none() { before_instants(definition, cursor) } else { cursor },
             fires: 0,
             pause: before.and_then(Entry::pause).cloned(),
+            after_finish: manifest::after_finish_of(definition).map(|_| AfterFinish { since: cursor, awaits: None }),
             recent_commands: before.map(|entry| entry.recent_commands().to_vec()).unwrap_or_default(),
         };
         let mut answer = self.answer(job, JobEventType::Accepted, Some(offset), now);
@@ -102,6 +103,7 @@ impl TriggerMachine {
             effective_from: cursor,
             cursor,
             pause: None,
+            after_finish: None,
             ..entry.state()
         };
         let answer = self.answer(job, JobEventType::Deleted, Some(offset), now);
@@ -144,7 +146,7 @@ pub(super) fn effective_from(before: Option<&Entry>, at: Timestamp, now: Timesta
 pub(super) fn settled_until(events: &[TriggerEvent]) -> Option<Timestamp> {
     let settled = events.iter().map(|event| match event {
         TriggerEvent::Decided(decision) => Some(decision.settled_until()),
-        TriggerEvent::Stated { .. } | TriggerEvent::Answered(_) => None,
+        TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => None,
     });
     settled.flatten().max()
 }

@@ -7,6 +7,7 @@ use std::collections::btree_map::Entry as Place;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use orloj_domain::id::JobId;
 use orloj_domain::job::{JobDefinition, MissedPolicy, RunSpec, ScheduleRule};
@@ -29,6 +30,8 @@ pub(super) struct Terms {
     pub(super) not_after: Option<Timestamp>,
     pub(super) max_fires: Option<i64>,
     pub(super) jitter_ms: i64,
+    /// Delay of the `afterFinish` rule, if there is one.
+    pub(super) after_finish: Option<Duration>,
     pub(super) missed: MissedPolicy,
     pub(super) suspend: bool,
     pub(super) spec: RunSpec,
@@ -48,6 +51,7 @@ impl Terms {
             not_after: definition.not_after,
             max_fires: definition.max_fires,
             jitter_ms: definition.jitter_ms,
+            after_finish: manifest::after_finish_of(definition),
             missed: definition.missed.clone(),
             suspend: definition.suspend,
             spec: definition.spec.clone(),

@@ -1,11 +1,13 @@
 //! The trigger's machine as tables: apply these inputs at these times, expect these decisions.
 
+mod after_finish;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
-use orloj_domain::id::{CommandId, JobId};
+use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::job::JobDefinition;
 use orloj_domain::job_event::JobEventType;
 use orloj_domain::manifest;
@@ -38,11 +40,13 @@ struct Bench {
     machine: TriggerMachine,
     offset: i64,
     now: Timestamp,
+    /// The run that the next command names.
+    run: Option<RunId>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { machine: TriggerMachine::new(None), offset: 0, now: at(0) }
+        Self { machine: TriggerMachine::new(None), offset: 0, now: at(0), run: None }
     }
 
     fn give(&mut self, input: &TriggerInput) -> Vec<TriggerEvent> {
@@ -72,7 +76,7 @@ impl Bench {
             actor: None,
             reason: Some("test".to_owned()),
             params: BTreeMap::new(),
-            run_id: None,
+            run_id: self.run.take(),
             from: None,
             until: None,
         };
@@ -111,6 +115,7 @@ fn told(events: &[TriggerEvent]) -> String {
             TriggerEvent::Stated { answer, .. } | TriggerEvent::Answered(answer) => {
                 format!("{}:v{}", answer.kind, answer.version)
             }
+            TriggerEvent::Kept(_) => "kept".to_owned(),
         })
         .collect();
     texts.join(" ")
@@ -301,7 +306,7 @@ fn a_restored_machine_decides_what_the_first_one_would_have() {
     let mut restored = TriggerMachine::new(None);
     for event in &events {
         match event {
-            TriggerEvent::Stated { state, .. } => restored.replay_state(state),
+            TriggerEvent::Stated { state, .. } | TriggerEvent::Kept(state) => restored.replay_state(state),
             TriggerEvent::Decided(_) | TriggerEvent::Answered(_) => {}
         }
     }
