@@ -88,6 +88,7 @@ const SHARD_COLUMNS: &[Column] = &[
     column("JOBS", |shard| text(shard, "jobs")),
     column("TRIGGER", |shard| short_incarnation(shard, "trigger")),
     column("DISPATCHER", |shard| short_incarnation(shard, "dispatcher")),
+    column("LAST DECISION", |shard| output::instant(shard, "lastDecision.decidedAt")),
     wide("TRIGGER INCARNATION", |shard| text(shard, "trigger")),
     wide("DISPATCHER INCARNATION", |shard| text(shard, "dispatcher")),
 ];

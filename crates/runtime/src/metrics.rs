@@ -51,6 +51,7 @@ pub struct DriverMetrics {
     pub clock_ahead_seconds: Gauge,
     records: Counter,
     append_seconds: Histogram,
+    append_records: Histogram,
 }
 
 impl DriverMetrics {
@@ -65,6 +66,7 @@ impl DriverMetrics {
             clock_ahead_seconds: Gauge::default(),
             records: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            append_records: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
         };
         metrics.with(|registry| {
             let registry = registry.sub_registry_with_prefix(format!("orloj_{service}"));
@@ -83,6 +85,7 @@ impl DriverMetrics {
             );
             registry.register("appended_records", "Records appended", this.records.clone());
             registry.register("append_seconds", "Time of one atomic append", this.append_seconds.clone());
+            registry.register("append_records", "Records of one atomic append", this.append_records.clone());
         });
         this
     }
@@ -95,5 +98,6 @@ impl DriverMetrics {
     pub(crate) fn appended(&self, records: usize, elapsed: Duration) {
         self.records.inc_by(u64::try_from(records).unwrap_or(u64::MAX));
         self.append_seconds.observe(elapsed.as_secs_f64());
+        self.append_records.observe(f64::from(u32::try_from(records).unwrap_or(u32::MAX)));
     }
 }

@@ -3,6 +3,7 @@
 //! everything else about a cursor is a checkpoint of it.
 
 mod machine;
+mod metrics;
 mod service;
 mod wheel;
 
@@ -17,6 +18,7 @@ use orloj_runtime::metrics::{DriverMetrics, Metrics};
 use orloj_runtime::shutdown::Shutdown;
 
 pub use machine::{TriggerEvent, TriggerInput, TriggerMachine};
+pub use metrics::TriggerMetrics;
 pub use service::TriggerService;
 
 /// What a trigger is told.
@@ -47,13 +49,14 @@ pub fn run(
         health: health.component("trigger"),
         metrics: DriverMetrics::register(metrics, "trigger"),
     };
-    driver(config, parts).map_err(|source| DriverError::Log { service: "trigger", source })?.run(shutdown)
+    let service = TriggerService::new(config, TriggerMetrics::register(metrics));
+    Driver::join(service, parts).map_err(|source| DriverError::Log { service: "trigger", source })?.run(shutdown)
 }
 
-/// A trigger to be turned step by step.
+/// A trigger to be turned step by step; what it counts beside its driver nobody sees.
 ///
 /// # Errors
 /// What joining the owners reports.
 pub fn driver(config: TriggerConfig, parts: DriverParts) -> Result<Driver<TriggerService>, LogError> {
-    Driver::join(TriggerService::new(config), parts)
+    Driver::join(TriggerService::new(config, TriggerMetrics::register(&Metrics::new())), parts)
 }

@@ -14,16 +14,18 @@ use orloj_runtime::log::{NewRecord, Record};
 
 use crate::TriggerConfig;
 use crate::machine::{TriggerEvent, TriggerInput, TriggerMachine};
+use crate::metrics::TriggerMetrics;
 
 /// The trigger as the driver sees it.
 #[derive(Debug)]
 pub struct TriggerService {
     config: TriggerConfig,
+    metrics: TriggerMetrics,
 }
 
 impl TriggerService {
-    pub(crate) fn new(config: TriggerConfig) -> Self {
-        Self { config }
+    pub(crate) fn new(config: TriggerConfig, metrics: TriggerMetrics) -> Self {
+        Self { config, metrics }
     }
 
     fn read_definition(&self, record: &Record) -> Inbound<TriggerInput> {
@@ -112,6 +114,7 @@ impl Service for TriggerService {
     }
 
     fn write(&self, context: &WriteContext<'_>, event: &TriggerEvent) -> Vec<NewRecord> {
+        self.metrics.count(event);
         let partition = context.shard.0;
         let incarnation = Some(context.incarnation.clone());
         match event {
@@ -139,6 +142,11 @@ impl Service for TriggerService {
             TriggerEvent::Decided(_) => true,
             TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => false,
         }
+    }
+
+    fn observe(&self, machines: &mut dyn Iterator<Item = &TriggerMachine>) {
+        let armed: usize = machines.map(TriggerMachine::armed).sum();
+        self.metrics.armed_jobs.set(i64::try_from(armed).unwrap_or(i64::MAX));
     }
 
     fn has_unsaved(&self, machine: &TriggerMachine) -> bool {

@@ -416,6 +416,7 @@ impl<S: Service> Driver<S> {
     fn report(&mut self) {
         let live = self.shards.values().filter(|run| run.is_live()).count();
         self.parts.metrics.shards.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.service.observe(&mut self.shards.values().map(|run| &run.machine));
         if self.retry_at.is_none() && live == self.shards.len() {
             self.parts.health.ready();
         }

@@ -139,6 +139,9 @@ pub trait Service: Send + 'static {
         (Vec::new(), true)
     }
 
+    /// Looks at all machines once per turn, for metrics; must be cheap.
+    fn observe(&self, _machines: &mut dyn Iterator<Item = &Self::Machine>) {}
+
     /// Events of a committed batch, for metrics.
     fn committed(&mut self, _events: u64) {}
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orloj_domain::id::QueueName;
 use orloj_domain::time::Timestamp;
-use rusqlite::{Connection, Result};
+use orloj_domain::topic;
+use rusqlite::{Connection, OptionalExtension, Result};
 use serde_json::{Value, json};
 
 use super::{Items, instant, stored_json};
@@ -65,6 +66,20 @@ pub(crate) fn shards(connection: &Connection, count: i32) -> Result<Items> {
         // A later claim replaces an earlier one that was never released.
         owners.insert((service, shard), owner);
     }
+    let mut last = connection.prepare_cached(
+        "SELECT offset, fire_time, decided_at FROM decisions WHERE shard = ?1 ORDER BY offset DESC LIMIT 1",
+    )?;
+    let mut last_decisions: BTreeMap<i32, Value> = BTreeMap::new();
+    for shard in 0..count {
+        let found = last.query_row([shard], |row| {
+            Ok(json!({
+                "position": format!("{}/{shard}@{}", topic::FIRES, row.get::<_, i64>(0)?),
+                "fireTime": instant(row.get(1)?),
+                "decidedAt": instant(row.get(2)?),
+            }))
+        });
+        last_decisions.extend(found.optional()?.map(|decision| (shard, decision)));
+    }
     let items = (0..count).map(|shard| {
         let owner = |service: &str| owners.get(&(service.to_owned(), shard)).cloned();
         let name = |owner: &Option<Value>| owner.as_ref().map_or(Value::Null, |owner| owner["incarnation"].clone());
@@ -76,6 +91,7 @@ pub(crate) fn shards(connection: &Connection, count: i32) -> Result<Items> {
             "trigger": name(&trigger),
             "dispatcher": name(&dispatcher),
             "owners": owners,
+            "lastDecision": last_decisions.get(&shard),
         });
         (format!("{shard:05}"), document)
     });

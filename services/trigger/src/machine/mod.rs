@@ -135,6 +135,12 @@ impl TriggerMachine {
         self.index_by_id.values().map(|index| self.jobs[*index as usize].state())
     }
 
+    /// How many jobs have a next fire time.
+    #[must_use]
+    pub fn armed(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// Takes a saved state while restoring.
     pub fn replay_state(&mut self, state: &TriggerState) {
         self.put(state);

@@ -49,12 +49,14 @@ pub(crate) struct Wheel {
     timers: Vec<Timer>,
     nodes: Vec<Node>,
     free_nodes: Vec<u32>,
+    /// How many jobs are armed.
+    armed: usize,
 }
 
 impl Wheel {
     /// No timers.
     pub(crate) fn new() -> Self {
-        Self { timers: Vec::new(), nodes: vec![Node::EMPTY], free_nodes: Vec::new() }
+        Self { timers: Vec::new(), nodes: vec![Node::EMPTY], free_nodes: Vec::new(), armed: 0 }
     }
 
     /// Sets when a job is due, in milliseconds since the epoch, instead of what was set before. The slab grows
@@ -77,6 +79,7 @@ impl Wheel {
             digit = digit_of(key, level);
         }
         self.append(node, digit, job);
+        self.armed += 1;
         // All of a slot that opens may land in one slot of the next level: then the new timer is there too.
         while level > LEAF && self.node(node).counts[digit] > SLOT_TIMERS_MAX {
             node = self.open(node, digit, level);
@@ -98,12 +101,18 @@ impl Wheel {
             digit = digit_of(timer.key, level);
         }
         self.unlink(node, digit, job, timer);
+        self.armed -= 1;
         while node != ROOT && self.node(node).occupied == 0 {
             self.free_nodes.push(node);
             level += 1;
             node = parents[level];
             self.node_mut(node).close(digit_of(timer.key, level));
         }
+    }
+
+    /// How many jobs are armed.
+    pub(crate) fn len(&self) -> usize {
+        self.armed
     }
 
     /// The earliest due time of all, in milliseconds since the epoch; exact. Constant time.
