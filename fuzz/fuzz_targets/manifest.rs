@@ -1,0 +1,9 @@
+//! Any text as a manifest in JSON. What it checks is in the test that runs the corpus.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../crates/domain/tests/corpus/checks.rs"]
+mod checks;
+
+fuzz_target!(|bytes: &[u8]| checks::manifest(bytes));
