@@ -231,3 +231,30 @@ fn a_job_that_follows_its_own_end_goes_on_after_a_kill_9() {
         assert_eq!(gap, std::time::Duration::from_secs(1), "{pair:#?}");
     }
 }
+
+#[test]
+fn a_queue_that_nobody_serves_holds_up_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let manifest = folder.path().join("jobs.yaml");
+    let job = |name: &str, queue: &str| {
+        format!(
+            "---\napiVersion: orloj/v1\nkind: Job\nmetadata: {{namespace: test, name: {name}}}\n\
+             spec: {{queue: {queue}, run: {{exec: {{command: [/bin/true]}}}}}}\n"
+        )
+    };
+    fs::write(&manifest, job("other", "gpu") + &job("usual", "default")).expect("a file");
+    let (orloj, url) = start(&data, &["--file", &manifest.display().to_string()]);
+    let trigger = |name: &str| {
+        wait::until("an accepted job", PATIENCE, || {
+            let answer = ureq::post(format!("{url}/api/v1/jobs/test/{name}/trigger")).send_empty();
+            answer.is_ok_and(|response| response.status().is_success()).then_some(())
+        });
+    };
+    let state = |job: &str| get(&format!("{url}/api/v1/runs?job=test/{job}"))["items"][0]["state"].clone();
+    trigger("other");
+    wait::until("a ready run on the other queue", PATIENCE, || (state("other") == "ready").then_some(()));
+    trigger("usual");
+    wait::until("the end of the usual run", PATIENCE, || (state("usual") == "succeeded").then_some(()));
+    assert!(orloj.stop().success());
+}

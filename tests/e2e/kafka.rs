@@ -132,6 +132,33 @@ fn summary(states: &BTreeMap<RunId, Vec<RunEvent>>) -> String {
 }
 
 #[test]
+fn a_queue_that_nobody_serves_holds_up_no_other() {
+    let Some(installation) = Installation::new("queues") else { return };
+    let _trigger = installation.serve("trigger", &[]);
+    let _dispatcher = installation.serve("dispatcher", &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = format!("data.dir={}", folder.path().display());
+    let _runner = installation.serve("runner", &["--set", &data]);
+    let spec = |queue: &str| format!(r#""queue":"{queue}","run":{{"exec":{{"command":["/bin/true"]}}}}"#);
+    let other = installation.offer("other", &spec("gpu"));
+    let usual = installation.offer("usual", &spec("default"));
+    installation.wait_accepted(&other);
+    installation.wait_accepted(&usual);
+    let waiting = installation.run_now(&other, "first");
+    let running = installation.run_now(&usual, "second");
+    let mut events = reader(&installation.log, topic::RUN_EVENTS);
+    let mut states: BTreeMap<RunId, String> = BTreeMap::new();
+    wait::until("one ready and one ended run", PATIENCE, || {
+        for record in events.poll(1000, Duration::from_millis(100)).expect("a readable log") {
+            let event: RunEvent = codec::decode(&record.value?).expect("an event");
+            states.insert(event.run_id, event.state.as_str().to_owned());
+        }
+        let is = |run: &RunId, state: &str| states.get(run).is_some_and(|found| found == state);
+        (is(&waiting, "ready") && is(&running, "succeeded")).then_some(())
+    });
+}
+
+#[test]
 fn what_is_wrong_with_the_cluster_is_said_by_name() {
     let Some(installation) = Installation::new("wrong") else { return };
     let bootstrap = format!("kafka.bootstrap.servers={}", installation.bootstrap);

@@ -254,9 +254,14 @@ impl<S: Service> Driver<S> {
                 return;
             }
             AppendError::Stalled(partitions) => self.stall(partitions),
-            AppendError::NoSuchTopic(name) => {
-                self.create_queue_topic(name);
+            AppendError::NoSuchTopic(name) if self.create_queue_topic(name) => {
                 self.retry_at = Some(now + RETRY_WAIT / 10);
+            }
+            // Shards that write to it wait; the others must not.
+            AppendError::NoSuchTopic(name) => {
+                let waiting = records.iter().filter(|record| record.topic == *name);
+                let waiting: Vec<_> = waiting.map(|record| TopicPartition::new(name, record.partition)).collect();
+                self.stall(&waiting);
             }
             AppendError::Retriable(_) | AppendError::Full(_) | AppendError::TooLarge { .. } => {
                 self.retry_at = Some(now + RETRY_WAIT);
@@ -300,10 +305,10 @@ impl<S: Service> Driver<S> {
         }
     }
 
-    /// A queue comes into being with the first run on it.
-    fn create_queue_topic(&self, name: &str) {
+    /// A queue comes into being with the first run on it. True if its topic is there now.
+    fn create_queue_topic(&self, name: &str) -> bool {
         let created = topics::queue_topic(name, self.parts.shards.get()).map(|spec| self.parts.log.create_topic(&spec));
-        match created {
+        match &created {
             Some(Ok(())) => tracing::info!(service = S::NAME, topic = name, "created a queue's topic"),
             Some(Err(error)) => {
                 tracing::error!(service = S::NAME, topic = name, %error, "can't create a queue's topic: create it by `orloj topics apply`")
@@ -314,5 +319,6 @@ impl<S: Service> Driver<S> {
                 "a topic is missing: create it by `orloj topics apply`"
             ),
         }
+        matches!(created, Some(Ok(())))
     }
 }

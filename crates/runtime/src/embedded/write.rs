@@ -234,7 +234,7 @@ fn known_end(broker: &Broker, key: PartitionKey) -> i64 {
 }
 
 fn find(broker: &Broker, topic: &str, partition: i32) -> Result<PartitionKey, AppendError> {
-    broker.find(topic, partition).ok_or_else(|| AppendError::NoSuchTopic(format!("{topic}/{partition}")))
+    broker.find(topic, partition).ok_or_else(|| AppendError::NoSuchTopic(topic.to_owned()))
 }
 
 fn check(broker: &Broker, guard: &Guard) -> Result<(), AppendError> {

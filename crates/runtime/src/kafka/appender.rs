@@ -48,7 +48,7 @@ impl KafkaAppender {
         for record in records {
             match self.ends.require(&crate::log::TopicPartition::new(record.topic.clone(), record.partition)) {
                 Ok(()) => {}
-                Err(LogError::NoSuchTopic(topic)) => return Err(AppendError::NoSuchTopic(topic)),
+                Err(LogError::NoSuchTopic(_)) => return Err(AppendError::NoSuchTopic(record.topic.clone())),
                 Err(LogError::Misconfigured(why)) => return Err(AppendError::Refused(why)),
                 Err(error) => return Err(AppendError::Retriable(error.to_string())),
             }

@@ -35,7 +35,7 @@ pub(crate) fn of_append(record: &NewRecord, error: &KafkaError, acknowledged: us
     if code == Code::MessageSizeTooLarge || code == Code::MessageBatchTooLarge {
         AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }
     } else if is_missing(code) {
-        AppendError::NoSuchTopic(about)
+        AppendError::NoSuchTopic(record.topic.clone())
     } else if is_denied(code) || code == Code::InvalidRecord || code == Code::PolicyViolation {
         AppendError::Refused(format!("{about}: {code}"))
     } else {

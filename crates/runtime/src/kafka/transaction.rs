@@ -383,7 +383,7 @@ impl TransactionalProducer {
         match code {
             RDKafkaErrorCode::UnknownPartition
             | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition => AppendError::NoSuchTopic(at.to_string()),
+            | RDKafkaErrorCode::UnknownTopicOrPartition => AppendError::NoSuchTopic(at.topic.clone()),
             RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
                 AppendError::TooLarge { topic: at.topic.clone(), size_bytes: 0 }
             }

@@ -59,7 +59,7 @@ pub enum AppendError {
     /// Nothing was appended: the disk is full.
     #[error("nothing was appended: {0}")]
     Full(String),
-    /// Nothing was appended: a topic or partition does not exist.
+    /// Nothing was appended: there is no topic of this name, or it lacks a partition.
     #[error("nothing was appended: no such topic or partition: {0}")]
     NoSuchTopic(String),
 }

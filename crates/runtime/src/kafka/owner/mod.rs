@@ -34,6 +34,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::kafka::KafkaLog;
 use crate::kafka::client::Deadline;
 use crate::kafka::config::KafkaConfig;
+use crate::kafka::ends::Ends;
 use crate::kafka::transaction::TransactionLimits;
 use crate::log::{
     AppendError, Isolation, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, Position, Record, RestoreRange,
@@ -61,6 +62,9 @@ pub(crate) struct KafkaOwner {
     inputs: Inputs,
     scanner: Tail,
     restorer: Tail,
+    ends: Arc<Ends>,
+    /// Topics that were written to: they are there. The client would wait half a minute for one that is not.
+    known_topics: BTreeSet<String>,
 
     incarnation: Incarnation,
     /// The writer of this incarnation; opened by its first takeover.
@@ -114,6 +118,8 @@ impl KafkaOwner {
             inputs: Inputs::new(config),
             scanner,
             restorer,
+            ends: log.ends.clone(),
+            known_topics: BTreeSet::new(),
             incarnation: new_incarnation(),
             ring: None,
             reclaim: Reclaim::default(),
@@ -205,6 +211,20 @@ impl KafkaOwner {
         }
     }
 
+    fn require_topics(&mut self, records: &[NewRecord]) -> Result<(), AppendError> {
+        for record in records {
+            if self.known_topics.contains(&record.topic) {
+                continue;
+            }
+            match self.ends.partitions(&record.topic) {
+                Ok(_) => drop(self.known_topics.insert(record.topic.clone())),
+                Err(LogError::NoSuchTopic(_)) => return Err(AppendError::NoSuchTopic(record.topic.clone())),
+                Err(error) => return Err(AppendError::Retriable(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
     fn try_append(&mut self, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
         self.with_producer(|producer| {
             pause::point("before-produce");
@@ -283,6 +303,7 @@ impl Owner for KafkaOwner {
         if records.is_empty() {
             return Ok(Vec::new());
         }
+        self.require_topics(&records)?;
         let outcome = self.try_append(&records);
         if let Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) = &outcome {
             let reason = reason.clone();
