@@ -133,8 +133,9 @@ fn text_of(file: &str) -> Result<String, Failure> {
         std::fs::read(file)
     };
     let bytes = bytes.map_err(|error| Failure::usage(format!("{file}: can't be read: {error}")))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{file}: is not UTF-8; convert it first, for example with iconv")))
+    // Old tables have Latin-1 in their comments; a line that needs such a byte is listed, the others are not lost.
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
 #[cfg(test)]

@@ -58,7 +58,9 @@ const LIMIT: usize = 100;
 
 pub(crate) fn run(context: &Context, arguments: &RunsArguments) -> Outcome {
     let job = arguments.job.as_deref().map(|text| job_id(text, &arguments.namespace)).transpose()?;
+    let namespace = arguments.namespace.namespace.as_deref().filter(|_| job.is_none());
     let filters = [
+        ("namespace", namespace),
         ("job", job.as_ref().map(orloj_domain::id::JobId::as_str)),
         ("state", arguments.state.as_deref()),
         ("queue", arguments.queue.as_deref()),

@@ -76,6 +76,11 @@ pub(crate) fn read(text: &str, options: &Options) -> Import {
         let number = index + 1;
         match line::read(text, options.has_user_column) {
             Ok(Line::Nothing) => {}
+            Ok(Line::Variable { .. } | Line::Entry(_)) if text.contains(char::REPLACEMENT_CHARACTER) => {
+                let reason =
+                    "has bytes that are not UTF-8; convert the file, for example with `iconv -f latin1 -t utf-8`";
+                reading.import.refused.push(Refused { line: number, reason: reason.to_owned() });
+            }
             Ok(Line::Variable { name, value }) => reading.assign(number, name, value),
             Ok(Line::Entry(entry)) => {
                 if let Err(reason) = reading.make(number, &entry) {

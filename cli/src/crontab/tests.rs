@@ -113,3 +113,13 @@ fn what_is_made_says_what_cron_does() {
     assert_eq!(definition.spec.retry.max_attempts, 1);
     assert_eq!(definition.spec.timeout_ms, 86_400_000);
 }
+
+#[test]
+fn a_line_that_is_not_utf_8_is_listed_and_the_others_are_made() {
+    let table = String::from_utf8_lossy(b"# caf\xe9\n0 8 * * * true\n0 9 * * * echo caf\xe9\n").into_owned();
+    let import = read(&table, &options("latin"));
+    assert_eq!(import.made.len(), 1);
+    let [refused] = import.refused.as_slice() else { panic!("{:?}", shown(&import)) };
+    assert_eq!(refused.line, 3);
+    assert!(refused.reason.contains("iconv"), "{}", refused.reason);
+}

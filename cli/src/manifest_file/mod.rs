@@ -91,6 +91,11 @@ fn read(source: &Path) -> Result<String, String> {
 
 fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Vec<Loaded>, complaints: &mut Vec<String>) {
     let name = if name == "-" { "<stdin>" } else { name };
+    let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    // YAML takes more than JSON does; a file that says it is JSON should be.
+    if is_json && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return complaints.push(format!("{name}:{}:{}: is not JSON: {error}", error.line(), error.column()));
+    }
     let documents: Vec<Spanned<Node>> = match serde_saphyr::from_multiple_with_options(text, options()) {
         Ok(documents) => documents,
         Err(error) => return complaints.push(not_readable(name, &error, &[])),

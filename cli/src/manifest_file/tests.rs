@@ -113,3 +113,14 @@ fn tempdir(name: &str) -> std::path::PathBuf {
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
 }
+
+#[test]
+fn a_file_that_says_it_is_json_is_json() {
+    let text = r#"{"apiVersion": "orloj/v1", "kind": "Job", "metadata": {"name": "b"},
+        "spec": {"run": {"shell": {"script": "true"}},}}"#;
+    let (mut loaded, mut complaints) = (Vec::new(), Vec::new());
+    parse("job.json", text, Some("team"), &mut loaded, &mut complaints);
+    assert!(loaded.is_empty());
+    assert!(complaints[0].starts_with("job.json:2:"), "{complaints:?}");
+    assert!(complaints[0].contains("is not JSON: trailing comma"), "{complaints:?}");
+}

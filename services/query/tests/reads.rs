@@ -80,6 +80,7 @@ fn runs_are_filtered_and_paged_newest_first() {
     assert_eq!(ids("?job=a/first&state=succeeded"), [""; 0]);
     assert_eq!(ids(&format!("?job=a/first&since={}&until={}", at(1), at(3))), [of(2), of(1)]);
     assert_eq!(ids("?queue=other"), [""; 0]);
+    assert_eq!(ids("?namespace=b"), [run_of(&second, 2).to_string()]);
     assert_eq!(ids("").len(), 7);
 
     let page = world.get("/api/v1/runs?job=a/first&limit=2").json();

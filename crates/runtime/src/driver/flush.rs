@@ -2,6 +2,8 @@
 //! Invariant: an append covers all that was decided and how far inputs were consumed; when its outcome is in
 //! doubt every machine is dropped.
 
+use std::time::Duration;
+
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
@@ -16,6 +18,9 @@ use crate::topics;
 const BATCH_RECORDS_MAX: usize = 10_000;
 /// Most bytes of one atomic append.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Shortest time between two warnings about appends that fail: one that is tried again five times a second on a full
+/// disk must not fill what is left of it with complaints.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Most state records saved lazily per shard and turn.
 const SAVES_PER_TURN_MAX: usize = 500;
 
@@ -267,7 +272,10 @@ impl<S: Service> Driver<S> {
                 self.retry_at = Some(now + RETRY_WAIT);
             }
         }
-        tracing::warn!(service = S::NAME, %error, records = records.len(), "append failed, trying again");
+        if now >= self.warn_at {
+            self.warn_at = now + WARNING_INTERVAL;
+            tracing::warn!(service = S::NAME, %error, records = records.len(), "append failed, trying again");
+        }
         self.parts.health.not_ready(&error.to_string());
         self.put_back(shards, records);
     }

@@ -89,6 +89,8 @@ pub struct Driver<S: Service> {
     retry_at: Option<Duration>,
     /// On the monotonic clock: no look at the shared state before this.
     shared_retry_at: Duration,
+    /// On the monotonic clock: no warning about a failed append before this.
+    warn_at: Duration,
     clock_guard: ClockGuard,
 }
 
@@ -121,6 +123,7 @@ impl<S: Service> Driver<S> {
             shared_next: BTreeMap::new(),
             retry_at: None,
             shared_retry_at: Duration::ZERO,
+            warn_at: Duration::ZERO,
             clock_guard,
         })
     }

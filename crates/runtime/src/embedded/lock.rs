@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,8 +26,14 @@ impl DirectoryLock {
         let path = directory.join("log.lock");
         let failed =
             |error: std::io::Error| LogError::Misconfigured(format!("`{}` cannot be opened: {error}", path.display()));
-        let mut file =
-            OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         let mut tries = 0;
         loop {
             match file.try_lock() {

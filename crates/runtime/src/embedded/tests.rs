@@ -201,3 +201,19 @@ fn a_history() -> Vec<String> {
     }
     history
 }
+
+#[test]
+fn nobody_else_may_read_its_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = EmbeddedLog::open(directory.path(), Arc::new(clock())).expect("a log");
+    create(&log, "events", 1, &[]);
+    append(&log, "events", &["secret"]);
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(directory.path()).expect("a directory").flatten() {
+        let mode = file.metadata().expect("a file").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", file.file_name());
+        names.push(file.file_name());
+    }
+    assert!(names.len() >= 3, "{names:?}");
+}

@@ -18,6 +18,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, mut params: Params) -> Res
     let now = api.clock.now();
     let filter = RunFilter {
         job: params.parsed::<JobId>("job", "`namespace/name`")?.map(|job| job.to_string()),
+        namespace: params.text("namespace")?,
         state: params.word("state", RunState::ALL, RunState::as_str)?.map(RunState::as_str),
         queue: params.text("queue")?,
         since: params.instant("since", now)?.map(|instant| instant.millis()),

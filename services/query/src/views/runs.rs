@@ -11,6 +11,7 @@ use super::{Items, instant, optional_instant, sql_count, stored_json};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunFilter {
     pub(crate) job: Option<String>,
+    pub(crate) namespace: Option<String>,
     pub(crate) state: Option<&'static str>,
     pub(crate) queue: Option<String>,
     /// First instant of a request, inclusive.
@@ -34,6 +35,11 @@ pub(crate) fn runs(
     if let Some(job) = &filter.job {
         sql.push_str(" AND job = ?");
         values.push(job.clone().into());
+    }
+    if let Some(namespace) = &filter.namespace {
+        // `0` is the character after `/`: all of a namespace lies between the two.
+        sql.push_str(" AND job > ? AND job < ?");
+        values.extend([format!("{namespace}/").into(), format!("{namespace}0").into()]);
     }
     if let Some(state) = filter.state {
         sql.push_str(" AND state = ?");

@@ -2,6 +2,8 @@
 //! Not here: threads, group commit (`core`). Invariant: `synchronous=FULL`, so a commit is on the disk before
 //! it is acknowledged; what a full disk interrupted is rolled back whole.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -46,6 +48,9 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, or makes it.
     pub(crate) fn open(path: &Path, file_bytes_max: Option<u64>) -> Result<Self, StoreError> {
+        // Definitions and output are nobody else's business; SQLite gives its other files the mode of this one.
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        made.map_err(|error| StoreError::Failed(error.to_string()))?;
         let connection = Connection::open(path).map_err(|error| refused(path, &error))?;
         Self::prepare(&connection, file_bytes_max).map_err(|error| refused(path, &error))?;
         let layout: i32 =
