@@ -94,7 +94,9 @@ fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Vec<Loade
     let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     // YAML takes more than JSON does; a file that says it is JSON should be.
     if is_json && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
-        return complaints.push(format!("{name}:{}:{}: is not JSON: {error}", error.line(), error.column()));
+        let (line, column, said) = (error.line(), error.column(), error.to_string());
+        let said = said.split(" at line ").next().unwrap_or_default();
+        return complaints.push(format!("{name}:{line}:{column}: is not JSON: {said}"));
     }
     let documents: Vec<Spanned<Node>> = match serde_saphyr::from_multiple_with_options(text, options()) {
         Ok(documents) => documents,

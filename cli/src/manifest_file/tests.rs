@@ -121,6 +121,5 @@ fn a_file_that_says_it_is_json_is_json() {
     let (mut loaded, mut complaints) = (Vec::new(), Vec::new());
     parse("job.json", text, Some("team"), &mut loaded, &mut complaints);
     assert!(loaded.is_empty());
-    assert!(complaints[0].starts_with("job.json:2:"), "{complaints:?}");
-    assert!(complaints[0].contains("is not JSON: trailing comma"), "{complaints:?}");
+    assert_eq!(complaints, ["job.json:2:55: is not JSON: key must be a string"]);
 }
