@@ -151,6 +151,27 @@ fn a_day_at_the_desk() {
     assert!(out.contains("Paused because: lunch"), "{out}");
     assert_eq!(dev.orloj(&["resume", "demo/greet"]).0, 0);
 
+    // Of the jobs with a label, those stay that a file names.
+    let labelled = |name: &str| {
+        format!(
+            "---\napiVersion: orloj/v1\nkind: Job\nmetadata: {{namespace: demo, name: {name}, labels: {{team: x}}}}\n\
+             spec: {{run: {{exec: {{command: [/bin/true]}}}}}}\n"
+        )
+    };
+    let file = folder.0.join("team.yaml");
+    let path = file.display().to_string();
+    std::fs::write(&file, labelled("one") + &labelled("two")).expect("a file");
+    assert_eq!(dev.orloj(&["apply", "-f", &path]).0, 0);
+    std::fs::write(&file, labelled("two")).expect("a file");
+    let pruned = ["apply", "-f", &path, "--prune", "-l", "team=x"];
+    let (_, out, err) = dev.orloj(&[&pruned[..], &["--dry-run"]].concat());
+    assert!(out.contains("job demo/one would be deleted") && !out.contains("greet"), "{out}{err}");
+    assert_eq!(dev.json(&[&pruned[..], &["--dry-run"]].concat())["items"][1]["job"], "demo/one");
+    let (code, out, err) = dev.orloj(&pruned);
+    assert!(code == 0 && out.contains("job demo/one deleted at job.events/"), "{out}{err}");
+    assert_eq!(dev.orloj(&["get", "jobs", "demo/one"]).0, 3);
+    assert_eq!(dev.orloj(&["get", "jobs", "demo/two"]).0, 0);
+
     for (arguments, code) in [
         (&["delete", "job", "demo/fail"][..], 0),
         (&["get", "jobs", "demo/never"], 3),

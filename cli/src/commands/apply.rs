@@ -1,14 +1,19 @@
 //! `orloj apply`: manifests from files become definitions in force. Not here: reading files (`manifest_file`),
 //! waiting for answers (`offer`). Invariant: if any manifest is malformed, none is sent.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
+use orloj_domain::id::JobId;
+use serde_json::{Value, json};
 
-use super::{Context, offer};
+use super::{Context, delete, offer};
 use crate::args::Namespace;
+use crate::client::Client;
 use crate::exit::{Code, Failure, Outcome};
-use crate::{manifest_file, output};
+use crate::manifest_file::{self, Loaded};
+use crate::output;
 
 /// Offer job definitions and wait for the answer to each
 #[derive(Debug, Args)]
@@ -17,6 +22,7 @@ Examples:
   orloj apply -f jobs/                  every *.yaml, *.yml and *.json in a folder
   orloj apply -f nightly.yaml --dry-run only check
   cat nightly.yaml | orloj apply -f -
+  orloj apply -f jobs/ --prune -l team=billing   and remove that team's jobs that no file names
 
 A manifest:
   apiVersion: orloj/v1
@@ -33,11 +39,11 @@ pub(crate) struct ApplyArguments {
     /// Check only; send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove jobs that no manifest names (not available in this version)
-    #[arg(long)]
+    /// Remove the jobs with the labels of --selector that no manifest names
+    #[arg(long, requires = "selector")]
     prune: bool,
-    /// Jobs that --prune looks at (not available in this version)
-    #[arg(short = 'l', long = "selector", value_name = "SELECTOR")]
+    /// Labels of the jobs that --prune may remove, for example `team=billing,tier=batch`
+    #[arg(short = 'l', long = "selector", value_name = "SELECTOR", requires = "prune")]
     selector: Option<String>,
     /// How long to wait for the answer to each job
     #[arg(long, default_value = "10s", value_parser = super::duration, value_name = "DURATION")]
@@ -47,19 +53,52 @@ pub(crate) struct ApplyArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: ApplyArguments) -> Outcome {
-    if arguments.prune || arguments.selector.is_some() {
-        let message =
-            "--prune and --selector are not available in this version; remove jobs with `orloj delete job NS/NAME`";
-        return Err(Failure::usage(message));
-    }
     let loaded = manifest_file::load(&arguments.files, arguments.namespace.namespace.as_deref())
         .map_err(|complaints| Failure::usage(complaints.join("\n")))?;
+    let named: BTreeSet<JobId> = loaded.iter().map(|one| one.definition.job.clone()).collect();
     if arguments.dry_run {
-        for one in &loaded {
-            output::print(&format!("job {} is good ({})", one.definition.job, one.origin))?;
-        }
-        return Ok(Code::Ok);
+        return check(context, &arguments, &loaded, &named);
     }
     let jobs: Vec<_> = loaded.into_iter().map(|one| (one.definition.job, one.manifest)).collect();
-    offer::offer(&context.client()?, &jobs, arguments.timeout, context.global.output)
+    let client = context.client()?;
+    let code = offer::offer(&client, &jobs, arguments.timeout, context.global.output)?;
+    if code != Code::Ok {
+        // What is removed because a file no longer names it should not go before what the file does name is in force.
+        return Ok(code);
+    }
+    let mut code = Code::Ok;
+    for job in unnamed(&client, &arguments, &named)? {
+        let removed = delete::remove(&client, &job, arguments.timeout)?;
+        if removed != Code::Ok && removed != Code::NotFound {
+            code = removed;
+        }
+    }
+    Ok(code)
+}
+
+/// Says what would be sent and removed.
+fn check(context: &Context, arguments: &ApplyArguments, loaded: &[Loaded], named: &BTreeSet<JobId>) -> Outcome {
+    let removed = if arguments.prune { unnamed(&context.client()?, arguments, named)? } else { Vec::new() };
+    let good = loaded.iter().map(|one| json!({"job": one.definition.job, "type": "good", "origin": one.origin}));
+    let items: Vec<Value> = good.chain(removed.iter().map(|job| json!({"job": job, "type": "unnamed"}))).collect();
+    if output::document(context.global.output, &json!({"items": items}), "dry-run")? {
+        return Ok(Code::Ok);
+    }
+    for one in loaded {
+        output::print(&format!("job {} is good ({})", one.definition.job, one.origin))?;
+    }
+    for job in removed {
+        output::print(&format!("job {job} would be deleted"))?;
+    }
+    Ok(Code::Ok)
+}
+
+/// Jobs with the labels of the selector that no manifest names, in order; none without `--prune`.
+fn unnamed(client: &Client, arguments: &ApplyArguments, named: &BTreeSet<JobId>) -> Result<Vec<JobId>, Failure> {
+    let Some(selector) = arguments.selector.as_deref() else { return Ok(Vec::new()) };
+    let mut query = vec![("label", selector)];
+    query.extend(arguments.namespace.namespace.as_deref().map(|namespace| ("namespace", namespace)));
+    let found = client.items("/api/v1/jobs", &query, usize::MAX)?;
+    let jobs = found.iter().filter_map(|job| output::text(job, "job").parse::<JobId>().ok());
+    Ok(jobs.filter(|job| !named.contains(job)).collect())
 }

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use orloj_domain::id::JobId;
 
 use super::{Context, job_id, job_path, offer};
 use crate::args::Namespace;
+use crate::client::Client;
 use crate::exit::{Code, Outcome};
 use crate::output;
 
@@ -40,26 +42,32 @@ pub(crate) fn run(context: &Context, arguments: DeleteArguments) -> Outcome {
     let client = context.client()?;
     let mut code = Code::Ok;
     for job in jobs? {
-        let position = match client.delete(&job_path(&job)) {
-            Ok(written) => written.position,
-            Err(failure) if failure.code == Code::NotFound => {
-                output::note(&failure.message);
-                code = Code::NotFound;
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        let answer = match &position {
-            Some(position) => offer::answer(&client, &job, position, arguments.timeout)?,
-            None => None,
-        };
-        match answer {
-            Some(event) => output::print(&format!("job {job} deleted at {}", output::text(&event, "position")))?,
-            None => {
-                output::note(&format!("job {job}: no trigger has answered in time; is one running?"));
-                code = Code::TimedOut;
-            }
+        let removed = remove(&client, &job, arguments.timeout)?;
+        if removed != Code::Ok {
+            code = removed;
         }
     }
     Ok(code)
+}
+
+/// Removes one job and says what came of it.
+pub(crate) fn remove(client: &Client, job: &JobId, timeout: Duration) -> Outcome {
+    let position = match client.delete(&job_path(job)) {
+        Ok(written) => written.position,
+        Err(failure) if failure.code == Code::NotFound => {
+            output::note(&format!("error: {}", failure.message));
+            return Ok(Code::NotFound);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let answer = match &position {
+        Some(position) => offer::answer(client, job, position, timeout)?,
+        None => None,
+    };
+    let Some(event) = answer else {
+        output::note(&format!("job {job}: no trigger has answered in time; is one running?"));
+        return Ok(Code::TimedOut);
+    };
+    output::print(&format!("job {job} deleted at {}", output::text(&event, "position")))?;
+    Ok(Code::Ok)
 }
