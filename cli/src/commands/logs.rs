@@ -16,7 +16,10 @@ use crate::output::{self, Format, text};
 Examples:
   orloj logs ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09
   orloj logs ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --attempt 2
-  orloj logs ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 -f     as it comes, until the run has ended")]
+  orloj logs ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 -f     as it comes, until the run has ended
+
+Standard output and standard error are two pipes: each is kept in its own order, and what was written to both within a
+moment may be shown one after the other. `2>&1` in a script makes one of them.")]
 pub(crate) struct LogsArguments {
     /// Id of the run
     #[arg(value_name = "RUN")]
