@@ -20,8 +20,8 @@ use orloj_runtime::log::{BatchWriter, Isolation, Log, NewRecord, Record, TopicPa
 use orloj_tests::broker::Broker;
 use orloj_tests::wait::{until, within};
 
-/// Longest wait for anything.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything; several brokers start and stop beside each other on two cores.
+pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 /// Session of the members: how long a dead one keeps its share.
 pub(super) const SESSION: Duration = Duration::from_secs(3);
 pub(super) const SHARDS: i32 = 4;
@@ -99,10 +99,11 @@ impl Arena {
         const OFFSETS: i64 = 12;
         let start = self.ends();
         let what = format!("{}: progress of every shard {why}", self.name);
-        until(&what, PATIENCE, || {
+        let is_on = within(PATIENCE, || {
             let is_on = self.ends().iter().zip(&start).all(|(now, start)| *now >= start + OFFSETS);
             is_on.then_some(())
         });
+        assert!(is_on.is_some(), "waited in vain: {what}; from {start:?} to {:?}", self.ends());
     }
 
     fn ends(&self) -> Vec<i64> {
@@ -273,6 +274,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said.get();
+            println!("--- a process said last:\n{}", said[said.len().saturating_sub(80)..].join("\n"));
+        }
         // Nothing is left to do about an error here.
         let _ = self.child.kill();
         let _ = self.child.wait();
