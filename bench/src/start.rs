@@ -136,17 +136,7 @@ fn define(bed: &Bed) -> Vec<JobId> {
 fn command(bed: &Bed, job: &JobId, id: &str) -> (RunId, NewRecord) {
     let command_id = CommandId::new(id).expect("a valid id");
     let run = RunId::of_command(job, &command_id);
-    let command = Command {
-        kind: CommandType::RunNow,
-        command_id,
-        at: None,
-        actor: None,
-        reason: None,
-        params: BTreeMap::new(),
-        run_id: None,
-        from: None,
-        until: None,
-    };
+    let command = Command::new(CommandType::RunNow, command_id);
     let partition = bed.shards.shard_of(job).0;
     (run, NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command))))
 }

@@ -129,7 +129,11 @@ fn told_twice_it_ends_at_once_and_leaves_nothing_running() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data").display().to_string();
     let (manifest, told) = (folder.path().join("job.yaml"), folder.path().join("pid"));
-    let script = format!("setsid sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; sleep 1000", told.display());
+    // One that left the session, and one that lost its parent as well.
+    let script = format!(
+        "setsid sleep 1000 & echo $! > {0}.new; setsid sh -c \"sleep 1001 & echo \\$! >> {0}.new\"; mv {0}.new {0}; sleep 1002",
+        told.display()
+    );
     fs::write(
         &manifest,
         format!(
@@ -143,17 +147,20 @@ fn told_twice_it_ends_at_once_and_leaves_nothing_running() {
         let trigger = ureq::post(format!("{url}/api/v1/jobs/test/stays/trigger")).send_empty();
         trigger.is_ok_and(|response| response.status().is_success()).then_some(())
     });
-    let pid = wait::until("a running attempt", PATIENCE, || fs::read_to_string(&told).ok());
-    let process = format!("/proc/{}/stat", pid.trim());
-    assert!(fs::metadata(&process).is_ok(), "the attempt's grandchild runs");
+    let pids = wait::until("a running attempt", PATIENCE, || fs::read_to_string(&told).ok());
+    let processes: Vec<_> = pids.split_whitespace().map(|pid| format!("/proc/{pid}/stat")).collect();
+    assert_eq!(processes.len(), 2, "{pids}");
+    for process in &processes {
+        assert!(fs::metadata(process).is_ok(), "{process}: a descendant of the attempt runs");
+    }
     orloj.signal(Signal::SIGINT);
     orloj.wait_for("draining");
     orloj.signal(Signal::SIGINT);
     assert_eq!(orloj.wait_end().code(), Some(130));
-    wait::until("the end of the grandchild", PATIENCE, || {
+    wait::until("the end of all descendants", PATIENCE, || {
         // A zombie that nobody reaps has ended too.
-        let stat = fs::read_to_string(&process).unwrap_or_default();
-        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        let has_ended = |stat: String| stat.is_empty() || stat.contains(") Z ");
+        processes.iter().all(|process| has_ended(fs::read_to_string(process).unwrap_or_default())).then_some(())
     });
 }
 

@@ -30,15 +30,10 @@ pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timesta
     let partition = shards.shard_of(&job).0;
     let command = |kind, id: String, random: &mut Random| {
         let command = Command {
-            kind,
-            command_id: CommandId::new(&id).expect("a valid id"),
             at: Some(now),
             actor: Some("sim".to_owned()),
             reason: Some("because".to_owned()),
-            params: BTreeMap::new(),
-            run_id: None,
-            from: None,
-            until: None,
+            ..Command::new(kind, CommandId::new(&id).expect("a valid id"))
         };
         let record = NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command)));
         // A sender that did not hear the answer sends again.

@@ -135,17 +135,7 @@ impl Installation {
     /// # Panics
     /// If the id is not valid or the log takes no record.
     pub fn run_now(&self, job: &JobId, id: &str) -> RunId {
-        let command = Command {
-            kind: CommandType::RunNow,
-            command_id: CommandId::new(id).expect("a valid id"),
-            at: None,
-            actor: None,
-            reason: None,
-            params: BTreeMap::new(),
-            run_id: None,
-            from: None,
-            until: None,
-        };
+        let command = Command::new(CommandType::RunNow, CommandId::new(id).expect("a valid id"));
         let partition = self.shards.shard_of(job).0;
         self.append(vec![NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command)))]);
         RunId::of_command(job, &command.command_id)

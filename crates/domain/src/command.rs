@@ -63,3 +63,21 @@ pub struct Command {
     #[serde(default)]
     pub until: Option<Timestamp>,
 }
+
+impl Command {
+    /// A command that says nothing but what is asked and its id.
+    #[must_use]
+    pub fn new(kind: CommandType, command_id: CommandId) -> Self {
+        Self {
+            kind,
+            command_id,
+            at: None,
+            actor: None,
+            reason: None,
+            params: BTreeMap::new(),
+            run_id: None,
+            from: None,
+            until: None,
+        }
+    }
+}

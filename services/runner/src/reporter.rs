@@ -1,5 +1,6 @@
 //! One thread that appends what attempts report: whatever waits goes into one append, and the start of an attempt
-//! waits a moment for the end of a short one. Not here: what is reported. Invariant: reports of one attempt keep their order, and none is given up while its lease is live.
+//! waits a moment for the end of a short one. Not here: what is reported. Invariant: reports of one attempt keep their
+//! order, and none is given up while its lease is live.
 
 use std::sync::Arc;
 use std::sync::mpsc;

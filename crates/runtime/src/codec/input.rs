@@ -221,15 +221,10 @@ mod tests {
 
     fn run_now() -> Command {
         Command {
-            kind: CommandType::RunNow,
-            command_id: "c-1".parse().expect("id"),
             at: Some(Timestamp::from_millis(1_764_547_200_000)),
-            actor: None,
             reason: Some("by hand".to_owned()),
             params: BTreeMap::from([("tenant".to_owned(), "7".to_owned())]),
-            run_id: None,
-            from: None,
-            until: None,
+            ..Command::new(CommandType::RunNow, "c-1".parse().expect("id"))
         }
     }
 

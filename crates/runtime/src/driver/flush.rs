@@ -259,8 +259,11 @@ impl<S: Service> Driver<S> {
                 return;
             }
             AppendError::Stalled(partitions) => self.stall(partitions),
+            // The first run of a new queue: nothing has failed.
             AppendError::NoSuchTopic(name) if self.create_queue_topic(name) => {
                 self.retry_at = Some(now + RETRY_WAIT / 10);
+                self.put_back(shards, records);
+                return;
             }
             // Shards that write to it wait; the others must not.
             AppendError::NoSuchTopic(name) => {

@@ -44,16 +44,7 @@ impl KafkaAppender {
                 return Err(AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() });
             }
         }
-        // The producer itself would wait half a minute for a topic that does not exist.
-        for record in records {
-            match self.ends.require(&crate::log::TopicPartition::new(record.topic.clone(), record.partition)) {
-                Ok(()) => {}
-                Err(LogError::NoSuchTopic(_)) => return Err(AppendError::NoSuchTopic(record.topic.clone())),
-                Err(LogError::Misconfigured(why)) => return Err(AppendError::Refused(why)),
-                Err(error) => return Err(AppendError::Retriable(error.to_string())),
-            }
-        }
-        Ok(())
+        self.ends.require_all(records)
     }
 
     /// Hands one record to the client. A full queue is waited for here, so that nothing overtakes the record.

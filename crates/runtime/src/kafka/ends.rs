@@ -2,7 +2,7 @@
 //! was at a time. Not here: administration (`admin`). Invariant: the two ends of a partition are asked by two
 //! clients, because librdkafka answers by the isolation level of the client that asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{Aside, Complaints, Deadline, lock};
 use super::config::KafkaConfig;
 use super::fault;
-use crate::log::{Isolation, LogError, TopicPartition};
+use crate::log::{AppendError, Isolation, LogError, NewRecord, TopicPartition};
 
 /// Longest wait for one answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,6 +100,31 @@ impl Ends {
         let count = partition_count(&metadata, &full_name).ok_or_else(|| LogError::NoSuchTopic(topic.to_owned()))?;
         lock(&self.known).insert(topic.to_owned(), count);
         Ok(count)
+    }
+
+    /// Makes sure that the partitions of all records exist: a producer would wait half a minute for a topic that
+    /// does not.
+    pub(crate) fn require_all(&self, records: &[NewRecord]) -> Result<(), AppendError> {
+        let mut unseen = BTreeSet::new();
+        {
+            let known = lock(&self.known);
+            for record in records {
+                if !known.get(&record.topic).is_some_and(|count| (0..*count).contains(&record.partition)) {
+                    unseen.insert((&record.topic, record.partition));
+                }
+            }
+        }
+        for (topic, partition) in unseen {
+            self.require(&TopicPartition::new(topic.clone(), partition)).map_err(|error| match error {
+                LogError::NoSuchTopic(_) => AppendError::NoSuchTopic(topic.clone()),
+                LogError::Misconfigured(why) => AppendError::Refused(why),
+                error @ (LogError::Unavailable(_)
+                | LogError::Busy(_)
+                | LogError::Lost(_)
+                | LogError::OutOfRange { .. }) => AppendError::Retriable(error.to_string()),
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes sure that a partition exists; asks only for what was not seen before.

@@ -1,8 +1,6 @@
 //! Events to records. Not here: what is decided. Invariant: one event, one atomic set of records: the run's copy
 //! in the topic of its step, tombstones where it was, the ready record or the dead letter, and the run event.
 
-use std::collections::BTreeMap;
-
 use orloj_domain::attempt::ReadyAttempt;
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::id::CommandId;
@@ -56,17 +54,9 @@ fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
 fn run_ended(shard: Shard, ended: &Ended) -> NewRecord {
     let request = &ended.request;
     let id = CommandId::new(&format!("ended-{}", request.run_id));
-    let command = Command {
-        kind: CommandType::RunEnded,
-        command_id: id.unwrap_or_else(|error| unreachable!("a run id is text of a command id: {error}")),
-        at: Some(ended.at),
-        actor: None,
-        reason: None,
-        params: BTreeMap::new(),
-        run_id: Some(request.run_id),
-        from: None,
-        until: None,
-    };
+    let id = id.unwrap_or_else(|error| unreachable!("a run id is text of a command id: {error}"));
+    let command =
+        Command { at: Some(ended.at), run_id: Some(request.run_id), ..Command::new(CommandType::RunEnded, id) };
     NewRecord::new(topic::COMMANDS, shard.0, request.job.as_str(), Some(codec::encode(&command)))
 }
 

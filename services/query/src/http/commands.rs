@@ -78,15 +78,10 @@ async fn ask(
     let command_id = command_id(headers)?;
     must_exist(api, job).await?;
     let command = Command {
-        kind,
-        command_id: command_id.clone(),
         at: Some(api.clock.now()),
-        actor: None,
         reason: request.reason,
         params: request.params,
-        run_id: None,
-        from: None,
-        until: None,
+        ..Command::new(kind, command_id.clone())
     };
     let position = append(api, topic::COMMANDS, job, Some(codec::encode(&command))).await?;
     let mut document = json!({"job": job, "commandId": command_id});

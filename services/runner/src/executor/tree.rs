@@ -44,8 +44,12 @@ pub(super) fn reap_leader(leader: Pid) {
 pub(crate) fn kill_all() {
     let processes = all_processes();
     let leaders = leaders();
+    let me = std::process::id().cast_signed();
+    let own_session = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
     let is_kin = |process: &&Process| {
-        [process.pid, process.session, process.group].iter().any(|number| leaders.contains(number))
+        // What left its attempt's session and lost its parent was handed to this process.
+        let is_adopted = process.parent == me && process.session != own_session;
+        is_adopted || [process.pid, process.session, process.group].iter().any(|number| leaders.contains(number))
     };
     let mut members: BTreeSet<i32> = processes.values().filter(is_kin).map(|process| process.pid).collect();
     add_descendants(&mut members, &processes);

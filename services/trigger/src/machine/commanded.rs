@@ -21,10 +21,11 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        if command.kind == CommandType::RunEnded {
-            return self.run_ended(job, offset, at, command, now);
-        }
         let Some(entry) = self.entry(job).filter(|entry| entry.terms().is_some()) else {
+            // The end of a run of a deleted job is no question that wants an answer.
+            if command.kind == CommandType::RunEnded {
+                return Vec::new();
+            }
             let error = FieldError::new("job", job, "no such job: apply its definition first");
             return self.refuse(job, offset, command, error, now);
         };
@@ -35,11 +36,8 @@ impl TriggerMachine {
             CommandType::RunNow => self.run_now(entry, offset, command, now),
             CommandType::Pause => self.pause(entry, offset, at, command, now),
             CommandType::Resume => self.resume(entry, offset, at, command, now),
-            CommandType::RunEnded
-            | CommandType::Cancel
-            | CommandType::Redrive
-            | CommandType::Backfill
-            | CommandType::Unknown => {
+            CommandType::RunEnded => self.run_ended(entry, offset, at, command, now),
+            CommandType::Cancel | CommandType::Redrive | CommandType::Backfill | CommandType::Unknown => {
                 let error = FieldError::new(
                     "type",
                     command.kind,
@@ -53,22 +51,21 @@ impl TriggerMachine {
     /// The end of the run that the job waits for sets its next fire time; any other end says nothing to it.
     fn run_ended(
         &self,
-        job: &JobId,
+        entry: &Entry,
         offset: i64,
         at: Timestamp,
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        let Some(entry) = self.entry(job) else { return Vec::new() };
         let awaited = entry.after_finish().and_then(|stand| stand.awaits);
         let Some(fire_time) =
-            awaited.filter(|awaited| command.run_id == Some(RunId::of_fire_time(job, entry.version, *awaited)))
+            awaited.filter(|awaited| command.run_id == Some(RunId::of_fire_time(&entry.job, entry.version, *awaited)))
         else {
             return Vec::new();
         };
         let since = command.at.unwrap_or(at).min(now).max(fire_time);
         let after_finish = Some(AfterFinish { since, awaits: None });
-        let state = TriggerState { commands_next: entry.commands_next.max(offset + 1), after_finish, ..entry.state() };
+        let state = TriggerState { commands_next: offset + 1, after_finish, ..entry.state() };
         vec![TriggerEvent::Kept(Box::new(state))]
     }
 

@@ -2,7 +2,6 @@
 
 mod after_finish;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType};
@@ -70,15 +69,9 @@ impl Bench {
     fn command(&mut self, kind: CommandType, id: &str) -> Vec<TriggerEvent> {
         self.offset += 1;
         let command = Command {
-            kind,
-            command_id: CommandId::new(id).expect("a valid id"),
-            at: None,
-            actor: None,
             reason: Some("test".to_owned()),
-            params: BTreeMap::new(),
             run_id: self.run.take(),
-            from: None,
-            until: None,
+            ..Command::new(kind, CommandId::new(id).expect("a valid id"))
         };
         self.give(&TriggerInput::Commanded {
             job: job(),

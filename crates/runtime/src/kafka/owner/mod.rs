@@ -63,8 +63,6 @@ pub(crate) struct KafkaOwner {
     scanner: Tail,
     restorer: Tail,
     ends: Arc<Ends>,
-    /// Topics that were written to: they are there. The client would wait half a minute for one that is not.
-    known_topics: BTreeSet<String>,
 
     incarnation: Incarnation,
     /// The writer of this incarnation; opened by its first takeover.
@@ -119,7 +117,6 @@ impl KafkaOwner {
             scanner,
             restorer,
             ends: log.ends.clone(),
-            known_topics: BTreeSet::new(),
             incarnation: new_incarnation(),
             ring: None,
             reclaim: Reclaim::default(),
@@ -211,20 +208,6 @@ impl KafkaOwner {
         }
     }
 
-    fn require_topics(&mut self, records: &[NewRecord]) -> Result<(), AppendError> {
-        for record in records {
-            if self.known_topics.contains(&record.topic) {
-                continue;
-            }
-            match self.ends.partitions(&record.topic) {
-                Ok(_) => drop(self.known_topics.insert(record.topic.clone())),
-                Err(LogError::NoSuchTopic(_)) => return Err(AppendError::NoSuchTopic(record.topic.clone())),
-                Err(error) => return Err(AppendError::Retriable(error.to_string())),
-            }
-        }
-        Ok(())
-    }
-
     fn try_append(&mut self, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
         self.with_producer(|producer| {
             pause::point("before-produce");
@@ -303,8 +286,7 @@ impl Owner for KafkaOwner {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        self.require_topics(&records)?;
-        let outcome = self.try_append(&records);
+        let outcome = self.ends.require_all(&records).and_then(|()| self.try_append(&records));
         if let Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) = &outcome {
             let reason = reason.clone();
             self.lose(&reason);
