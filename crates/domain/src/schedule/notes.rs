@@ -9,9 +9,6 @@ use super::dst::{ClockChange, ClockEffect};
 use super::shifts::{Shift, date_text, shifts, time_text};
 use super::{CronRule, Fold, Gap, Rule};
 
-/// So many times are named before the rest is "more".
-const TIMES_MAX: usize = 3;
-
 /// What clock changes have to do with the fire at `fire`, whose predecessor in the list was at `after`. `zone` is
 /// the one the reader sees local times of; a note about another zone says so.
 pub fn note(rules: &[Rule], zone: &str, after: Timestamp, fire: Timestamp) -> Option<String> {
@@ -44,12 +41,13 @@ impl CronRule {
         };
         let mut notes = Vec::new();
         for shift in shifts(walk.zone, after, fire).iter().filter(|shift| shift.is_gap() && is_missed(shift)) {
-            let Some((times, first)) = self.times(shift) else { continue };
-            let verb = if shift.matches(walk.matcher, 2).len() > 1 { "were" } else { "was" };
+            let Some(times) = shift.times(walk.matcher) else { continue };
+            let verb = if times.is_one { "was" } else { "were" };
             let (from, to) = (end_text(shift.from(), shift), end_text(shift.to(), shift));
             notes.push(format!(
-                "{times} on {} {verb} skipped: clocks went forward from {from} to {to}",
-                date_text(first)
+                "{} on {} {verb} skipped: clocks went forward from {from} to {to}",
+                times.text,
+                date_text(times.first)
             ));
         }
         notes
@@ -84,29 +82,13 @@ impl CronRule {
         let walk = self.walk();
         let shift =
             shifts(walk.zone, second_before(fire.as_second()), fire).into_iter().find(|shift| shift.is_gap())?;
-        let (times, _) = self.times(&shift)?;
-        let verb = if shift.matches(walk.matcher, 2).len() > 1 { "do" } else { "does" };
+        let times = shift.times(walk.matcher)?;
+        let verb = if times.is_one { "does" } else { "do" };
         let is_named = walk.matcher.next(shift.to() - 1) == Some(shift.to());
         let moved = if is_named { "this fire stands for it too" } else { "moved to" };
         let to = if is_named { String::new() } else { format!(" {}", end_text(shift.to(), &shift)) };
         let at = end_text(shift.from(), &shift);
-        Some(format!("clocks went forward at {at}: {times} {verb} not exist here, {moved}{to}"))
-    }
-
-    /// The times that a gap left out, and the first of them.
-    fn times(&self, shift: &Shift) -> Option<(String, i64)> {
-        let found = shift.matches(self.walk().matcher, TIMES_MAX + 1);
-        let first = *found.first()?;
-        let mut texts: Vec<String> = found.iter().take(TIMES_MAX).map(|civil| time_text(*civil)).collect();
-        if found.len() > TIMES_MAX {
-            texts.push("more".to_owned());
-        }
-        let last = texts.pop().filter(|_| !texts.is_empty());
-        let text = match last {
-            Some(last) => format!("{} and {last}", texts.join(", ")),
-            None => time_text(first),
-        };
-        Some((text, first))
+        Some(format!("clocks went forward at {at}: {} {verb} not exist here, {moved}{to}", times.text))
     }
 }
 

@@ -8,9 +8,22 @@ use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
 use super::civil::{CivilMatcher, CivilSeconds};
+use super::describe::join;
 
 /// Far more than a zone has until 2100; a bound on the walk.
 const SHIFTS_MAX: usize = 1024;
+
+/// Times of one expression that are named one by one; more of them are "more".
+const TIMES_MAX: usize = 3;
+
+/// Times of an expression that a change leaves out or repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Times {
+    /// "02:00, 02:15 and 02:30".
+    pub(super) text: String,
+    pub(super) first: CivilSeconds,
+    pub(super) is_one: bool,
+}
 
 /// One change of a zone's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +71,16 @@ impl Shift {
             lower = civil;
         }
         found
+    }
+
+    /// The times of the expression in the window, for people; absent if there is none.
+    pub(super) fn times(self, matcher: &CivilMatcher) -> Option<Times> {
+        let found = self.matches(matcher, TIMES_MAX + 1);
+        let mut texts: Vec<String> = found.iter().take(TIMES_MAX).map(|civil| time_text(*civil)).collect();
+        if found.len() > TIMES_MAX {
+            texts.push("more".to_owned());
+        }
+        Some(Times { text: join(&texts, "and"), first: *found.first()?, is_one: found.len() == 1 })
     }
 
     pub(super) fn has_match(self, matcher: &CivilMatcher) -> bool {

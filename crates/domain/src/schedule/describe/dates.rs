@@ -7,7 +7,7 @@ use super::super::cron::Fields;
 use super::super::days::{MonthDays, Weekdays};
 use super::words::{self, ordinal, progression};
 
-const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(super) const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -24,7 +24,7 @@ const MONTHS: [&str; 12] = [
 ];
 /// The shortest list that is told as a step.
 const STEPS_MIN: usize = 5;
-const YEARS: usize = 131;
+pub(super) const YEARS: usize = 131;
 
 /// What the two day fields and their join come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

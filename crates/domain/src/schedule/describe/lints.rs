@@ -12,7 +12,7 @@ use super::super::fields::{FieldSpec, HOUR, MINUTE, MONTH, SECOND, Token, WEEKDA
 use super::super::shifts::{Shift, date_text, shifts, time_text};
 use super::super::{CronRule, Fold, Gap};
 use super::dates::{self, Days};
-use super::words::{self, counted, progression};
+use super::words::{counted, progression};
 use super::{SpreadBy, Written};
 
 /// Clock changes are looked for so far ahead: every yearly one is among them.
@@ -131,7 +131,7 @@ fn leap_day(fields: &Fields<'_>) -> Option<String> {
 fn skips_months(fields: &Fields<'_>) -> Option<String> {
     let (Days::OfMonth(_) | Days::OfWeek(_) | Days::Both(..)) = Days::of(fields) else { return None };
     if let Some(weekday) = fields.weekdays.days.nth[4].checked_ilog2() {
-        let name = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"][weekday as usize];
+        let name = dates::WEEKDAYS[weekday as usize];
         let token = name[..3].to_ascii_uppercase();
         return Some(format!("has no 5th {name} to fire on in most months; use {token}L for the last {name}"));
     }
@@ -169,7 +169,7 @@ fn herd(fields: &Fields<'_>, has_seconds_field: bool, zone: &str) -> Option<Stri
     let is_midnight = fields.hour == [0] && !is_spread(fields.tokens[2]);
     let written_from = usize::from(!has_seconds_field);
     // The year is only there if it was written.
-    let written_to = if fields.year.len() == 131 { 6 } else { 7 };
+    let written_to = if fields.year.len() == dates::YEARS { 6 } else { 7 };
     let words: Vec<&str> = (written_from..written_to)
         .map(|index| match index {
             1 => "H",
@@ -241,12 +241,7 @@ fn clock_fold(walk: &Walk<'_>, shift: &Shift, zone: &str) -> String {
 
 /// "02:30 on 2026-03-29", and if it is one time.
 fn times(walk: &Walk<'_>, shift: &Shift) -> (String, bool) {
-    const TIMES_MAX: usize = 3;
-    let found = shift.matches(walk.matcher, TIMES_MAX + 1);
-    let mut texts: Vec<String> = found.iter().take(TIMES_MAX).map(|civil| time_text(*civil)).collect();
-    if found.len() > TIMES_MAX {
-        texts.push("more".to_owned());
-    }
-    let date = date_text(found.first().copied().unwrap_or(shift.from()));
-    (format!("{} on {date}", words::join(&texts, "and")), found.len() == 1)
+    let times = shift.times(walk.matcher);
+    let date = date_text(times.as_ref().map_or(shift.from(), |times| times.first));
+    (format!("{} on {date}", times.as_ref().map_or("", |times| &times.text)), times.is_none_or(|times| times.is_one))
 }

@@ -28,6 +28,8 @@ use super::spread::Spread;
 use super::{AtRule, CronRule, Dialect, EveryRule, Fold, Gap, Rule, parse_rule};
 use words::counted;
 
+pub(super) use words::join;
+
 pub use lints::Lint;
 
 /// 2101-01-04: after the last fire that a cron expression can have, in any zone.

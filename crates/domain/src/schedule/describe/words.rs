@@ -4,7 +4,7 @@
 //! two sets never share their words.
 
 /// "a, b and c".
-pub(super) fn join(items: &[String], word: &str) -> String {
+pub(in super::super) fn join(items: &[String], word: &str) -> String {
     match items {
         [] => String::new(),
         [only] => only.clone(),
