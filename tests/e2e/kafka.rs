@@ -16,12 +16,6 @@ use orloj_tests::installation::Installation;
 use orloj_tests::process::{Orloj, PATIENCE, run};
 use orloj_tests::wait;
 
-/// `ORLOJ_TEST_LONG=on`: five minutes of kills and freezes of 20 s instead of two rounds of the shortest that tell.
-#[expect(clippy::disallowed_methods, reason = "a switch for people who run one test by hand")]
-fn is_long() -> bool {
-    std::env::var("ORLOJ_TEST_LONG").as_deref() == Ok("on")
-}
-
 /// Reads on until an instant of the monotonic clock.
 fn read_until(seen: &mut Seen, fires: &mut dyn orloj_runtime::log::Reader, clock: &dyn Clock, until: Duration) {
     while clock.monotonic() < until {
@@ -43,7 +37,8 @@ fn two_triggers_decide_every_second_once_while_each_is_killed_and_frozen() {
     let mut seen = Seen::default();
     seen.wait_for_all(fires.as_mut(), JOBS, "at the start");
     let clock = SystemClock::new();
-    let (rounds_min, time_min, freeze) = if is_long() { (2, 300, 20) } else { (2, 0, 0) };
+    // Five minutes of kills and freezes of 20 s, or two rounds of the shortest that tell.
+    let (rounds_min, time_min, freeze) = if orloj_tests::is_long() { (2, 300, 20) } else { (2, 0, 0) };
     let mut round = 0;
     while round < rounds_min || clock.monotonic() < Duration::from_secs(time_min) {
         first.kill();

@@ -10,6 +10,7 @@ use orloj_tests::broker::{Broker, Cluster, Kafka, kafka_mode};
 use orloj_tests::fires::{Seen, reader};
 use orloj_tests::installation::Installation;
 use orloj_tests::process::Orloj;
+use orloj_tests::{is_long, wait};
 
 const EVERY_SECOND: &str = r#""schedule":{"every":"1s"},"run":{"exec":{"command":["/bin/true"]}}"#;
 
@@ -20,9 +21,8 @@ struct Extent {
     storm: Duration,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the switch between the short and the long form")]
 fn extent() -> Extent {
-    if std::env::var("ORLOJ_TEST_LONG").as_deref() == Ok("on") {
+    if is_long() {
         Extent { jobs: 2000, rounds: 5, storm: Duration::from_secs(60) }
     } else {
         Extent { jobs: 100, rounds: 1, storm: Duration::from_secs(8) }
@@ -124,10 +124,7 @@ fn a_broker_stops_dies_and_freezes() {
         broker.restart();
         field.wait(&format!("round {round}: the broker was killed and came back"));
         broker.pause();
-        let clock = SystemClock::new();
-        while clock.monotonic() < Duration::from_secs(8) {
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
+        wait::while_it_lasts(Duration::from_secs(8));
         broker.resume();
         field.wait(&format!("round {round}: the broker froze for longer than a session"));
     }
@@ -148,7 +145,7 @@ fn one_of_three_brokers_dies() {
     let members = [field.trigger(), field.trigger()];
     field.offer_jobs();
     for round in 0..rounds {
-        for index in 0..cluster.len() {
+        for index in 0..Cluster::NODES {
             cluster.node(index).kill();
             field.wait(&format!("round {round}: broker {index} killed"));
             cluster.node(index).restart();

@@ -35,6 +35,11 @@ pub fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -
     }
 }
 
+/// Lets a fault last: nothing is waited for, the length of the fault is what the test is about.
+pub fn while_it_lasts(length: Duration) {
+    within(length, || None::<()>);
+}
+
 /// Drives a future that another thread completes (an admin request of a Kafka client, say) and returns its output.
 /// Panics with `what` when `deadline` passes first.
 #[track_caller]

@@ -87,7 +87,7 @@ impl Backend for OnDisk {
     }
 
     fn tick(&self) {
-        let _ = wait::within(Duration::from_millis(2), || None::<()>);
+        wait::while_it_lasts(Duration::from_millis(2));
     }
 }
 

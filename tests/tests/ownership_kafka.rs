@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use orloj_runtime::log::AppendError;
 use orloj_tests::broker::{Broker, Kafka, kafka_mode};
-use orloj_tests::wait::within;
+use orloj_tests::wait::while_it_lasts;
 use ownership::{Arena, PATIENCE, Process, SESSION, Verdict, side_by_side};
 
 /// Points of a takeover, in order.
@@ -166,7 +166,7 @@ fn a_frozen_and_a_killed_broker() {
     broker.pause();
     owner.thaw();
     // The commit waits for the broker: longer than what counts as slow, shorter than a session. The wait is the fault.
-    let _ = within(Duration::from_millis(1500), || None::<()>);
+    while_it_lasts(Duration::from_millis(1500));
     broker.resume();
     arena.progress("after the broker thawed");
     owner.wait_for("retired a producer", 0);
@@ -203,7 +203,7 @@ fn a_storm_of_deaths_and_stops() {
                 owners[index].freeze();
                 // Past its session in two of three cases; the wait itself is the fault.
                 let stop = SESSION.mul_f64(0.5 + f64::from(u32::try_from(random >> 40 & 3).unwrap_or(0)) / 2.0);
-                let _ = within(stop, || None::<()>);
+                while_it_lasts(stop);
                 owners[index].thaw();
             }
             _ => {

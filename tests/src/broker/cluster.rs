@@ -4,9 +4,6 @@
 use super::settings::{free_ports, member_settings, new_cluster_id};
 use super::{Broker, Failure, START_ATTEMPTS_MAX};
 
-/// Brokers of a cluster.
-const NODES: usize = 3;
-
 /// A running cluster.
 pub struct Cluster {
     nodes: Vec<Broker>,
@@ -14,6 +11,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Brokers of a cluster.
+    pub const NODES: usize = 3;
+
     /// Starts a fresh cluster and returns when every broker knows every other.
     ///
     /// # Panics
@@ -31,12 +31,12 @@ impl Cluster {
     }
 
     fn try_start() -> Result<Self, Failure> {
-        let ports: Vec<[u16; 2]> = (0..NODES).map(|_| free_ports()).collect();
+        let ports: Vec<[u16; 2]> = (0..Self::NODES).map(|_| free_ports()).collect();
         let cluster = new_cluster_id();
-        let mut nodes = Vec::with_capacity(NODES);
+        let mut nodes = Vec::with_capacity(Self::NODES);
         for (index, [port, _]) in ports.iter().enumerate() {
             let settings = |data: &std::path::Path| member_settings(data, index, &ports);
-            let mut node = Broker::prepare(*port, &cluster, NODES, settings)?;
+            let mut node = Broker::prepare(*port, &cluster, Self::NODES, settings)?;
             // The settings name the voters.
             node.format(&[])?;
             nodes.push(node);
@@ -54,18 +54,6 @@ impl Cluster {
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
-    }
-
-    /// How many brokers there are, running or not.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Never: a cluster has brokers.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 
     /// One of the brokers, counted from 0.

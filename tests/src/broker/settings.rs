@@ -10,7 +10,7 @@ pub(super) fn member_settings(data: &Path, node: usize, nodes: &[[u16; 2]]) -> S
     let [port, controller_port] = nodes[node];
     let voter = |(index, [_, port]): (usize, &[u16; 2])| format!("{}@127.0.0.1:{port}", index + 1);
     let voters: Vec<String> = nodes.iter().enumerate().map(voter).collect();
-    // Later lines win: what is written three times here stands once in the settings that all have in common.
+    // Later lines win: `COPIES` sets to three what `SETTINGS` has one of.
     format!(
         "process.roles=broker,controller\n\
          node.id={id}\n\
