@@ -17,7 +17,7 @@ words! {
         RunNow = "RunNow",
         /// Request runs for past fire times → trigger.
         Backfill = "Backfill",
-        /// End a run → dispatcher.
+        /// End a run → dispatcher; end a backfill → trigger.
         Cancel = "Cancel",
         /// Send a dead letter back → dispatcher.
         Redrive = "Redrive",
@@ -29,6 +29,18 @@ words! {
         RunEnded = "RunEnded",
         /// A type that a newer version wrote.
         Unknown = "Unknown",
+    }
+}
+
+words! {
+    /// What becomes of the fire times of a pause once it ends.
+    PauseMissed {
+        /// They are skipped.
+        Drop = "drop",
+        /// They are judged by the misfire policy, as after an outage.
+        Accumulate = "accumulate",
+        /// A word that a newer version wrote; taken as `drop`.
+        Unknown = "unknown",
     }
 }
 
@@ -62,6 +74,21 @@ pub struct Command {
     /// Last fire time that is meant, exclusive (`Backfill`).
     #[serde(default)]
     pub until: Option<Timestamp>,
+    /// Exactly these fire times; empty: all between `from` and `until` (`Backfill`).
+    #[serde(default)]
+    pub fire_times: Vec<Timestamp>,
+    /// Most runs; more fire times than that are refused, not cut off (`Backfill`).
+    #[serde(default)]
+    pub max: Option<i32>,
+    /// Most runs at a time (`Backfill`).
+    #[serde(default)]
+    pub concurrency: Option<i32>,
+    /// Command id of the backfill that is meant (`Cancel`).
+    #[serde(default)]
+    pub backfill_id: Option<CommandId>,
+    /// What becomes of the fire times of the pause; absent: `drop` (`Resume`).
+    #[serde(default)]
+    pub missed: Option<PauseMissed>,
 }
 
 impl Command {
@@ -78,6 +105,11 @@ impl Command {
             run_id: None,
             from: None,
             until: None,
+            fire_times: Vec::new(),
+            max: None,
+            concurrency: None,
+            backfill_id: None,
+            missed: None,
         }
     }
 }

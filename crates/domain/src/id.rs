@@ -213,6 +213,13 @@ impl RunId {
         Self::of_hash(&[b"command", job.as_str().as_bytes(), command.as_str().as_bytes()])
     }
 
+    /// The run of a past fire time that a backfill asks for: the same (job, command id, fire time) gives the same id.
+    #[must_use]
+    pub fn of_backfill(job: &JobId, command: &CommandId, fire_time: Timestamp) -> Self {
+        let fire_time = fire_time.millis().to_be_bytes();
+        Self::of_hash(&[b"backfill", job.as_str().as_bytes(), command.as_str().as_bytes(), &fire_time])
+    }
+
     /// Sixty-four stable bits of the id, for offsets and spreads.
     #[must_use]
     pub fn hash64(self) -> u64 {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, QueueName};
+use crate::schedule::Bounds;
 use crate::time::Timestamp;
 
 /// Largest encoded definition in bytes, inclusive.
@@ -40,6 +41,14 @@ pub struct JobDefinition {
     pub suspend: bool,
     /// What a run of this job needs.
     pub spec: RunSpec,
+}
+
+impl JobDefinition {
+    /// What bounds its fire times.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds { not_before: self.not_before, not_after: self.not_after }
+    }
 }
 
 /// One rule of a schedule.

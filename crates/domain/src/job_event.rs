@@ -23,6 +23,12 @@ words! {
         Resumed = "resumed",
         /// The job is gone.
         Deleted = "deleted",
+        /// Runs of past fire times are requested from here on.
+        BackfillStarted = "backfillStarted",
+        /// All of a backfill's runs have ended.
+        BackfillFinished = "backfillFinished",
+        /// A backfill requests no further runs; those under way go on.
+        BackfillCancelled = "backfillCancelled",
         /// A command was refused.
         CommandRejected = "commandRejected",
         /// An event that a newer version wrote.

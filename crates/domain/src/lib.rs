@@ -3,6 +3,7 @@
 //! Time is an argument, ids and jitter are hashes of stable ids, so a replay decides what was decided live.
 
 pub mod attempt;
+pub mod backfill;
 pub mod command;
 pub mod fire;
 pub mod id;

@@ -2,6 +2,8 @@
 //! accepted definition and its cursor. Invariant: definition and pause are written with the decision that
 //! changes them; the cursor lags by at most the decisions behind the saved `fires` position.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CommandId, JobId};
@@ -29,6 +31,34 @@ pub struct AfterFinish {
     pub since: Timestamp,
     /// Fire time of the run whose end is waited for.
     pub awaits: Option<Timestamp>,
+}
+
+/// A backfill under way: fire times of the past that are requested one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "Backfill", rename_all = "camelCase")]
+pub struct Backfill {
+    /// The command that asked for it.
+    pub command_id: CommandId,
+    /// Its offset in `commands`.
+    pub command_offset: i64,
+    /// Who asked.
+    pub actor: Option<String>,
+    /// When it was taken up.
+    pub since: Timestamp,
+    /// Fire times before this are dealt with.
+    pub next: Timestamp,
+    /// The end, exclusive.
+    pub until: Timestamp,
+    /// Exactly these fire times, in order; empty: all up to the end.
+    pub fire_times: Vec<Timestamp>,
+    /// Most runs at a time, 1 or more.
+    pub concurrency: i32,
+    /// Runs requested so far.
+    pub requested: i64,
+    /// Fire times of the runs whose end is waited for.
+    pub awaits: Vec<Timestamp>,
+    /// Parameters of every run.
+    pub params: BTreeMap<String, String>,
 }
 
 /// The trigger's memory of one job. A deleted job keeps its entry without a definition, so that its
@@ -60,4 +90,6 @@ pub struct TriggerState {
     pub recent_commands: Vec<CommandId>,
     /// Present if a rule of the definition is `afterFinish`.
     pub after_finish: Option<AfterFinish>,
+    /// The backfill under way.
+    pub backfill: Option<Backfill>,
 }

@@ -115,6 +115,7 @@ fn words_stand_in_the_schemas_order() {
         job::Delivery,
         job_event::JobEventType,
         command::CommandType,
+        command::PauseMissed,
         fire::TriggerKind,
         fire::Decision,
         fire::Reason,

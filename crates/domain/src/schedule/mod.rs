@@ -30,6 +30,8 @@ mod tests_notes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::time;
+
 pub use cron::CronRule;
 pub use describe::{Description, Lint, SpreadBy, Written, describe, describe_at, describe_every, period_text};
 pub use dst::ClockEffect;
@@ -99,6 +101,35 @@ impl Rule {
 /// fire: asking again from it finds the next one.
 pub fn next_of(rules: &[Rule], after: Timestamp) -> Option<Timestamp> {
     rules.iter().filter_map(|rule| rule.next_after(after)).min()
+}
+
+/// What bounds the fire times of a schedule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first instant that may be one, inclusive.
+    pub not_before: Option<time::Timestamp>,
+    /// The end, exclusive.
+    pub not_after: Option<time::Timestamp>,
+}
+
+impl Bounds {
+    /// The later of `after` and the last instant before the bounds: what comes after it is not too early.
+    #[must_use]
+    pub fn start(self, after: time::Timestamp) -> time::Timestamp {
+        self.not_before.map_or(after, |bound| after.max(time::Timestamp::from_millis(bound.millis() - 1)))
+    }
+
+    /// True if the instant is not too late.
+    #[must_use]
+    pub fn is_before_end(self, instant: time::Timestamp) -> bool {
+        self.not_after.is_none_or(|bound| instant < bound)
+    }
+}
+
+/// The first instant strictly after `after` that any of the rules names within the bounds.
+pub fn next_within(rules: &[Rule], bounds: Bounds, after: time::Timestamp) -> Option<time::Timestamp> {
+    let next = next_of(rules, bounds.start(after).to_jiff()).map(time::Timestamp::from)?;
+    bounds.is_before_end(next).then_some(next)
 }
 
 /// Parses what may stand where a cron expression does: one, or `@every` and a period, which is anchored at the Unix

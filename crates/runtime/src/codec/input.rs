@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use orloj_domain::command::{Command, CommandType};
+use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::job::{DEFINITION_BYTES_MAX, JobDefinition};
 use orloj_domain::job_event::FieldError;
 use orloj_domain::manifest;
@@ -108,6 +108,9 @@ fn decode_avro<T: WireRecord>(value: &[u8]) -> Result<T, Undecodable> {
     })
 }
 
+/// How an instant is written; continues what names the field.
+const INSTANT: &str = "must be an instant as RFC 3339 writes it, for example 2026-12-01T09:00:00+01:00";
+
 /// The fields of a JSON object, taken out one by one, and the complaints so far.
 struct Fields {
     object: Map<String, Value>,
@@ -140,7 +143,7 @@ impl Fields {
     }
 
     fn instant(&mut self, field: &str) -> Option<Timestamp> {
-        self.parsed(field, "must be an instant as RFC 3339 writes it, for example 2026-12-01T09:00:00+01:00")
+        self.parsed(field, INSTANT)
     }
 
     fn params(&mut self) -> BTreeMap<String, String> {
@@ -161,6 +164,43 @@ impl Fields {
             }
         }
         params
+    }
+
+    fn number(&mut self, field: &str) -> Option<i32> {
+        let value = self.object.remove(field).filter(|value| !value.is_null())?;
+        let number = value.as_i64().and_then(|number| number.try_into().ok());
+        if number.is_none() {
+            self.complain(field, value, "must be a whole number");
+        }
+        number
+    }
+
+    fn instants(&mut self, field: &str) -> Vec<Timestamp> {
+        let items = match self.object.remove(field) {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_))) => {
+                self.complain(field, other, "must be a list of instants");
+                return Vec::new();
+            }
+        };
+        let mut instants = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            match item.as_str().and_then(|text| text.parse().ok()) {
+                Some(instant) => instants.push(instant),
+                None => self.complain(&format!("{field}[{index}]"), item, INSTANT),
+            }
+        }
+        instants
+    }
+
+    fn pause_missed(&mut self) -> Option<PauseMissed> {
+        let text = self.text("missed")?;
+        let found = [PauseMissed::Drop, PauseMissed::Accumulate].into_iter().find(|word| word.as_str() == text);
+        if found.is_none() {
+            self.complain("missed", text, "must be drop or accumulate");
+        }
+        found
     }
 
     fn command_type(&mut self) -> Option<CommandType> {
@@ -200,16 +240,32 @@ fn command_of_json(text: &str) -> Result<Command, Vec<FieldError>> {
     let reason = fields.text("reason");
     let params = fields.params();
     let run_id = fields.parsed("runId", "must be a UUID, as `orloj runs` shows it");
-    let from = fields.instant("from");
-    let until = fields.instant("until");
+    let (from, until) = (fields.instant("from"), fields.instant("until"));
+    let fire_times = fields.instants("fireTimes");
+    let (max, concurrency) = (fields.number("max"), fields.number("concurrency"));
+    let backfill_id = fields.parsed("backfillId", "must be 1 to 128 printable characters");
+    let missed = fields.pause_missed();
     let unknown: Vec<String> = fields.object.keys().cloned().collect();
     for field in unknown {
         fields.complain(&field, "", "is no field of a command");
     }
     match (kind, command_id) {
-        (Some(kind), Some(command_id)) if fields.errors.is_empty() => {
-            Ok(Command { kind, command_id, at, actor, reason, params, run_id, from, until })
-        }
+        (Some(kind), Some(command_id)) if fields.errors.is_empty() => Ok(Command {
+            kind,
+            command_id,
+            at,
+            actor,
+            reason,
+            params,
+            run_id,
+            from,
+            until,
+            fire_times,
+            max,
+            concurrency,
+            backfill_id,
+            missed,
+        }),
         _ => Err(fields.errors),
     }
 }
@@ -249,13 +305,19 @@ mod tests {
     fn every_complaint_about_a_json_command_is_listed() {
         assert_eq!(complaints("{}"), ["type: is missing", "commandId: is missing"]);
         assert_eq!(
-            complaints(r#"{"type":"Run","commandId":7,"params":{"a":1},"from":"tomorrow","runId":"x","parms":{}}"#),
+            complaints(
+                r#"{"type":"Run","commandId":7,"params":{"a":1},"from":"tomorrow","runId":"x","parms":{},
+                "fireTimes":["2026-03-01T00:00:00Z",7],"max":1.5,"missed":"all"}"#
+            ),
             [
                 "type: must be one of RunNow, Backfill, Cancel, Redrive, Pause, Resume",
                 "commandId: must be a text",
                 "params.a: must be a text; put it in quotes",
                 "runId: must be a UUID, as `orloj runs` shows it",
                 "from: must be an instant as RFC 3339 writes it, for example 2026-12-01T09:00:00+01:00",
+                "fireTimes[1]: must be an instant as RFC 3339 writes it, for example 2026-12-01T09:00:00+01:00",
+                "max: must be a whole number",
+                "missed: must be drop or accumulate",
                 "parms: is no field of a command",
             ]
         );

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
-use orloj_domain::command::{Command, CommandType};
+use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
 use orloj_domain::id::{JobId, QueueName, RunId};
 use orloj_domain::job::{
@@ -23,7 +23,7 @@ use orloj_domain::runner::{
 };
 use orloj_domain::setting::{LimitEvent, LimitEventType, Setting, SettingKind};
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
+use orloj_domain::trigger_state::{AfterFinish, Backfill, Pause, TriggerState};
 
 /// Parses an id that is known to be valid.
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -250,12 +250,32 @@ pub(crate) fn trigger_state() -> TriggerState {
             awaits: Some(Timestamp::from_millis(1_796_000_600_000)),
         }),
         recent_commands: vec![id("c-1"), id("c-2")],
+        backfill: Some(Backfill {
+            command_id: id("c-2"),
+            command_offset: 12,
+            actor: Some("ana@example.org".to_owned()),
+            since: at(5, 1),
+            next: at(2, 1),
+            until: at(4, 0),
+            fire_times: vec![at(2, 0), at(3, 0)],
+            concurrency: 2,
+            requested: 1,
+            awaits: vec![at(2, 0)],
+            params: texts(&[("tenant", "7")]),
+        }),
     }
 }
 
 /// A deleted job.
 pub(crate) fn deleted_state() -> TriggerState {
-    TriggerState { definition: None, pause: None, after_finish: None, recent_commands: Vec::new(), ..trigger_state() }
+    TriggerState {
+        definition: None,
+        pause: None,
+        after_finish: None,
+        backfill: None,
+        recent_commands: Vec::new(),
+        ..trigger_state()
+    }
 }
 
 /// A claim.
@@ -292,6 +312,11 @@ pub(crate) fn command() -> Command {
         run_id: Some(run()),
         from: Some(at(1, 0)),
         until: Some(at(2, 0)),
+        fire_times: vec![at(1, 0), at(1, 500)],
+        max: Some(31),
+        concurrency: Some(2),
+        backfill_id: Some(id("c-1")),
+        missed: Some(PauseMissed::Accumulate),
     }
 }
 

@@ -1,13 +1,15 @@
-//! Commands about jobs: run now, pause, resume. Cancel and redrive are the dispatcher's. Invariant: a command
+//! Commands about jobs: run now, pause, resume, the ends of runs that are waited for. Not here: backfills (`backfill`),
+//! cancel and redrive of runs, which are the dispatcher's. Invariant: a command
 //! id is carried out once; a repeat changes nothing and asks for nothing.
 
-use orloj_domain::command::{Command, CommandType};
+use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::fire::{Decision, TriggerKind};
 use orloj_domain::id::{JobId, RunId};
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
 
+use super::backfill::backfill_without;
 use super::entry::{Entry, remember};
 use super::offered::{effective_from, settled_until};
 use super::{TriggerEvent, TriggerMachine, decision_of};
@@ -27,7 +29,7 @@ impl TriggerMachine {
                 return Vec::new();
             }
             let error = FieldError::new("job", job, "no such job: apply its definition first");
-            return self.refuse(job, offset, command, error, now);
+            return self.refuse(job, offset, command, vec![error], now);
         };
         if offset < entry.commands_next || entry.recent_commands().contains(&command.command_id) {
             return Vec::new();
@@ -37,18 +39,17 @@ impl TriggerMachine {
             CommandType::Pause => self.pause(entry, offset, at, command, now),
             CommandType::Resume => self.resume(entry, offset, at, command, now),
             CommandType::RunEnded => self.run_ended(entry, offset, at, command, now),
-            CommandType::Cancel | CommandType::Redrive | CommandType::Backfill | CommandType::Unknown => {
-                let error = FieldError::new(
-                    "type",
-                    command.kind,
-                    "not available in this version: send RunNow, Pause or Resume",
-                );
-                self.refuse(job, offset, command, error, now)
+            CommandType::Backfill => self.start_backfill(entry, offset, command, now),
+            CommandType::Cancel if command.backfill_id.is_some() => self.cancel_backfill(entry, offset, command, now),
+            CommandType::Cancel | CommandType::Redrive | CommandType::Unknown => {
+                let message = "not available in this version: send RunNow, Backfill, Pause or Resume";
+                self.refuse(job, offset, command, vec![FieldError::new("type", command.kind, message)], now)
             }
         }
     }
 
-    /// The end of the run that the job waits for sets its next fire time; any other end says nothing to it.
+    /// The end of a run that a backfill waits for makes room for the next; that of the run that the job waits for sets its
+    /// next fire time; any other end says nothing.
     fn run_ended(
         &self,
         entry: &Entry,
@@ -57,6 +58,10 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
+        if let Some(backfill) = backfill_without(entry, command.run_id) {
+            let state = TriggerState { commands_next: offset + 1, backfill: Some(backfill), ..entry.state() };
+            return vec![TriggerEvent::Kept(Box::new(state))];
+        }
         let awaited = entry.after_finish().and_then(|stand| stand.awaits);
         let Some(fire_time) =
             awaited.filter(|awaited| command.run_id == Some(RunId::of_fire_time(&entry.job, entry.version, *awaited)))
@@ -95,7 +100,19 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
+        if command.missed == Some(PauseMissed::Accumulate) {
+            return self.resume_from_pause(entry, offset, command, now);
+        }
         self.change_pause(entry, JobEventType::Resumed, None, (offset, at), command, now)
+    }
+
+    /// Goes on where the pause began: what came due meanwhile is judged by the misfire policy, as after an outage.
+    fn resume_from_pause(&self, entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
+        let mut recent_commands = entry.recent_commands().to_vec();
+        remember(&mut recent_commands, &command.command_id);
+        let state = TriggerState { commands_next: offset + 1, pause: None, recent_commands, ..entry.state() };
+        let answer = self.command_answer(&entry.job, JobEventType::Resumed, offset, command, now);
+        vec![TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) }]
     }
 
     /// Settles what came before and moves the cursor: a resumed job goes on from now, it does not catch up.
@@ -122,26 +139,25 @@ impl TriggerMachine {
         });
         let state =
             TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, after_finish, ..before };
-        let answer =
-            JobEvent { reason: command.reason.clone(), ..self.command_answer(&entry.job, kind, offset, command, now) };
+        let answer = self.command_answer(&entry.job, kind, offset, command, now);
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
         events
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         job: &JobId,
         offset: i64,
         command: &Command,
-        error: FieldError,
+        errors: Vec<FieldError>,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
         let mut answer = self.command_answer(job, JobEventType::CommandRejected, offset, command, now);
-        answer.errors = vec![error];
+        answer.errors = errors;
         vec![TriggerEvent::Answered(Box::new(answer))]
     }
 
-    fn command_answer(
+    pub(super) fn command_answer(
         &self,
         job: &JobId,
         kind: JobEventType,
@@ -153,6 +169,7 @@ impl TriggerMachine {
         answer.command_offset = Some(offset);
         answer.command_id = Some(command.command_id.clone());
         answer.actor.clone_from(&command.actor);
+        answer.reason.clone_from(&command.reason);
         answer
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, RunId};
-use orloj_domain::schedule::{self, Rule};
+use orloj_domain::schedule::{self, Bounds, Rule};
 use orloj_domain::time::Timestamp;
-use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
+use orloj_domain::trigger_state::{AfterFinish, Backfill, Pause, TriggerState};
 
 use super::RECENT_COMMANDS_MAX;
 use super::shared::{SharedRules, SharedTerms, Shares, Terms};
@@ -32,11 +32,12 @@ pub(super) struct Entry {
 }
 
 /// What most jobs don't have.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Rare {
     pause: Option<Pause>,
     recent_commands: Vec<CommandId>,
     after_finish: Option<AfterFinish>,
+    backfill: Option<Backfill>,
 }
 
 /// What a decision does to its job.
@@ -53,17 +54,17 @@ pub(super) enum Settled {
 impl Entry {
     pub(super) fn new(state: &TriggerState, shares: &mut Shares) -> Self {
         let (terms, rules) = state.definition.as_ref().map(|definition| shares.take(definition)).unzip();
-        let is_plain = state.pause.is_none() && state.recent_commands.is_empty() && state.after_finish.is_none();
-        let rare = || Rare {
+        let rare = Rare {
             pause: state.pause.clone(),
             recent_commands: state.recent_commands.clone(),
             after_finish: state.after_finish,
+            backfill: state.backfill.clone(),
         };
         Self {
             job: state.job.clone(),
             terms,
             rules: rules.flatten(),
-            rare: (!is_plain).then(|| Box::new(rare())),
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
             version: state.version,
             definition_offset: state.definition_offset,
             jobs_next: state.jobs_next,
@@ -94,12 +95,18 @@ impl Entry {
             pause: self.pause().cloned(),
             recent_commands: self.recent_commands().to_vec(),
             after_finish: self.after_finish(),
+            backfill: self.backfill().cloned(),
         }
     }
 
     /// Where the job stands with its `afterFinish` rule, if it has one.
     pub(super) fn after_finish(&self) -> Option<AfterFinish> {
         self.rare.as_ref().and_then(|rare| rare.after_finish)
+    }
+
+    /// The backfill under way.
+    pub(super) fn backfill(&self) -> Option<&Backfill> {
+        self.rare.as_ref().and_then(|rare| rare.backfill.as_ref())
     }
 
     /// The fire time that the end of the last run has set, unless the end of another is waited for.
@@ -126,7 +133,28 @@ impl Entry {
     /// or used up.
     pub(super) fn due(&self) -> Option<Timestamp> {
         let next = if self.is_active() { self.next_after(self.cursor) } else { None };
-        next.map(|next| self.due_of(next))
+        next.map(|next| self.due_of(next)).into_iter().chain(self.backfill_due()).min()
+    }
+
+    /// When the backfill has something to do: at once, or never before the end of a run that it waits for.
+    fn backfill_due(&self) -> Option<Timestamp> {
+        let backfill = self.backfill()?;
+        let room = usize::try_from(backfill.concurrency).unwrap_or(1) > backfill.awaits.len();
+        // With nothing left to request and nothing to wait for, it is to be ended.
+        let has_work = room && (backfill.awaits.is_empty() || self.backfill_next().is_some());
+        has_work.then_some(backfill.since)
+    }
+
+    /// The next fire time that the backfill requests.
+    pub(super) fn backfill_next(&self) -> Option<Timestamp> {
+        let backfill = self.backfill()?;
+        let next = if backfill.fire_times.is_empty() {
+            let after = Timestamp::from_millis(backfill.next.millis() - 1);
+            schedule::next_within(self.rules(), self.bounds(), after)
+        } else {
+            backfill.fire_times.iter().copied().find(|time| *time >= backfill.next)
+        };
+        next.filter(|next| *next < backfill.until)
     }
 
     /// When a fire time is due: itself plus its stable offset.
@@ -140,7 +168,14 @@ impl Entry {
         self.pause().is_none() && self.terms().is_some_and(|terms| !terms.suspend)
     }
 
-    fn rules(&self) -> &[Rule] {
+    /// What bounds the fire times.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.terms()
+            .map_or(Bounds::default(), |terms| Bounds { not_before: terms.not_before, not_after: terms.not_after })
+    }
+
+    /// The rules in force, but for `afterFinish`.
+    pub(super) fn rules(&self) -> &[Rule] {
         match (&self.rules, self.terms()) {
             (Some(own), _) => &own.value,
             (None, Some(terms)) => terms.rules.as_deref().unwrap_or_default(),
@@ -154,12 +189,10 @@ impl Entry {
         if terms.max_fires.is_some_and(|max| self.fires >= max) {
             return None;
         }
-        let earliest = terms.not_before.map_or(Timestamp::MIN, |bound| bound.minus(Duration::from_millis(1)));
-        let by_clock = schedule::next_of(self.rules(), after.max(earliest).to_jiff()).map(Timestamp::from);
+        let bounds = self.bounds();
+        let by_clock = schedule::next_within(self.rules(), bounds, after);
         let by_finish = self.finish_fire_time(terms).map(|at| terms.not_before.map_or(at, |bound| at.max(bound)));
-        let next = by_clock.into_iter().chain(by_finish.filter(|at| *at > after)).min()?;
-        let is_over = terms.not_after.is_some_and(|bound| next >= bound);
-        (!is_over).then_some(next)
+        by_clock.into_iter().chain(by_finish.filter(|at| *at > after && bounds.is_before_end(*at))).min()
     }
 
     /// The newest fire times in (`after`, `until`], at most `max`, in order, and whether those are all.
@@ -195,6 +228,9 @@ impl Entry {
 
     /// Takes a decision. Unless it changes nothing, only the decision explains it so far.
     pub(super) fn settle(&mut self, decision: &FireDecision) -> Settled {
+        if decision.trigger == TriggerKind::Backfill {
+            return self.settle_backfill(decision);
+        }
         if let (Some(offset), Some(command)) = (decision.command_offset, &decision.command_id) {
             if offset < self.commands_next {
                 return Settled::Nothing;
@@ -220,6 +256,29 @@ impl Entry {
                 AfterFinish { since: decision.decided_at.max(self.cursor), awaits: None }
             };
         }
+        Settled::FireTimes
+    }
+}
+
+impl Entry {
+    /// Takes one request of the backfill under way; those of an earlier one change nothing.
+    fn settle_backfill(&mut self, decision: &FireDecision) -> Settled {
+        let backfill = self.rare.as_mut().and_then(|rare| rare.backfill.as_mut());
+        let is_its = |backfill: &&mut Backfill| {
+            decision.command_id.as_ref() == Some(&backfill.command_id) && decision.fire_time >= backfill.next
+        };
+        let Some(backfill) = backfill.filter(is_its) else { return Settled::Nothing };
+        backfill.next = Timestamp::from_millis(decision.fire_time.millis() + 1);
+        if !backfill.fire_times.is_empty() {
+            let next = backfill.next;
+            backfill.fire_times.retain(|time| *time >= next);
+            // An empty list means all of the range: what remains of it is none.
+            if backfill.fire_times.is_empty() {
+                backfill.until = next;
+            }
+        }
+        backfill.requested += 1;
+        backfill.awaits.push(decision.fire_time);
         Settled::FireTimes
     }
 }

@@ -2,6 +2,7 @@
 //! here: bytes (`service`), which fire times a rule has (`domain::schedule`). Invariant: only `apply` and the
 //! replays change it; the wheel holds exactly one timer for each job that has a next fire time.
 
+mod backfill;
 mod commanded;
 mod due;
 mod entry;

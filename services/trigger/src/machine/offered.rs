@@ -62,7 +62,9 @@ impl TriggerMachine {
             pause: before.and_then(Entry::pause).cloned(),
             after_finish: manifest::after_finish_of(definition).map(|_| AfterFinish { since: cursor, awaits: None }),
             recent_commands: before.map(|entry| entry.recent_commands().to_vec()).unwrap_or_default(),
+            backfill: None,
         };
+        events.extend(before.and_then(|entry| self.backfill_ended_by(entry, "an edit", now)));
         let mut answer = self.answer(job, JobEventType::Accepted, Some(offset), now);
         answer.version = version;
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
@@ -104,8 +106,10 @@ impl TriggerMachine {
             cursor,
             pause: None,
             after_finish: None,
+            backfill: None,
             ..entry.state()
         };
+        events.extend(self.backfill_ended_by(entry, "a delete", now));
         let answer = self.answer(job, JobEventType::Deleted, Some(offset), now);
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
         events

@@ -1,6 +1,7 @@
 //! The trigger's machine as tables: apply these inputs at these times, expect these decisions.
 
 mod after_finish;
+mod backfill;
 
 use std::time::Duration;
 
@@ -67,12 +68,12 @@ impl Bench {
     }
 
     fn command(&mut self, kind: CommandType, id: &str) -> Vec<TriggerEvent> {
+        let run_id = self.run.take();
+        self.send(Command { run_id, ..command(kind, id) })
+    }
+
+    fn send(&mut self, command: Command) -> Vec<TriggerEvent> {
         self.offset += 1;
-        let command = Command {
-            reason: Some("test".to_owned()),
-            run_id: self.run.take(),
-            ..Command::new(kind, CommandId::new(id).expect("a valid id"))
-        };
         self.give(&TriggerInput::Commanded {
             job: job(),
             offset: self.offset,
@@ -99,6 +100,10 @@ impl Bench {
     }
 }
 
+fn command(kind: CommandType, id: &str) -> Command {
+    Command { reason: Some("test".to_owned()), ..Command::new(kind, CommandId::new(id).expect("a valid id")) }
+}
+
 /// Decisions as `second:decision`, ranges as `first-end:decision`.
 fn told(events: &[TriggerEvent]) -> String {
     let texts: Vec<String> = events
@@ -118,7 +123,10 @@ fn told_decision(decision: &FireDecision) -> String {
     let second = |time: Timestamp| (time.millis() - at(0).millis()) as f64 / 1000.0;
     let range = decision.range_end.map(|end| format!("-{}", second(end))).unwrap_or_default();
     let reason = decision.reason.map(|reason| format!("({reason})")).unwrap_or_default();
-    let kind = if decision.trigger == TriggerKind::Manual { "manual " } else { "" };
+    let kind = match decision.trigger {
+        TriggerKind::Schedule => String::new(),
+        other => format!("{other} "),
+    };
     format!("{}{range}:{kind}{}{reason}", second(decision.fire_time), decision.decision)
 }
 
