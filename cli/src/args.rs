@@ -4,8 +4,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs, schemas, topics,
-    trigger, version,
+    apply, backfill, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs,
+    schemas, topics, trigger, version,
 };
 use crate::output::Format;
 use crate::{dev, serve};
@@ -72,6 +72,7 @@ pub(crate) enum Command {
     Get(get::GetArguments),
     Describe(describe::DescribeArguments),
     Trigger(trigger::TriggerArguments),
+    Backfill(backfill::BackfillArguments),
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
     Runs(runs::RunsArguments),

@@ -35,8 +35,8 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, command: Command) -> Outcome {
     use commands::{
-        apply, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs, schemas,
-        topics, trigger, version,
+        apply, backfill, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs,
+        schemas, topics, trigger, version,
     };
     match command {
         Command::Dev(arguments) => dev::run(&arguments),
@@ -46,6 +46,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Get(arguments) => get::run(context, &arguments),
         Command::Describe(arguments) => describe::run(context, &arguments),
         Command::Trigger(arguments) => trigger::run(context, arguments),
+        Command::Backfill(arguments) => backfill::run(context, &arguments),
         Command::Pause(arguments) => pause::pause(context, &arguments),
         Command::Resume(arguments) => pause::resume(context, &arguments),
         Command::Runs(arguments) => runs::run(context, &arguments),

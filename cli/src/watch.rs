@@ -119,9 +119,12 @@ fn of_job(event: &JobEvent) -> Line {
         JobEventType::Rejected | JobEventType::CommandRejected => {
             (Mood::Bad, event.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         }
-        JobEventType::Paused | JobEventType::Resumed | JobEventType::Deleted => {
-            (Mood::Odd, event.reason.clone().unwrap_or_default())
-        }
+        JobEventType::Paused
+        | JobEventType::Resumed
+        | JobEventType::Deleted
+        | JobEventType::BackfillStarted
+        | JobEventType::BackfillFinished
+        | JobEventType::BackfillCancelled => (Mood::Odd, event.reason.clone().unwrap_or_default()),
         JobEventType::Accepted | JobEventType::Unchanged | JobEventType::Unknown => {
             (Mood::Plain, format!("version {}", event.version))
         }

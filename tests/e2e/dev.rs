@@ -25,7 +25,7 @@ fn every_second(count: usize) -> String {
     text
 }
 
-fn start(data: &str, more: &[&str]) -> (Orloj, String) {
+pub(crate) fn start(data: &str, more: &[&str]) -> (Orloj, String) {
     let mut arguments = vec!["dev", "--quiet", "--listen", "127.0.0.1:0", "--data", data];
     arguments.extend_from_slice(more);
     let mut orloj = Orloj::start(&arguments);

@@ -2,6 +2,7 @@
 //! instances, from Python, and with bad input. Not here: the pieces alone. Invariant: what holds is read back
 //! from the log or the API, never asked of the process that did it.
 
+mod backfill;
 mod bad_input;
 mod compose;
 mod dev;

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orloj_domain::command::Command;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
-use orloj_domain::id::{JobId, RunId};
+use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::run::{LiveRun, RunEvent};
@@ -22,6 +23,7 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     let decisions: Vec<FireDecision> = decoded(world, topic::FIRES);
     one_decision_each(&decisions, &mut findings);
     none_missing(world, &decisions, &mut findings);
+    none_left_out_of_backfills(world, &decisions, &mut findings);
     one_answer_each(world, &mut findings);
     one_end_each(world, &decisions, &mut findings);
     nothing_left(world, &mut findings);
@@ -40,8 +42,9 @@ fn one_decision_each(decisions: &[FireDecision], findings: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     let mut commands = BTreeSet::new();
     for decision in decisions {
+        let fire_time = (decision.trigger == TriggerKind::Backfill).then_some(decision.fire_time);
         let is_new = match &decision.command_id {
-            Some(command) => commands.insert((decision.job.clone(), command.clone())),
+            Some(command) => commands.insert((decision.job.clone(), command.clone(), fire_time)),
             None => seen.insert((decision.job.clone(), decision.version, decision.fire_time)),
         };
         if !is_new {
@@ -74,6 +77,36 @@ fn none_missing(world: &World, decisions: &[FireDecision], findings: &mut Vec<St
     }
     for (job, version) in by_version.keys() {
         findings.push(format!("{job} v{version} was decided on but never accepted"));
+    }
+}
+
+/// A backfill requests the fire times from its start on, in order, none left out; where it ends is the machine's to say.
+fn none_left_out_of_backfills(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
+    let intervals = intervals(world);
+    let mut requested: BTreeMap<(JobId, CommandId), Vec<&FireDecision>> = BTreeMap::new();
+    for decision in decisions.iter().filter(|decision| decision.trigger == TriggerKind::Backfill) {
+        let command = decision.command_id.clone().expect("a backfill has a command");
+        requested.entry((decision.job.clone(), command)).or_default().push(decision);
+    }
+    let commands: Vec<Command> = decoded(world, topic::COMMANDS);
+    for ((job, id), decisions) in &requested {
+        let command = commands.iter().find(|command| command.command_id == *id).expect("it was sent");
+        let from = command.from.expect("a backfill has a start");
+        let Some(interval) = intervals.get(&(job.clone(), decisions[0].version)) else {
+            findings.push(format!("{job}: backfill {id} is of a version that was never accepted"));
+            continue;
+        };
+        let mut expected = Timestamp::from_millis(from.millis() - 1);
+        for decision in decisions {
+            let next = schedule::next_of(&interval.rules, expected.to_jiff()).map(Timestamp::from);
+            if next != Some(decision.fire_time) || decision.version != decisions[0].version {
+                findings.push(format!("{job}: backfill {id} requested {} and not {next:?}", decision.fire_time));
+            }
+            expected = decision.fire_time;
+        }
+        if expected >= command.until.expect("a backfill has an end") {
+            findings.push(format!("{job}: backfill {id} requested {expected}, which is beyond its end"));
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //! sometimes twice. Invariant: only records that any producer could append.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use orloj_domain::command::{Command, CommandType};
+use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::id::{CommandId, JobId};
 use orloj_domain::job::{
     AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, JobDefinition, MissedKind,
@@ -28,13 +29,7 @@ fn job(index: u64) -> JobId {
 pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timestamp, count: u64) -> Vec<NewRecord> {
     let job = job(random.below(JOBS));
     let partition = shards.shard_of(&job).0;
-    let command = |kind, id: String, random: &mut Random| {
-        let command = Command {
-            at: Some(now),
-            actor: Some("sim".to_owned()),
-            reason: Some("because".to_owned()),
-            ..Command::new(kind, CommandId::new(&id).expect("a valid id"))
-        };
+    let command = |command: Command, random: &mut Random| {
         let record = NewRecord::new(topic::COMMANDS, partition, job.as_str(), Some(codec::encode(&command)));
         // A sender that did not hear the answer sends again.
         if random.chance(30) { vec![record.clone(), record] } else { vec![record] }
@@ -45,11 +40,37 @@ pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timesta
             vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(value))]
         }
         6 => vec![NewRecord::new(topic::JOBS, partition, job.as_str(), None)],
-        7 => command(CommandType::Pause, format!("pause-{count}"), random),
-        8 => command(CommandType::Resume, format!("resume-{count}"), random),
+        7 => command(of(CommandType::Pause, format!("pause-{count}"), now), random),
+        8 => {
+            let missed = random.chance(50).then_some(PauseMissed::Accumulate);
+            command(Command { missed, ..of(CommandType::Resume, format!("resume-{count}"), now) }, random)
+        }
+        10 => command(backfill(random, count, now), random),
+
         9 => vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(b"\x00not a job".to_vec()))],
-        _ => command(CommandType::RunNow, format!("run-{count}"), random),
+        _ => command(of(CommandType::RunNow, format!("run-{count}"), now), random),
     }
+}
+
+fn of(kind: CommandType, id: String, now: Timestamp) -> Command {
+    Command {
+        at: Some(now),
+        actor: Some("sim".to_owned()),
+        reason: Some("because".to_owned()),
+        ..Command::new(kind, CommandId::new(&id).expect("a valid id"))
+    }
+}
+
+/// Some seconds of the past, from before the job too; or the end of the last one that may be under way.
+fn backfill(random: &mut Random, count: u64, now: Timestamp) -> Command {
+    if random.chance(20) {
+        let backfill_id = CommandId::new(&format!("backfill-{}", count.saturating_sub(1 + random.below(20)))).ok();
+        return Command { backfill_id, ..of(CommandType::Cancel, format!("cancel-{count}"), now) };
+    }
+    let from = Some(now.minus(Duration::from_millis(random.below(40_000))));
+    let until = from.map(|from| from.plus(Duration::from_millis(1 + random.below(20_000))));
+    let concurrency = random.chance(50).then_some(3);
+    Command { from, until, concurrency, ..of(CommandType::Backfill, format!("backfill-{count}"), now) }
 }
 
 fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition {

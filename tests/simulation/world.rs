@@ -29,6 +29,9 @@ const INSTANCES: usize = 2;
 const FAULTY: Duration = Duration::from_secs(60);
 const HEALING: Duration = Duration::from_secs(120);
 
+/// How wrong the clock of a process may be when it starts.
+const CLOCK_ERROR_MAX_MS: i64 = 30_000;
+
 enum Process {
     Trigger(Driver<TriggerService>),
     Dispatcher(Driver<DispatcherService>),
@@ -39,6 +42,8 @@ struct Slot {
     kind: usize,
     process: Option<Process>,
     frozen_until: Timestamp,
+    /// Its machine's: the wall clock may be wrong.
+    clock: ManualClock,
     lives: u64,
 }
 
@@ -66,7 +71,13 @@ impl World {
             log.create_topic(&spec).expect("in memory");
         }
         let slots = (0..3 * INSTANCES)
-            .map(|index| Slot { kind: index % 3, process: None, frozen_until: Timestamp::MIN, lives: 0 })
+            .map(|index| Slot {
+                kind: index % 3,
+                process: None,
+                frozen_until: Timestamp::MIN,
+                clock: clock.beside(),
+                lives: 0,
+            })
             .collect();
         Self {
             log,
@@ -95,6 +106,7 @@ impl World {
         self.has_faults = false;
         for slot in &mut self.slots {
             slot.frozen_until = Timestamp::MIN;
+            slot.clock.jump(-slot.clock.jumped());
         }
         self.stop_schedules();
         let until = self.clock.now().plus(HEALING);
@@ -155,6 +167,11 @@ impl World {
                 Some(Process::Runner(runner)) => slot.process = Some(Process::Runner(runner)),
                 None => {}
             },
+            // A wall clock that is wrong, within what is believed and far beyond, and one that is put right.
+            5 => slot.clock.jump(i64::try_from(self.random.below(10_000)).expect("small")),
+            6 => slot.clock.jump(-i64::try_from(self.random.below(10_000)).expect("small")),
+            7 => slot.clock.jump(3_600_000),
+            8 | 9 => slot.clock.jump(-slot.clock.jumped()),
             _ => {}
         }
     }
@@ -179,9 +196,14 @@ impl World {
     fn start(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         slot.lives += 1;
+        // A process believes the clock that it finds: one that is an hour ahead would leave retries due in an hour.
+        if slot.clock.jumped() > CLOCK_ERROR_MAX_MS {
+            slot.clock.jump(-slot.clock.jumped());
+        }
+        let clock = slot.clock.clone();
         let parts = |service: &str| DriverParts {
             log: Arc::new(self.log.clone()),
-            clock: Arc::new(self.clock.clone()),
+            clock: Arc::new(clock.clone()),
             shards: self.shards,
             health: Health::new().component(service),
             metrics: DriverMetrics::register(&Metrics::new(), service),
@@ -197,6 +219,7 @@ impl World {
             }
             _ => Process::Runner(ModelRunner::new(
                 Arc::new(self.log.clone()),
+                // Real runners measure by the monotonic clock; the model has one clock for both.
                 self.clock.clone(),
                 &format!("runner-{index}"),
                 slot.lives,

@@ -63,6 +63,16 @@ fn job(context: &Context, arguments: &DescribeArguments) -> Outcome {
         &job,
         &[("Paused since", "pause.at"), ("Paused because", "pause.reason"), ("Paused by", "pause.actor")],
     );
+    section(
+        &mut shown,
+        &job,
+        &[
+            ("Backfill", "backfill.id"),
+            ("Backfill at", "backfill.next"),
+            ("Backfill until", "backfill.until"),
+            ("Backfill runs", "backfill.requested"),
+        ],
+    );
     if job.pointer("/manifest/spec").is_some() {
         let yaml = output::yaml(&[get::manifest(&job)?])?;
         heading(&mut shown, "Manifest");

@@ -3,6 +3,7 @@
 //! `topics`, which is about the log itself.
 
 pub(crate) mod apply;
+pub(crate) mod backfill;
 pub(crate) mod completion;
 pub(crate) mod crontab;
 pub(crate) mod dead_letters;
@@ -66,6 +67,14 @@ pub(crate) fn now() -> jiff::Timestamp {
 /// Reads a duration of the command line, as manifests have them.
 pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
     orloj_domain::manifest::parse_duration(text)
+}
+
+/// Reads a parameter of a run.
+pub(crate) fn param(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write NAME=VALUE".to_owned()),
+    }
 }
 
 /// Reads an instant of the command line: RFC 3339, or a duration before now.

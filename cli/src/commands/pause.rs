@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use serde_json::json;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
 
 use super::{Context, job_id, job_path, new_key, offer};
 use crate::args::Namespace;
@@ -27,9 +27,20 @@ pub(crate) struct PauseArguments {
     namespace: Namespace,
 }
 
+/// What becomes of fire times that passed during a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Missed {
+    /// they are skipped
+    #[default]
+    Drop,
+    /// the job's misfire policy judges them, as after an outage
+    Accumulate,
+}
+
 /// Request runs of a paused job again
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  orloj resume billing/nightly-invoice --reason \"database moved\"")]
+#[command(after_help = "Example:\n  orloj resume billing/nightly-invoice --reason \"database moved\"\n  \
+              orloj resume billing/nightly-invoice --missed accumulate    catch up by the misfire policy")]
 pub(crate) struct ResumeArguments {
     /// The job
     #[arg(value_name = "NS/NAME")]
@@ -37,24 +48,28 @@ pub(crate) struct ResumeArguments {
     /// Why
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// What becomes of the fire times that passed meanwhile
+    #[arg(long, value_enum, default_value_t)]
+    missed: Missed,
     #[command(flatten)]
     namespace: Namespace,
 }
 
 pub(crate) fn pause(context: &Context, arguments: &PauseArguments) -> Outcome {
-    ask(context, &arguments.job, &arguments.namespace, "pause", Some(&arguments.reason))
+    ask(context, &arguments.job, &arguments.namespace, "pause", json!({ "reason": arguments.reason }))
 }
 
 pub(crate) fn resume(context: &Context, arguments: &ResumeArguments) -> Outcome {
-    ask(context, &arguments.job, &arguments.namespace, "resume", arguments.reason.as_deref())
+    let missed = match arguments.missed {
+        Missed::Drop => "drop",
+        Missed::Accumulate => "accumulate",
+    };
+    let body = json!({ "reason": arguments.reason, "missed": missed });
+    ask(context, &arguments.job, &arguments.namespace, "resume", body)
 }
 
-fn ask(context: &Context, job: &str, namespace: &Namespace, verb: &str, reason: Option<&str>) -> Outcome {
+fn ask(context: &Context, job: &str, namespace: &Namespace, verb: &str, body: Value) -> Outcome {
     let job = job_id(job, namespace)?;
-    let body = match reason {
-        Some(reason) => json!({ "reason": reason }),
-        None => json!({}),
-    };
     let client = context.client()?;
     let written = client.post(&format!("{}/{verb}", job_path(&job)), &new_key(), &body)?;
     let position = written.position.ok_or_else(|| Failure::error("the server named no log position"))?;

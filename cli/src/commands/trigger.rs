@@ -29,7 +29,7 @@ pub(crate) struct TriggerArguments {
     #[arg(value_name = "NS/NAME")]
     job: String,
     /// A parameter of the run; may be repeated
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = super::param)]
     params: Vec<(String, String)>,
     /// Wait until the run has ended
     #[arg(long)]
@@ -39,13 +39,6 @@ pub(crate) struct TriggerArguments {
     timeout: Option<Duration>,
     #[command(flatten)]
     namespace: Namespace,
-}
-
-fn param(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        Some(_) | None => Err("write NAME=VALUE".to_owned()),
-    }
 }
 
 pub(crate) fn run(context: &Context, arguments: TriggerArguments) -> Outcome {

@@ -71,6 +71,18 @@ impl ManualClock {
         Self { millis: Arc::new(AtomicI64::new(start.millis())), jumped: Arc::default(), start: start.millis() }
     }
 
+    /// The clock of another machine: it moves with this one, and its wall clock jumps alone. Not moved so far.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { jumped: Arc::default(), ..self.clone() }
+    }
+
+    /// How far the wall clock was moved alone, in milliseconds.
+    #[must_use]
+    pub fn jumped(&self) -> i64 {
+        self.jumped.load(Ordering::SeqCst)
+    }
+
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
@@ -116,5 +128,8 @@ mod tests {
         clock.advance(Duration::from_millis(5));
         clock.jump(-100);
         assert_eq!((clock.now(), clock.monotonic()), (Timestamp::from_millis(905), Duration::from_millis(5)));
+        let other = clock.beside();
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((other.now(), other.jumped()), (Timestamp::from_millis(1006), 0));
     }
 }

@@ -2,6 +2,7 @@
 //! writes nothing but job records and commands. Invariant: lose the file and it is rebuilt from the log, equal.
 
 mod appends;
+mod backfill;
 mod explain;
 mod follower;
 mod http;

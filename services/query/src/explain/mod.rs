@@ -66,6 +66,8 @@ pub(crate) struct Facts {
     /// The newest fire time before the instant on which something was decided.
     pub(crate) decided_before: Option<Timestamp>,
     pub(crate) paused: Option<Paused>,
+    /// Id and state of the runs that backfills asked for, oldest first.
+    pub(crate) backfilled: Vec<(String, String)>,
     /// Every fire time up to here is decided, as far as the trigger has saved it.
     pub(crate) cursor: Timestamp,
     /// Fire times requested by the version in force now.
@@ -195,10 +197,7 @@ impl Version {
     /// The first fire time after `after`, within `notBefore` and `notAfter`.
     fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let kept = self.definition.as_ref()?;
-        let bound = |bound: Timestamp| Timestamp::from_millis(bound.millis() - 1);
-        let earliest = kept.definition.not_before.map_or(Timestamp::MIN, bound);
-        let next = schedule::next_of(&kept.rules, after.max(earliest).to_jiff()).map(Timestamp::from)?;
-        kept.definition.not_after.is_none_or(|bound| next < bound).then_some(next)
+        schedule::next_within(&kept.rules, kept.definition.bounds(), after)
     }
 
     /// True if the schedule names the instant; `None` if the definition is not known.

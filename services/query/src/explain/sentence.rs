@@ -147,6 +147,7 @@ pub(super) fn because(facts: &Facts, version: Option<&Version>, verdict: Verdict
             because.push(format!("run {id}: {}", state.as_deref().unwrap_or("no longer kept")));
         }
     }
+    because.extend(facts.backfilled.iter().map(|(id, state)| format!("a backfill asked for run {id}: {state}")));
     if verdict == Verdict::NotYetDecided {
         because.push(format!("everything up to {} is decided", facts.cursor));
     }

@@ -40,6 +40,7 @@ fn facts(instant: &str, versions: Vec<Version>) -> Facts {
         decided: None,
         decided_before: None,
         paused: None,
+        backfilled: Vec::new(),
         cursor: at("2026-04-09T23:00:00Z"),
         fires: 3,
         kept_since: at("2026-03-11T00:00:00Z"),

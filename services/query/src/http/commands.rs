@@ -8,12 +8,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
-use orloj_domain::command::{Command, CommandType};
+use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::job_event::FieldError;
 use orloj_domain::topic;
 use orloj_runtime::codec;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::job_writes::{accepted, append, invalid, json_body, must_exist};
@@ -30,6 +31,8 @@ struct Request {
     params: BTreeMap<String, String>,
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default)]
+    missed: Option<PauseMissed>,
 }
 
 pub(super) async fn trigger(
@@ -71,9 +74,15 @@ async fn ask(
     body: Body,
 ) -> Result<Response, Problem> {
     params.finish()?;
-    let request = request(&json_body(headers, body).await?)?;
+    let request: Request = request(&json_body(headers, body).await?)?;
     if kind != CommandType::RunNow && !request.params.is_empty() {
         return Err(invalid(vec![FieldError::new("params", "", "is for /trigger only; leave it out")]));
+    }
+    if kind != CommandType::Resume && request.missed.is_some() {
+        return Err(invalid(vec![FieldError::new("missed", "", "is for /resume only; leave it out")]));
+    }
+    if request.missed == Some(PauseMissed::Unknown) {
+        return Err(invalid(vec![FieldError::new("missed", "unknown", "must be drop or accumulate")]));
     }
     let command_id = command_id(headers)?;
     must_exist(api, job).await?;
@@ -81,6 +90,7 @@ async fn ask(
         at: Some(api.clock.now()),
         reason: request.reason,
         params: request.params,
+        missed: request.missed,
         ..Command::new(kind, command_id.clone())
     };
     let position = append(api, topic::COMMANDS, job, Some(codec::encode(&command))).await?;
@@ -91,9 +101,10 @@ async fn ask(
     Ok(accepted(&position, document))
 }
 
-fn request(text: &str) -> Result<Request, Problem> {
+/// The body of a command; empty for one that says nothing.
+pub(super) fn request<T: Default + DeserializeOwned>(text: &str) -> Result<T, Problem> {
     if text.trim().is_empty() {
-        return Ok(Request::default());
+        return Ok(T::default());
     }
     serde_json::from_str(text).map_err(|error| {
         let errors = vec![FieldError::new("body", "", error.to_string())];
@@ -105,7 +116,7 @@ fn request(text: &str) -> Result<Request, Problem> {
     })
 }
 
-fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
+pub(super) fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
         let generated = uuid::Uuid::new_v4().to_string();
         return CommandId::new(&generated).map_err(|error| Problem::internal(&error.to_string()));

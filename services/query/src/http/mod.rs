@@ -1,6 +1,7 @@
 //! The HTTP API under `/api/v1`, and the routes for operations. Not here: queries and documents (`views`).
 //! Invariant: every failure is a problem document, and a request can write nothing but job records and commands.
 
+mod backfill;
 mod commands;
 mod explain;
 mod fleet;
@@ -96,6 +97,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/jobs/{namespace}/{name}/trigger", post(commands::trigger))
         .route("/api/v1/jobs/{namespace}/{name}/pause", post(commands::pause))
         .route("/api/v1/jobs/{namespace}/{name}/resume", post(commands::resume))
+        .route("/api/v1/jobs/{namespace}/{name}/backfill", post(backfill::post))
         .route("/api/v1/jobs/{namespace}/{name}/fires", get(history::fires))
         .route("/api/v1/jobs/{namespace}/{name}/history", get(history::history))
         .route("/api/v1/jobs/{namespace}/{name}/next", get(schedules::of_job))

@@ -32,7 +32,13 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         |topic, offset: Option<i64>| offset.map(|it| Change::Answered { topic, partition: shard, next: it + 1 });
     match event.kind {
         // These come with a state that the answer must not overtake.
-        JobEventType::Accepted | JobEventType::Deleted | JobEventType::Paused | JobEventType::Resumed => {}
+        JobEventType::Accepted
+        | JobEventType::Deleted
+        | JobEventType::Paused
+        | JobEventType::Resumed
+        | JobEventType::BackfillStarted
+        | JobEventType::BackfillFinished
+        | JobEventType::BackfillCancelled => {}
         JobEventType::Unchanged | JobEventType::Rejected | JobEventType::CommandRejected | JobEventType::Unknown => {
             changes.extend(answered(topic::JOBS, event.definition_offset));
             changes.extend(answered(topic::COMMANDS, event.command_offset));

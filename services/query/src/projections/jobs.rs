@@ -2,7 +2,7 @@
 //! fire time, which is computed when asked for. Invariant: the newest record of a job replaces the row.
 
 use orloj_domain::topic;
-use orloj_domain::trigger_state::TriggerState;
+use orloj_domain::trigger_state::{Backfill, TriggerState};
 use orloj_runtime::codec;
 use orloj_runtime::log::Record;
 
@@ -21,6 +21,8 @@ pub(crate) struct JobRow {
     pub(crate) queue: Option<String>,
     /// A JSON object.
     pub(crate) pause: Option<String>,
+    /// The backfill under way, a JSON object.
+    pub(crate) backfill: Option<String>,
     pub(crate) definition_offset: i64,
     pub(crate) effective_from: i64,
     pub(crate) cursor: i64,
@@ -33,6 +35,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         let document = serde_json::json!({"at": pause.at.to_string(), "reason": pause.reason, "actor": pause.actor});
         document.to_string()
     });
+    let backfill = state.backfill.as_ref().map(|backfill| backfill_json(backfill).to_string());
     let definition = state.definition.as_ref();
     changes.push(Change::Stated(Box::new(JobRow {
         job: state.job.to_string(),
@@ -42,6 +45,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         queue: definition.map(|definition| definition.spec.queue.to_string()),
         definition: definition.map(codec::encode),
         pause,
+        backfill,
         definition_offset: state.definition_offset,
         effective_from: state.effective_from.millis(),
         cursor: state.cursor.millis(),
@@ -52,4 +56,18 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         changes.push(Change::Answered { topic, partition: record.partition, next });
     }
     Ok(())
+}
+
+fn backfill_json(backfill: &Backfill) -> serde_json::Value {
+    let running: Vec<String> = backfill.awaits.iter().map(ToString::to_string).collect();
+    serde_json::json!({
+        "id": backfill.command_id,
+        "actor": backfill.actor,
+        "since": backfill.since.to_string(),
+        "next": backfill.next.to_string(),
+        "until": backfill.until.to_string(),
+        "requested": backfill.requested,
+        "concurrency": backfill.concurrency,
+        "running": running,
+    })
 }

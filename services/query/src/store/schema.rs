@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -18,7 +18,7 @@ CREATE TABLE offers (
     job TEXT NOT NULL PRIMARY KEY, offset INTEGER NOT NULL, is_delete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE jobs (
     job TEXT NOT NULL PRIMARY KEY, shard INTEGER NOT NULL, version INTEGER NOT NULL, definition BLOB,
-    labels TEXT NOT NULL, queue TEXT, pause TEXT, definition_offset INTEGER NOT NULL,
+    labels TEXT NOT NULL, queue TEXT, pause TEXT, backfill TEXT, definition_offset INTEGER NOT NULL,
     effective_from INTEGER NOT NULL, cursor INTEGER NOT NULL, fires INTEGER NOT NULL);
 CREATE TABLE versions (
     job TEXT NOT NULL, definition_offset INTEGER NOT NULL, version INTEGER NOT NULL, shard INTEGER NOT NULL,

@@ -47,8 +47,9 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
 }
 
 fn job(connection: &Connection, row: &JobRow) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO jobs (job, shard, version, definition, labels, queue, pause, definition_offset,
-        effective_from, cursor, fires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let sql = "INSERT OR REPLACE INTO jobs (job, shard, version, definition, labels, queue, pause, backfill,
+        definition_offset, effective_from, cursor, fires)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let values = params![
         row.job,
         row.shard,
@@ -57,6 +58,7 @@ fn job(connection: &Connection, row: &JobRow) -> Result<()> {
         row.labels,
         row.queue,
         row.pause,
+        row.backfill,
         row.definition_offset,
         row.effective_from,
         row.cursor,

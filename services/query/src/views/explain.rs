@@ -52,6 +52,7 @@ pub(crate) fn facts(
         decided: decided(connection, job, instant)?,
         decided_before: before.map(Timestamp::from_millis),
         paused: paused(connection, job, instant)?,
+        backfilled: backfilled(connection, job, instant)?,
         cursor: Timestamp::from_millis(cursor),
         fires,
         kept_since: now.minus(RUNS_KEPT),
@@ -87,6 +88,15 @@ fn decided(connection: &Connection, job: &JobId, instant: Timestamp) -> Result<O
         decided.run = Some((id, state));
     }
     Ok(Some(decided))
+}
+
+/// The runs of backfills for exactly this fire time.
+fn backfilled(connection: &Connection, job: &JobId, instant: Timestamp) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT run_id, state FROM runs WHERE run_id IN (SELECT run_id FROM decisions
+        WHERE job = ?1 AND fire_time = ?2 AND trigger = 'backfill') ORDER BY requested_at, run_id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![job.as_str(), instant.millis()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
 }
 
 /// The pause in force at an instant, by the events that began and ended pauses.

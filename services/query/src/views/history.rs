@@ -2,6 +2,7 @@
 //! Invariant: newest first, in the order of the log.
 
 use orloj_domain::id::JobId;
+use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::log::Position;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -22,6 +23,39 @@ pub(crate) fn decisions(connection: &Connection, job: &JobId, before: Option<i64
     let sql = format!("SELECT {DECISION} FROM decisions WHERE job = ?1 AND offset < ?2 ORDER BY offset DESC LIMIT ?3");
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![job.as_str(), before.unwrap_or(i64::MAX), sql_count(limit)], decision)?;
+    rows.collect()
+}
+
+/// What was decided about a fire time, or about those in a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) fire_time: Timestamp,
+    /// Exclusive; only of a range.
+    pub(crate) range_end: Option<Timestamp>,
+    pub(crate) decision: String,
+    pub(crate) reason: Option<String>,
+}
+
+/// Decisions about fire times in [`from`, `until`), the schedule's and those of backfills, in order of fire time.
+pub(crate) fn settled_between(
+    connection: &Connection,
+    job: &JobId,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<Settled>> {
+    let sql = "SELECT fire_time, range_end, decision, reason FROM decisions
+        WHERE job = ?1 AND fire_time < ?3 AND (fire_time >= ?2 OR range_end > ?2)
+        AND trigger IN ('schedule', 'backfill') ORDER BY fire_time, offset";
+    let mut statement = connection.prepare_cached(sql)?;
+    let time = |millis: i64| Timestamp::from_millis(millis);
+    let rows = statement.query_map(params![job.as_str(), from.millis(), until.millis()], |row| {
+        Ok(Settled {
+            fire_time: time(row.get(0)?),
+            range_end: row.get::<_, Option<i64>>(1)?.map(time),
+            decision: row.get(2)?,
+            reason: row.get(3)?,
+        })
+    })?;
     rows.collect()
 }
 

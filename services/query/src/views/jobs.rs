@@ -47,6 +47,7 @@ pub(crate) struct JobView {
     pub(crate) definition: Option<std::sync::Arc<Definition>>,
     labels: String,
     pause: Option<String>,
+    backfill: Option<String>,
     definition_offset: i64,
     cursor: i64,
     fires: i64,
@@ -66,7 +67,7 @@ pub(crate) struct JobFilter {
     pub(crate) queue: Option<String>,
 }
 
-const COLUMNS: &str = "job, shard, version, definition, labels, pause, definition_offset, cursor, fires";
+const COLUMNS: &str = "job, shard, version, definition, labels, pause, definition_offset, cursor, fires, backfill";
 /// Rows looked at for one page, at most, when a filter has to be computed.
 const LOOKED_AT_MAX: usize = 20_000;
 
@@ -164,6 +165,7 @@ fn view(row: &Row<'_>, definitions: &Definitions) -> Result<JobView> {
         definition_offset,
         cursor: row.get(7)?,
         fires: row.get(8)?,
+        backfill: row.get(9)?,
         last_fire: None,
         last_run: None,
     })
@@ -197,14 +199,10 @@ impl JobView {
     /// The first fire time after `after`, paused or not; nominal, without jitter.
     pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let kept = self.definition.as_ref()?;
-        let definition = &kept.definition;
-        if definition.max_fires.is_some_and(|max| self.fires >= max) {
+        if kept.definition.max_fires.is_some_and(|max| self.fires >= max) {
             return None;
         }
-        let earliest = definition.not_before.map_or(Timestamp::MIN, |bound| Timestamp::from_millis(bound.millis() - 1));
-        let next = schedule::next_of(&kept.rules, after.max(earliest).to_jiff()).map(Timestamp::from)?;
-        let is_over = definition.not_after.is_some_and(|bound| next >= bound);
-        (!is_over).then_some(next)
+        schedule::next_within(&kept.rules, kept.definition.bounds(), after)
     }
 
     /// Fire times that `maxFires` still allows.
@@ -226,7 +224,7 @@ impl JobView {
             JobState::Paused | JobState::Suspended | JobState::Finished | JobState::Deleted => None,
         };
         let next = next.map_or(Value::Null, |next| instant(next.millis()));
-        let pause = stored_json(self.pause.as_deref());
+        let (pause, backfill) = (stored_json(self.pause.as_deref()), stored_json(self.backfill.as_deref()));
         let last_run = self.last_run.as_ref().map(|(id, state)| json!({"id": id, "state": state}));
         let manifest = self.definition.as_ref().map_or_else(|| self.deleted_manifest(), |kept| kept.manifest.clone());
         let mut document = manifest.clone();
@@ -237,6 +235,7 @@ impl JobView {
                 "shard": self.shard,
                 "state": state.as_str(),
                 "pause": pause,
+                "backfill": backfill,
                 "nextFire": next,
                 "lastFire": optional_instant(self.last_fire),
                 "lastRun": last_run,
@@ -251,6 +250,7 @@ impl JobView {
                 "queue": self.definition.as_ref().map(|kept| kept.definition.spec.queue.as_str()),
                 "nextFireTime": next,
                 "pause": pause,
+                "backfill": backfill,
                 "manifest": manifest,
             });
             fields.extend(summary.as_object().cloned().unwrap_or_default());

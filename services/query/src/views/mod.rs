@@ -16,7 +16,7 @@ use serde_json::Value;
 pub(crate) use definitions::{Definition, Definitions};
 pub(crate) use explain::{facts, versions};
 pub(crate) use fleet::{queues, runners, shards};
-pub(crate) use history::{answer_of, decisions, history};
+pub(crate) use history::{Settled, answer_of, decisions, history, settled_between};
 pub(crate) use jobs::{JobFilter, JobState, JobView, exists, find, list};
 pub(crate) use output::{OutputCursor, OutputItem, is_complete, output};
 pub(crate) use parked::{DeadLetterFilter, dead_letter, dead_letters, quarantine};

@@ -68,6 +68,7 @@ pub(crate) fn state(job: &JobId, version: i64, definition: Option<JobDefinition>
         pause: None,
         recent_commands: Vec::new(),
         after_finish: None,
+        backfill: None,
     }
 }
 
