@@ -22,6 +22,7 @@ need_header openssl/ssl.h libssl-dev
 need_header zlib.h zlib1g-dev
 if [ "$what" = test ]; then
     need python3 python3
+    need faketime faketime
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     if [ "${ORLOJ_TEST_KAFKA:-on}" != off ]; then
         need java default-jre-headless

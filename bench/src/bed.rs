@@ -10,6 +10,7 @@ use orloj_domain::id::{QueueName, RunnerId};
 use orloj_domain::shard::ShardCount;
 use orloj_runner::RunnerConfig;
 use orloj_runtime::clock::{Clock, SystemClock};
+use orloj_runtime::driver::CLOCK_JUMP_MAX;
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
@@ -75,11 +76,15 @@ impl Bed {
             let service = *service;
             threads.push(std::thread::spawn(move || match service {
                 "trigger" => {
-                    let config = TriggerConfig { shards, tzdb: None };
+                    let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX };
                     orloj_trigger::run(config, log, clock, &health, &metrics, &shutdown).expect("a trigger");
                 }
                 "dispatcher" => {
-                    let config = DispatcherConfig { shards, lease: std::time::Duration::from_secs(15) };
+                    let config = DispatcherConfig {
+                        shards,
+                        lease: std::time::Duration::from_secs(15),
+                        clock_jump_max: CLOCK_JUMP_MAX,
+                    };
                     orloj_dispatcher::run(config, log, clock, &health, &metrics, &shutdown).expect("a dispatcher");
                 }
                 _ => {

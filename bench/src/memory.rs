@@ -78,6 +78,7 @@ fn state(cron: &str, start: Timestamp) -> TriggerState {
         pause: None,
         recent_commands: Vec::new(),
         after_finish: None,
+        backfill: None,
     }
 }
 

@@ -146,11 +146,16 @@ fn run(role: Role, parts: &Parts) -> Result<(), String> {
     let (log, clock) = (Arc::clone(log), Arc::clone(clock));
     match role {
         Role::Trigger => {
-            let told = TriggerConfig { shards: config.shards, tzdb: tzdb_version() };
+            let told =
+                TriggerConfig { shards: config.shards, tzdb: tzdb_version(), clock_jump_max: config.clock_jump_max };
             orloj_trigger::run(told, log, clock, health, metrics, shutdown).map_err(|error| error.to_string())
         }
         Role::Dispatcher => {
-            let told = DispatcherConfig { shards: config.shards, lease: config.runner_lease };
+            let told = DispatcherConfig {
+                shards: config.shards,
+                lease: config.runner_lease,
+                clock_jump_max: config.clock_jump_max,
+            };
             orloj_dispatcher::run(told, log, clock, health, metrics, shutdown).map_err(|error| error.to_string())
         }
         Role::Runner => {

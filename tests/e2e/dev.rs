@@ -13,7 +13,7 @@ use orloj_tests::process::{Orloj, PATIENCE, run};
 use orloj_tests::wait;
 
 /// Manifests of `count` jobs that are due every second and do next to nothing.
-fn every_second(count: usize) -> String {
+pub(crate) fn every_second(count: usize) -> String {
     let mut text = String::new();
     for index in 0..count {
         let _ = write!(
@@ -34,7 +34,7 @@ pub(crate) fn start(data: &str, more: &[&str]) -> (Orloj, String) {
 }
 
 /// The document at `url`; waits while the service is still starting.
-fn get(url: &str) -> serde_json::Value {
+pub(crate) fn get(url: &str) -> serde_json::Value {
     wait::until(url, PATIENCE, || ureq::get(url).call().ok()?.body_mut().read_json().ok())
 }
 

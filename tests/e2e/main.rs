@@ -4,6 +4,7 @@
 
 mod backfill;
 mod bad_input;
+mod clock;
 mod compose;
 mod dev;
 mod kafka;

@@ -11,7 +11,7 @@ use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
-use orloj_runtime::driver::{Driver, DriverParts};
+use orloj_runtime::driver::{CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, Record, TopicPartition};
@@ -204,17 +204,19 @@ impl World {
         let parts = |service: &str| DriverParts {
             log: Arc::new(self.log.clone()),
             clock: Arc::new(clock.clone()),
+            clock_jump_max: CLOCK_JUMP_MAX,
             shards: self.shards,
             health: Health::new().component(service),
             metrics: DriverMetrics::register(&Metrics::new(), service),
         };
         slot.process = Some(match slot.kind {
             0 => {
-                let config = TriggerConfig { shards: self.shards, tzdb: None };
+                let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX };
                 Process::Trigger(orloj_trigger::driver(config, parts("trigger")).expect("in memory"))
             }
             1 => {
-                let config = DispatcherConfig { shards: self.shards, lease: crate::model_runner::LEASE };
+                let lease = crate::model_runner::LEASE;
+                let config = DispatcherConfig { shards: self.shards, lease, clock_jump_max: CLOCK_JUMP_MAX };
                 Process::Dispatcher(orloj_dispatcher::driver(config, parts("dispatcher")).expect("in memory"))
             }
             _ => Process::Runner(ModelRunner::new(

@@ -57,7 +57,18 @@ impl Orloj {
     /// If the process can't be started.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("orloj starts");
+        Self::start_with(arguments, &[])
+    }
+
+    /// Starts it with these arguments and variables.
+    ///
+    /// # Panics
+    /// If the process can't be started.
+    #[must_use]
+    pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = command(arguments);
+        child.envs(variables.iter().copied());
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("orloj starts");
         let said = Arc::new(Mutex::new(String::new()));
         listen(child.stdout.take().expect("piped"), Arc::clone(&said));
         listen(child.stderr.take().expect("piped"), Arc::clone(&said));

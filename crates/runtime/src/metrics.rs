@@ -1,6 +1,7 @@
 //! Counters and histograms shared by services: the process's registry and what every driver counts. Not here:
 //! `/metrics`. Invariant: labels come from closed sets, never from jobs or runs.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct DriverMetrics {
     pub clock_jumps: Counter,
     /// By how much the wall clock runs ahead of what is believed, in seconds; 0 while decisions are made.
     pub clock_ahead_seconds: Gauge,
+    /// How far the brokers' clock is ahead of this machine's at least, in seconds; negative if it is behind.
+    pub broker_clock_offset_seconds: Gauge<f64, AtomicU64>,
     records: Counter,
     append_seconds: Histogram,
     append_records: Histogram,
@@ -64,6 +67,7 @@ impl DriverMetrics {
             quarantined: Counter::default(),
             clock_jumps: Counter::default(),
             clock_ahead_seconds: Gauge::default(),
+            broker_clock_offset_seconds: Gauge::default(),
             records: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             append_records: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
@@ -83,6 +87,11 @@ impl DriverMetrics {
                 "How far the wall clock is ahead of what is believed; 0 while decisions are made",
                 this.clock_ahead_seconds.clone(),
             );
+            registry.register(
+                "broker_clock_offset_seconds",
+                "How far the brokers' clock is ahead of this machine's at least; negative if it is behind",
+                this.broker_clock_offset_seconds.clone(),
+            );
             registry.register("appended_records", "Records appended", this.records.clone());
             registry.register("append_seconds", "Time of one atomic append", this.append_seconds.clone());
             registry.register("append_records", "Records of one atomic append", this.append_records.clone());
@@ -93,6 +102,11 @@ impl DriverMetrics {
     /// By how much the wall clock is ahead; nothing while it is believed.
     pub(crate) fn clock_ahead(&self, ahead: Duration) {
         self.clock_ahead_seconds.set(i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn broker_clock_offset(&self, offset_ms: i64) {
+        let offset_ms = i32::try_from(offset_ms).unwrap_or(if offset_ms < 0 { i32::MIN } else { i32::MAX });
+        self.broker_clock_offset_seconds.set(f64::from(offset_ms) / 1000.0);
     }
 
     pub(crate) fn appended(&self, records: usize, elapsed: Duration) {

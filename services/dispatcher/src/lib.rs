@@ -38,6 +38,8 @@ pub struct DispatcherConfig {
     /// is known only from a restored attempt gets this one; a shorter value than a runner's could let a second
     /// attempt begin beside a live one after a takeover.
     pub lease: Duration,
+    /// How far the wall clock may jump forward before nothing is decided any more.
+    pub clock_jump_max: Duration,
 }
 
 /// Runs a dispatcher on the calling thread until shutdown is asked.
@@ -55,6 +57,7 @@ pub fn run(
     let parts = DriverParts {
         log,
         clock,
+        clock_jump_max: config.clock_jump_max,
         shards: config.shards,
         health: health.component("dispatcher"),
         metrics: DriverMetrics::register(metrics, "dispatcher"),

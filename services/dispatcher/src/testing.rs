@@ -16,7 +16,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Inbound, Machine, Service, WriteContext};
+use orloj_runtime::driver::{CLOCK_JUMP_MAX, Inbound, Machine, Service, WriteContext};
 use orloj_runtime::log::{Header, NewRecord, Record};
 
 use crate::event::{Event, Input, Report};
@@ -140,7 +140,11 @@ pub(crate) fn outcome(kind: OutcomeKind) -> Outcome {
 
 pub(crate) fn service(clock: Arc<dyn Clock>) -> DispatcherService {
     let shards = ShardCount::new(1).expect("one");
-    DispatcherService::new(DispatcherConfig { shards, lease: LEASE_DEFAULT }, clock, DispatcherMetrics::default())
+    DispatcherService::new(
+        DispatcherConfig { shards, lease: LEASE_DEFAULT, clock_jump_max: CLOCK_JUMP_MAX },
+        clock,
+        DispatcherMetrics::default(),
+    )
 }
 
 /// One machine and what the log holds of its decisions.

@@ -8,6 +8,7 @@ mod service;
 mod wheel;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orloj_domain::shard::ShardCount;
 use orloj_runtime::clock::Clock;
@@ -28,6 +29,8 @@ pub struct TriggerConfig {
     pub shards: ShardCount,
     /// Version of the time zone database in use, written into each decision.
     pub tzdb: Option<String>,
+    /// How far the wall clock may jump forward before nothing is decided any more.
+    pub clock_jump_max: Duration,
 }
 
 /// Runs a trigger on the calling thread until shutdown is asked.
@@ -45,6 +48,7 @@ pub fn run(
     let parts = DriverParts {
         log,
         clock,
+        clock_jump_max: config.clock_jump_max,
         shards: config.shards,
         health: health.component("trigger"),
         metrics: DriverMetrics::register(metrics, "trigger"),

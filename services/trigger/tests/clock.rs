@@ -12,7 +12,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Driver, DriverParts};
+use orloj_runtime::driver::{CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
@@ -44,11 +44,13 @@ impl Installation {
         let parts = DriverParts {
             log: Arc::new(log.clone()),
             clock: Arc::new(clock.clone()),
+            clock_jump_max: CLOCK_JUMP_MAX,
             shards,
             health: health.component("trigger"),
             metrics: DriverMetrics::register(&metrics, "trigger"),
         };
-        let driver = orloj_trigger::driver(TriggerConfig { shards, tzdb: None }, parts).expect("in memory");
+        let driver = orloj_trigger::driver(TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX }, parts)
+            .expect("in memory");
         let mut this = Self { clock, log, metrics, health, driver };
         this.offer("a/b");
         this.pass(5);

@@ -18,6 +18,7 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("shards", Some("32")),
     ("listen", Some("127.0.0.1:1410")),
     ("data.dir", Some("orloj-data")),
+    ("clock.jumpMax", Some("60s")),
     ("runner.queues", Some("default")),
     ("runner.slots", Some("16")),
     ("runner.lease", Some("15s")),
@@ -35,6 +36,9 @@ const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "TEST_", "SERVICE_", "PORT"
 /// Shortest lease: several heartbeats must fit, or a hiccup of the log would end attempts.
 const LEASE_MIN: Duration = Duration::from_secs(2);
 const LEASE_MAX: Duration = orloj_domain::lease::LEASE_MAX;
+/// A clock that is put right by less than a second is no news, and a day is no jump that anybody wants to believe.
+const CLOCK_JUMP_MIN: Duration = Duration::from_secs(1);
+const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const SLOTS_MAX: u16 = 10_000;
 
@@ -123,6 +127,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
         text.parse().map_err(|_| format!("is `{text}`, no address; write for example `127.0.0.1:1410`"))
     });
     let data_dir = reader.read("data.dir", |text| non_empty(text).map(Into::into));
+    let clock_jump_max = reader.read("clock.jumpMax", |text| duration(text, CLOCK_JUMP_MIN, CLOCK_JUMP_MAX));
     let runner_queues = reader.read("runner.queues", queues);
     let runner_slots = reader.read("runner.slots", slots);
     let runner_lease = reader.read("runner.lease", |text| duration(text, LEASE_MIN, LEASE_MAX));
@@ -139,6 +144,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             shards: shards?,
             listen: listen?,
             data_dir: data_dir?,
+            clock_jump_max: clock_jump_max?,
             runner_queues: runner_queues?,
             runner_slots: runner_slots?,
             runner_lease: runner_lease?,

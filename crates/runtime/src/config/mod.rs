@@ -71,6 +71,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `data.dir`.
     pub data_dir: PathBuf,
+    /// `clock.jumpMax`: how far the wall clock may jump forward before nothing is decided any more.
+    pub clock_jump_max: Duration,
     /// `runner.queues`.
     pub runner_queues: Vec<QueueName>,
     /// `runner.slots`.

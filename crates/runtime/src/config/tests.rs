@@ -71,6 +71,7 @@ fn variables_are_taken_in_both_spellings() {
             ("ORLOJ_KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
             ("ORLOJ_runner_drainTimeout", "5s"),
             ("ORLOJ_RUNNER_SLOTS", "3"),
+            ("ORLOJ_CLOCK_JUMPMAX", "5m"),
             ("ORLOJ_SHARD", "3"),
             ("ORLOJ_SERVER", "http://x"),
             ("ORLOJ_PORT_1410_TCP_ADDR", "10.0.0.1"),
@@ -82,6 +83,7 @@ fn variables_are_taken_in_both_spellings() {
     assert_eq!(config.kafka["bootstrap.servers"], "a:1");
     assert_eq!(config.kafka["security.protocol"], "SASL_SSL");
     assert_eq!((config.runner_drain_timeout.as_secs(), config.runner_slots), (5, 3));
+    assert_eq!(config.clock_jump_max, Duration::from_secs(300));
     assert_eq!(config.unknown_variables, ["ORLOJ_SHARD"]);
 }
 
@@ -95,6 +97,7 @@ fn complaints_name_the_place_the_key_and_the_fix() {
             "orloj.toml:2: `runner.drain_timeout` is no key; did you mean `runner.drainTimeout`?",
         ),
         ("colour = \"red\"", "orloj.toml:1: `colour` is no key"),
+        ("clock.jumpMax = \"10ms\"", "orloj.toml:1: `clock.jumpMax` is `10ms`; write 1s to 86400s"),
         ("shards = 0", "orloj.toml:1: `shards` is `0`; write a number from 1 to 4096"),
         ("listen = \"1410\"", "orloj.toml:1: `listen` is `1410`, no address"),
         ("runner.lease = \"soon\"", "orloj.toml:1: `runner.lease` is `soon`, which is no duration"),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use orloj_domain::time::Timestamp;
 
-/// How far the wall clock may jump forward and still be believed.
-pub(super) const FORWARD_JUMP_MAX: Duration = Duration::from_secs(60);
+/// How far the wall clock may jump forward and still be believed, if nothing is configured.
+pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
 
 /// What a look at the clocks has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,13 @@ pub(super) struct ClockGuard {
     offset_ms: i64,
     is_ahead: bool,
     is_behind: bool,
+    jump_max: Duration,
 }
 
 impl ClockGuard {
-    /// Believes the wall clock as it is.
-    pub(super) fn new(wall: Timestamp, monotonic: Duration) -> Self {
-        Self { offset_ms: offset(wall, monotonic), is_ahead: false, is_behind: false }
+    /// Believes the wall clock as it is, and jumps of at most `jump_max`.
+    pub(super) fn new(wall: Timestamp, monotonic: Duration, jump_max: Duration) -> Self {
+        Self { offset_ms: offset(wall, monotonic), is_ahead: false, is_behind: false, jump_max }
     }
 
     /// True from a jump forward until the wall clock has come back.
@@ -45,12 +46,17 @@ impl ClockGuard {
         self.is_ahead
     }
 
+    /// True while the wall clock is far behind what was believed.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Looks at both clocks, read together. Jumps are what happens between two looks.
     pub(super) fn look(&mut self, wall: Timestamp, monotonic: Duration) -> ClockSight {
         let offset_ms = offset(wall, monotonic);
         let ahead = millis(offset_ms.saturating_sub(self.offset_ms));
         let behind = millis(self.offset_ms.saturating_sub(offset_ms));
-        if ahead > FORWARD_JUMP_MAX {
+        if ahead > self.jump_max {
             let was_ahead = std::mem::replace(&mut self.is_ahead, true);
             return if was_ahead { ClockSight::StillAhead(ahead) } else { ClockSight::JumpedForward(ahead) };
         }
@@ -58,7 +64,7 @@ impl ClockGuard {
         if std::mem::take(&mut self.is_ahead) {
             return ClockSight::Recovered;
         }
-        let was_behind = std::mem::replace(&mut self.is_behind, behind > FORWARD_JUMP_MAX);
+        let was_behind = std::mem::replace(&mut self.is_behind, behind > self.jump_max);
         if self.is_behind && !was_behind { ClockSight::WentBack(behind) } else { ClockSight::Sound }
     }
 }
@@ -80,7 +86,7 @@ mod tests {
     /// Each step: seconds on the wall clock and on the monotonic one, and what is to be seen.
     fn check(steps: &[(i64, u64, ClockSight)]) {
         let wall = |seconds: i64| Timestamp::from_millis(1_800_000_000_000 + seconds * 1000);
-        let mut guard = ClockGuard::new(wall(0), Duration::from_secs(5));
+        let mut guard = ClockGuard::new(wall(0), Duration::from_secs(5), CLOCK_JUMP_MAX);
         for (at, (seconds, monotonic, wanted)) in steps.iter().enumerate() {
             assert_eq!(guard.look(wall(*seconds), Duration::from_secs(5 + monotonic)), *wanted, "step {at}");
         }
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_time_do_not_overflow() {
-        let mut guard = ClockGuard::new(Timestamp::MIN, Duration::MAX);
+        let mut guard = ClockGuard::new(Timestamp::MIN, Duration::MAX, CLOCK_JUMP_MAX);
         assert!(matches!(guard.look(Timestamp::MAX, Duration::ZERO), JumpedForward(_)));
         assert_eq!(guard.look(Timestamp::MIN, Duration::MAX), Recovered);
     }

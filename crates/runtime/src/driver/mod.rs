@@ -22,6 +22,7 @@ use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record, RestoreRan
 use crate::metrics::DriverMetrics;
 use crate::shutdown::Shutdown;
 
+pub use clock_guard::CLOCK_JUMP_MAX;
 use clock_guard::{ClockGuard, ClockSight};
 pub use inbound::{Undecodable, check_partition, quarantined};
 pub use service::{Inbound, Machine, Service, ServiceTopics, WriteContext};
@@ -40,7 +41,7 @@ const SHARED_RETRY_WAIT: Duration = Duration::from_millis(20);
 const SHARED_LOOKBACK: Duration = orloj_domain::lease::LEASE_MAX;
 /// How long a shard whose partitions do not answer is left out of batches.
 const STALL_WAIT: Duration = Duration::from_secs(2);
-/// How long to wait before looking at a wall clock again that ran ahead.
+/// How long to wait before looking at a wall clock again that is wrong.
 const CLOCK_WAIT: Duration = Duration::from_secs(1);
 /// How often lazily written state and positions are saved.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -66,6 +67,8 @@ pub struct DriverParts {
     pub log: Arc<dyn Log>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
+    /// How far the wall clock may jump forward before nothing is decided any more.
+    pub clock_jump_max: Duration,
     /// How many shards the installation has.
     pub shards: ShardCount,
     /// Where readiness is reported.
@@ -112,7 +115,7 @@ impl<S: Service> Driver<S> {
             shared_topics: shared.collect(),
             shards: parts.shards.get(),
         })?;
-        let clock_guard = ClockGuard::new(parts.clock.now(), parts.clock.monotonic());
+        let clock_guard = ClockGuard::new(parts.clock.now(), parts.clock.monotonic(), parts.clock_jump_max);
         Ok(Self {
             service,
             topics,
@@ -216,6 +219,10 @@ impl<S: Service> Driver<S> {
         }
         if !self.backlog.is_empty() {
             return Duration::ZERO;
+        }
+        if self.clock_guard.is_behind() {
+            // What is due in an hour may be due now, once the clock is put right.
+            return CLOCK_WAIT;
         }
         let saves = self.shards.values().filter_map(|run| run.next_save(&self.service));
         let now = self.parts.clock.now();
@@ -419,6 +426,9 @@ impl<S: Service> Driver<S> {
     fn report(&mut self) {
         let live = self.shards.values().filter(|run| run.is_live()).count();
         self.parts.metrics.shards.set(i64::try_from(live).unwrap_or(i64::MAX));
+        if let Some(offset_ms) = self.owner.broker_offset_ms() {
+            self.parts.metrics.broker_clock_offset(offset_ms);
+        }
         self.service.observe(&mut self.shards.values().map(|run| &run.machine));
         if self.retry_at.is_none() && live == self.shards.len() {
             self.parts.health.ready();

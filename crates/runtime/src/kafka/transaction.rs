@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
+use orloj_domain::time::Timestamp as Wall;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -72,6 +73,10 @@ pub(crate) struct TransactionalProducer {
     /// How many of `enqueued` earlier calls of `acknowledged` have reported.
     reported: usize,
     is_open: bool,
+    /// Wall clock at the beginning of the last transaction.
+    began_at: Wall,
+    /// How far the brokers' clock is from ours at least, in milliseconds; from the last transaction that tells.
+    broker_offset_ms: Option<i64>,
     /// The id can write no more: fenced, or in a state nobody knows.
     is_dead: bool,
     is_suspect: bool,
@@ -113,6 +118,8 @@ impl TransactionalProducer {
             enqueued: Vec::new(),
             reported: 0,
             is_open: false,
+            began_at: Wall::MIN,
+            broker_offset_ms: None,
             is_dead: false,
             is_suspect: false,
         })
@@ -121,6 +128,12 @@ impl TransactionalProducer {
     /// The full transactional id.
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// How far the brokers' clock is ahead of this machine's (behind, if negative) at least, in milliseconds, by the times
+    /// stamped on the records of the last transaction: they lie between its begin and its acknowledgement.
+    pub(crate) fn broker_offset_ms(&self) -> Option<i64> {
+        self.broker_offset_ms
     }
 
     /// True while a transaction is open.
@@ -184,6 +197,7 @@ impl TransactionalProducer {
         self.enqueued.clear();
         self.reported = 0;
         self.deliveries().clear();
+        self.began_at = self.clock.now();
         self.is_open = true;
         Ok(())
     }
@@ -249,6 +263,10 @@ impl TransactionalProducer {
             }
         }
         self.reported = self.enqueued.len();
+        let stamped = self.deliveries().stamped_ms;
+        if let Some(stamped) = stamped {
+            self.broker_offset_ms = Some(offset_of(stamped, self.began_at.millis(), self.clock.now().millis()));
+        }
         Ok(positions)
     }
 
@@ -420,6 +438,11 @@ fn client_config(base: &ClientConfig, id: &str, limits: TransactionLimits) -> Cl
     client
 }
 
+/// How far stamps lie outside of the time in which they were made.
+fn offset_of((first, last): (i64, i64), began: i64, ended: i64) -> i64 {
+    if first < began { first - began } else { (last - ended).max(0) }
+}
+
 fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {
     if record.headers.is_empty() {
         return None;
@@ -429,4 +452,17 @@ fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {
         headers = headers.insert(KafkaHeader { key: &header.key, value: header.value.as_ref() });
     }
     Some(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::offset_of;
+
+    #[test]
+    fn clocks_differ_by_at_least_what_lies_outside_of_the_transaction() {
+        for (stamped, offset) in [((10, 20), 0), ((5, 25), 0), ((3, 4), -2), ((30, 31), 6), ((26, 26), 1), ((5, 5), 0)]
+        {
+            assert_eq!(offset_of(stamped, 5, 25), offset, "{stamped:?}");
+        }
+    }
 }

@@ -173,6 +173,12 @@ pub trait Owner: Send {
     /// acknowledgement. Positions in the order of the records.
     fn append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Result<Vec<Position>, AppendError>;
 
+    /// How far the clock of the log's servers is ahead of this machine's (behind, if negative) at least, in
+    /// milliseconds, as the last append showed; `None` if they have no clock of their own, or nobody knows yet.
+    fn broker_offset_ms(&self) -> Option<i64> {
+        None
+    }
+
     /// Gives shards back after their machines stopped; answers [`OwnerEvent::Revoking`].
     fn release(&mut self, shards: &[Shard]) -> Result<(), LogError>;
 

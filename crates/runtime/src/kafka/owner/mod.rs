@@ -74,6 +74,7 @@ pub(crate) struct KafkaOwner {
     claiming: BTreeSet<Shard>,
     /// Taken over and not released; may for a moment hold more than is assigned, while shards are asked back.
     held: BTreeSet<Shard>,
+    broker_offset_ms: Option<i64>,
     /// Captured at the last assignment; `None` if it was void.
     membership: Option<Arc<Membership>>,
     /// A claim was refused under this membership: nothing is claimed before the next one.
@@ -124,6 +125,7 @@ impl KafkaOwner {
             pending: BTreeSet::new(),
             claiming: BTreeSet::new(),
             held: BTreeSet::new(),
+            broker_offset_ms: None,
             membership: None,
             is_stale: false,
             assigned_at: Duration::ZERO,
@@ -209,7 +211,7 @@ impl KafkaOwner {
     }
 
     fn try_append(&mut self, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
-        self.with_producer(|producer| {
+        let (positions, broker_offset_ms) = self.with_producer(|producer| {
             pause::point("before-produce");
             producer.begin()?;
             producer.enqueue(records)?;
@@ -218,8 +220,10 @@ impl KafkaOwner {
             pause::point("before-commit");
             producer.commit()?;
             pause::point("after-commit");
-            Ok(positions)
-        })
+            Ok((positions, producer.broker_offset_ms()))
+        })?;
+        self.broker_offset_ms = broker_offset_ms;
+        Ok(positions)
     }
 
     fn leave_now(&mut self) {
@@ -296,6 +300,10 @@ impl Owner for KafkaOwner {
 
     fn release(&mut self, shards: &[Shard]) -> Result<(), LogError> {
         self.release_shards(shards)
+    }
+
+    fn broker_offset_ms(&self) -> Option<i64> {
+        self.broker_offset_ms
     }
 
     fn abandon(&mut self, reason: &str) {

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use rdkafka::Timestamp;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -17,12 +18,15 @@ use crate::kafka::client::lock;
 pub(super) struct Answers {
     pub(super) answers: Vec<Option<Result<i64, RDKafkaErrorCode>>>,
     pub(super) answered: usize,
+    /// Earliest and latest time that brokers stamped on the records, in milliseconds.
+    pub(super) stamped_ms: Option<(i64, i64)>,
 }
 
 impl Answers {
     pub(super) fn clear(&mut self) {
         self.answers.clear();
         self.answered = 0;
+        self.stamped_ms = None;
     }
 
     pub(super) fn expect(&mut self, index: usize) {
@@ -74,6 +78,12 @@ impl ProducerContext for Deliveries {
             Ok(message) => Ok(message.offset()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };
+        if let Ok(message) = result
+            && let Timestamp::LogAppendTime(at) = message.timestamp()
+        {
+            let (first, last) = answers.stamped_ms.unwrap_or((at, at));
+            answers.stamped_ms = Some((first.min(at), last.max(at)));
+        }
         if is_new {
             answers.answered += 1;
             answers.answers[index] = Some(answer);
