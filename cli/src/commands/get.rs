@@ -88,7 +88,9 @@ const SHARD_COLUMNS: &[Column] = &[
     column("JOBS", |shard| text(shard, "jobs")),
     column("TRIGGER", |shard| short_incarnation(shard, "trigger")),
     column("DISPATCHER", |shard| short_incarnation(shard, "dispatcher")),
+    column("LAG", |shard| text(shard, "lag")),
     column("LAST DECISION", |shard| output::instant(shard, "lastDecision.decidedAt")),
+    wide("POSITION", |shard| format!("{} {}", text(shard, "position.jobs"), text(shard, "position.commands"))),
     wide("TRIGGER INCARNATION", |shard| text(shard, "trigger")),
     wide("DISPATCHER INCARNATION", |shard| text(shard, "dispatcher")),
 ];

@@ -233,6 +233,15 @@ fn the_fleet_is_shown_as_it_is_now() {
     assert_eq!(shards.len(), 2);
     let ours = &shards[usize::try_from(shard(&job)).expect("small")];
     assert_eq!((&ours["jobs"], &ours["trigger"], &ours["dispatcher"]), (&json!(1), &json!("new"), &json!("d")));
+    assert_eq!(ours["lag"], 0);
+
+    // Three offers, of which the trigger says that it has dealt with one.
+    let offers = (0..3).map(|_| world.append(NewRecord::new(topic::JOBS, shard(&job), "a/b", Some(b"{".to_vec()))));
+    let first = offers.collect::<Vec<_>>()[0].offset;
+    world.fold(records::positions(shard(&job), first + 1));
+    let ours = world.get("/api/v1/shards").items()[usize::try_from(shard(&job)).expect("small")].clone();
+    assert_eq!(ours["lag"], 2, "{ours}");
+    assert_eq!(ours["position"]["jobs"], format!("jobs/{}@{}", shard(&job), first + 1));
 
     world.fold(records::requested(&job, 0));
     let queues = world.get("/api/v1/queues").items();

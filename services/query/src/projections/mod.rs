@@ -16,6 +16,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
+use orloj_domain::owner::POSITIONS_KEY;
 use orloj_domain::shard::ShardCount;
 use orloj_domain::topic;
 use orloj_runtime::codec::{self, WireRecord};
@@ -104,7 +105,10 @@ pub(crate) struct Unreadable(pub(crate) String);
 
 /// Folds one record.
 pub(crate) fn fold(record: &Record, shards: ShardCount, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
-    // Barriers and saved positions are the owners' own business.
+    if record.topic == topic::TRIGGER_STATE && record.key_text() == Some(POSITIONS_KEY) {
+        return shards::fold_positions(record, changes);
+    }
+    // Barriers, and positions that others save, are the owners' own business.
     if record.key.as_deref().is_some_and(|key| key.starts_with(b"__")) {
         return Ok(());
     }

@@ -1,7 +1,8 @@
 //! Shards: who claimed each of them and has not released it. Not here: who is alive, which only the log's group
 //! membership knows. Invariant: of several claims the one with the highest offset is the owner.
 
-use orloj_domain::owner::OwnerRecord;
+use orloj_domain::owner::{OwnerRecord, ShardPositions};
+use orloj_domain::topic;
 use orloj_runtime::log::Record;
 
 use super::{Change, Unreadable, decoded};
@@ -48,5 +49,16 @@ pub(super) fn fold(service: OwnerService, record: &Record, changes: &mut Vec<Cha
         host: owner.host,
         since: owner.since.millis(),
     }));
+    Ok(())
+}
+
+/// How far the trigger has come with its inputs, as it saves it every few seconds: what lies before is dealt with.
+pub(super) fn fold_positions(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
+    let Some(saved) = decoded::<ShardPositions>(record)? else { return Ok(()) };
+    for topic in [topic::JOBS, topic::COMMANDS] {
+        if let Some(next) = saved.positions.get(topic) {
+            changes.push(Change::Answered { topic, partition: record.partition, next: *next });
+        }
+    }
     Ok(())
 }

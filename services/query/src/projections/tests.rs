@@ -65,7 +65,8 @@ fn what_can_not_be_read_changes_nothing_and_says_why() {
 fn marks_and_tombstones_of_state_are_nobodys_business() {
     for (topic, key) in [
         (topic::FIRES, &b"__barrier"[..]),
-        (topic::TRIGGER_STATE, b"__positions"),
+        (topic::TRIGGER_STATE, b"__barrier"),
+        (topic::RUN_STATE, b"__positions"),
         (topic::DISPATCHER_OWNERS, b"__barrier"),
         (topic::JOBS, b"__anything"),
     ] {

@@ -80,7 +80,9 @@ pub(crate) fn shards(connection: &Connection, count: i32) -> Result<Items> {
         });
         last_decisions.extend(found.optional()?.map(|decision| (shard, decision)));
     }
+    let progress = progress(connection)?;
     let items = (0..count).map(|shard| {
+        let (position, lag) = position_and_lag(&progress, shard);
         let owner = |service: &str| owners.get(&(service.to_owned(), shard)).cloned();
         let name = |owner: &Option<Value>| owner.as_ref().map_or(Value::Null, |owner| owner["incarnation"].clone());
         let (trigger, dispatcher) = (owner("trigger"), owner("dispatcher"));
@@ -91,11 +93,39 @@ pub(crate) fn shards(connection: &Connection, count: i32) -> Result<Items> {
             "trigger": name(&trigger),
             "dispatcher": name(&dispatcher),
             "owners": owners,
+            "position": position,
+            "lag": lag,
             "lastDecision": last_decisions.get(&shard),
         });
         (format!("{shard:05}"), document)
     });
     Ok(items.collect())
+}
+
+/// Of each input of the trigger: the first offset that it has not dealt with, and the first that nobody has written.
+type Progress = BTreeMap<(String, i32), (i64, i64)>;
+
+fn progress(connection: &Connection) -> Result<Progress> {
+    let sql = "SELECT positions.topic, positions.partition, coalesce(answers.next, 0), positions.next
+        FROM positions LEFT JOIN answers USING (topic, partition) WHERE positions.topic IN (?1, ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([topic::JOBS, topic::COMMANDS], |row| {
+        let at = (row.get(0)?, row.get(1)?);
+        Ok((at, (row.get(2)?, row.get(3)?)))
+    })?;
+    rows.collect()
+}
+
+/// Where the trigger of a shard stands in its inputs, as far as it has said so, and how many records that is behind.
+fn position_and_lag(progress: &Progress, shard: i32) -> (Value, i64) {
+    let mut position = json!({});
+    let mut lag = 0;
+    for topic in [topic::JOBS, topic::COMMANDS] {
+        let (next, end) = progress.get(&(topic.to_owned(), shard)).copied().unwrap_or_default();
+        position[topic] = format!("{topic}/{shard}@{}", next.min(end)).into();
+        lag += (end - next).max(0);
+    }
+    (position, lag)
 }
 
 /// Queues, each with what is on it.

@@ -9,7 +9,7 @@ use orloj_domain::id::{JobId, RunId};
 use orloj_domain::job::JobDefinition;
 use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
-use orloj_domain::owner::OwnerRecord;
+use orloj_domain::owner::{OwnerRecord, POSITIONS_KEY, ShardPositions};
 use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::runner::{AttemptOutput, OutputChunk, OutputStream, RunnerHeartbeat};
 use orloj_domain::time::Timestamp;
@@ -244,4 +244,10 @@ pub(crate) fn owner(topic: &str, shard: i32, incarnation: &str) -> NewRecord {
         since: at(0),
     };
     NewRecord::new(topic, shard, incarnation, Some(codec::encode(&owner)))
+}
+
+/// How far the trigger has come with `jobs`.
+pub(crate) fn positions(partition: i32, next: i64) -> NewRecord {
+    let saved = ShardPositions { positions: BTreeMap::from([(topic::JOBS.to_owned(), next)]) };
+    NewRecord::new(topic::TRIGGER_STATE, partition, POSITIONS_KEY, Some(codec::encode(&saved)))
 }

@@ -125,7 +125,11 @@ fn told_decision(decision: &FireDecision) -> String {
     let reason = decision.reason.map(|reason| format!("({reason})")).unwrap_or_default();
     let kind = match decision.trigger {
         TriggerKind::Schedule => String::new(),
-        other => format!("{other} "),
+        other @ (TriggerKind::Manual
+        | TriggerKind::Backfill
+        | TriggerKind::Dependency
+        | TriggerKind::Redrive
+        | TriggerKind::Unknown) => format!("{other} "),
     };
     format!("{}{range}:{kind}{}{reason}", second(decision.fire_time), decision.decision)
 }
