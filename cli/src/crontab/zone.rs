@@ -19,7 +19,7 @@ fn of_link(target: &Path) -> Option<String> {
 }
 
 fn is_known(name: &str) -> bool {
-    !name.is_empty() && jiff::tz::TimeZone::get(name).is_ok()
+    !name.is_empty() && orloj_domain::schedule::zone(name).is_some()
 }
 
 #[cfg(test)]

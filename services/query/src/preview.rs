@@ -74,7 +74,7 @@ pub fn items(
     count: usize,
     next: impl Fn(Timestamp) -> Option<Timestamp>,
 ) -> Vec<PreviewItem> {
-    let zone = TimeZone::get(zone_name).unwrap_or(TimeZone::UTC);
+    let zone = schedule::zone(zone_name).unwrap_or(TimeZone::UTC);
     let (mut after, mut offset) = (from, zone.to_offset(from.to_jiff()));
     let mut items = Vec::new();
     while items.len() < count {

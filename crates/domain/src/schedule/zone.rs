@@ -1,9 +1,9 @@
-//! Time zones by name, from the system's database, and a hint for the name that was probably meant.
+//! Time zones by name, from the system's database or else a copy that comes along, and a hint for the name that was probably meant.
 //!
 //! Not here: the version of the database (the runtime reads it) and clock changes (`dst.rs`).
 //! Invariant: only names that mean the same on every machine are accepted.
 
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::error::ScheduleError;
 
@@ -22,13 +22,32 @@ pub(super) fn find_zone(name: &str) -> Result<TimeZone, ScheduleError> {
     if LOCAL_NAMES.iter().any(|local| local.eq_ignore_ascii_case(name)) {
         return refused("depends on the machine; write a name such as Europe/Berlin, or UTC".to_owned());
     }
-    match TimeZone::get(name) {
-        Ok(zone) if !zone.is_unknown() => Ok(zone),
-        Ok(_) | Err(_) => {
-            let meant = meant_name(name).unwrap_or_else(|| "a name such as Europe/Berlin, or UTC".to_owned());
-            refused(format!("is not in this system's time zone database; write {meant}"))
-        }
+    if let Some(zone) = self::zone(name) {
+        return Ok(zone);
     }
+    let meant = meant_name(name).unwrap_or_else(|| "a name such as Europe/Berlin, or UTC".to_owned());
+    refused(format!("is not in this system's time zone database; write {meant}"))
+}
+
+/// The zone of this name, as rules take it: the system's, or else the one of the copy that comes with the program.
+#[must_use]
+pub fn zone(name: &str) -> Option<TimeZone> {
+    system_zone(name).or_else(|| bundled_zone(name))
+}
+
+/// True if the system's time zone database does not have the zone, and the copy that comes with the program does. So
+/// a job keeps its rule when an update takes its zone away, as Debian 13 did with `US/Eastern` and its kin.
+#[must_use]
+pub fn is_bundled_zone(name: &str) -> bool {
+    system_zone(name).is_none() && bundled_zone(name).is_some()
+}
+
+fn system_zone(name: &str) -> Option<TimeZone> {
+    TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())
+}
+
+fn bundled_zone(name: &str) -> Option<TimeZone> {
+    TimeZoneDatabase::bundled().get(name).ok().filter(|zone| !zone.is_unknown())
 }
 
 /// The zone that was probably meant: its city alone was written, or a few letters are wrong.
@@ -88,6 +107,15 @@ mod tests {
             assert_eq!((error.field.as_str(), error.value.as_str(), error.column), ("timeZone", written, None));
             assert!(error.message.contains(meant), "`{written}`: {}", error.message);
         }
+    }
+
+    #[test]
+    fn a_zone_that_the_system_lost_is_in_the_copy_that_comes_along() {
+        for name in ["US/Eastern", "europe/berlin", "UTC"] {
+            assert!(bundled_zone(name).is_some(), "{name}");
+        }
+        assert!(bundled_zone("Nowhere/At/All").is_none());
+        assert!(!is_bundled_zone("Nowhere/At/All"));
     }
 
     #[test]

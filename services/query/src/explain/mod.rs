@@ -130,7 +130,7 @@ pub(crate) fn explain(facts: &Facts) -> Explanation {
     let version = facts.version();
     let verdict = facts.verdict(version);
     let instant = facts.instant;
-    let zone = jiff::tz::TimeZone::get(&moment::zone_of(version)).unwrap_or(jiff::tz::TimeZone::UTC);
+    let zone = schedule::zone(&moment::zone_of(version)).unwrap_or(jiff::tz::TimeZone::UTC);
     let next = version.and_then(|version| version.next_after(instant));
     Explanation {
         instant: instant.to_string(),

@@ -3,8 +3,9 @@
 //! the gap ended, and says so.
 
 use jiff::civil::DateTime;
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::AmbiguousOffset;
 use orloj_domain::job::ScheduleRule;
+use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
 
 use super::Version;
@@ -41,7 +42,9 @@ pub(crate) fn moments(text: &str, versions: &[Version]) -> Result<Vec<Moment>, S
             .to_owned()
     })?;
     let name = zone_of(versions.iter().rev().find(|version| !version.is_delete));
-    let zone = TimeZone::get(&name).map_err(|error| format!("can't be read in the job's time zone {name}: {error}"))?;
+    let zone = schedule::zone(&name).ok_or_else(|| {
+        format!("can't be read in the job's time zone {name}, which is not known here; write RFC 3339")
+    })?;
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     let at = |offset: jiff::tz::Offset| offset.to_timestamp(civil).map(Timestamp::from).map_err(|it| it.to_string());
     match ambiguous.offset() {
