@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CommandId, Incarnation, JobId, RunId};
+use crate::id::{CalendarName, CommandId, Incarnation, JobId, RunId};
 use crate::job::{RunSpec, words};
 use crate::time::Timestamp;
 
@@ -51,12 +51,15 @@ words! {
         MaxFires = "maxFires",
         /// An edit, pause or delete came before its jitter had passed.
         Superseded = "superseded",
-        /// A calendar excludes it.
+        /// A calendar excludes it, or one that it asks for does not exist.
         Calendar = "calendar",
         /// A reason that a newer version wrote.
         Unknown = "unknown",
     }
 }
+
+/// Stands in for the offset of a calendar that did not exist.
+pub const NO_CALENDAR: i64 = -1;
 
 /// What was decided about one fire time, or about a range of fire times that share one reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +97,9 @@ pub struct FireDecision {
     pub fires: i64,
     /// Version of the time zone database in use.
     pub tzdb: Option<String>,
+    /// Calendars that were asked, those they include too, with their offsets in `settings`; [`NO_CALENDAR`] for one
+    /// that did not exist.
+    pub calendars: BTreeMap<CalendarName, i64>,
     /// The trigger that decided; empty until the shell writes it.
     pub incarnation: Option<Incarnation>,
     /// Parameters of the run.

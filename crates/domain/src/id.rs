@@ -177,6 +177,12 @@ text_id!(
     |text| check_label("queue", text).is_ok()
 );
 text_id!(
+    /// Name of a calendar, unique in the installation.
+    CalendarName, "calendar name", LABEL_BYTES_MAX,
+    "use 1 to 63 lower-case letters, digits or `-`, starting and ending with a letter or digit",
+    |text| check_label("calendar name", text).is_ok()
+);
+text_id!(
     /// One life of one service instance as an owner of shards; never comes back once it is gone.
     Incarnation, "incarnation", COMMAND_ID_BYTES_MAX, "use 1 to 128 printable characters", is_printable
 );

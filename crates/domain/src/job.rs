@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobId, QueueName};
+use crate::id::{CalendarName, JobId, QueueName};
 use crate::schedule::Bounds;
 use crate::time::Timestamp;
 
@@ -64,6 +64,19 @@ pub enum ScheduleRule {
     AfterFinishRule(AfterFinishRule),
 }
 
+impl ScheduleRule {
+    /// The calendars of `exclude`, then those of `only`.
+    #[must_use]
+    pub fn calendars(&self) -> (&[CalendarName], &[CalendarName]) {
+        match self {
+            Self::CronRule(rule) => (&rule.exclude, &rule.only),
+            Self::EveryRule(rule) => (&rule.exclude, &rule.only),
+            Self::AtRule(rule) => (&rule.exclude, &rule.only),
+            Self::AfterFinishRule(rule) => (&rule.exclude, &rule.only),
+        }
+    }
+}
+
 /// A cron expression in a time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "CronRule", rename_all = "camelCase")]
@@ -78,6 +91,10 @@ pub struct CronRule {
     pub gap: DstGap,
     /// A fixed time that a clock change repeats.
     pub fold: DstFold,
+    /// No fire time on days of any of these calendars.
+    pub exclude: Vec<CalendarName>,
+    /// Unless empty: fire times only on days of one of these calendars.
+    pub only: Vec<CalendarName>,
 }
 
 /// A fixed period from an anchor.
@@ -88,6 +105,10 @@ pub struct EveryRule {
     pub period_ms: i64,
     /// Fire times are anchor + k × period for k = 0, 1, 2 …
     pub anchor: Timestamp,
+    /// No fire time on days of any of these calendars.
+    pub exclude: Vec<CalendarName>,
+    /// Unless empty: fire times only on days of one of these calendars.
+    pub only: Vec<CalendarName>,
 }
 
 /// One instant.
@@ -96,6 +117,10 @@ pub struct EveryRule {
 pub struct AtRule {
     /// The fire time.
     pub at: Timestamp,
+    /// No fire time on days of any of these calendars.
+    pub exclude: Vec<CalendarName>,
+    /// Unless empty: fire times only on days of one of these calendars.
+    pub only: Vec<CalendarName>,
 }
 
 /// A delay after the end of the last run.
@@ -104,6 +129,10 @@ pub struct AtRule {
 pub struct AfterFinishRule {
     /// The delay in milliseconds.
     pub delay_ms: i64,
+    /// No fire time on days of any of these calendars.
+    pub exclude: Vec<CalendarName>,
+    /// Unless empty: fire times only on days of one of these calendars.
+    pub only: Vec<CalendarName>,
 }
 
 /// Declares a closed set of words as they stand in schemas, JSON and metrics.

@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod backfill;
+pub mod calendar;
 pub mod command;
 pub mod fire;
 pub mod id;

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::id::check_label;
+use crate::calendar::CALENDARS_OF_RULE_MAX;
+use crate::id::{CalendarName, check_label};
 use crate::job::{
     CronRule, DEFINITION_BYTES_MAX, Dialect, DstFold, DstGap, JobDefinition, RULES_MAX, ScheduleRule, Target,
 };
@@ -63,11 +64,12 @@ pub fn rules_of(definition: &JobDefinition) -> Result<Vec<schedule::Rule>, Vec<F
     let mut rules = Vec::with_capacity(count);
     let mut errors = Vec::new();
     for (index, rule) in definition.schedule.iter().enumerate() {
-        let path = if count == 1 { "spec.schedule".to_owned() } else { format!("spec.schedule[{index}]") };
+        let path = path_of_rule(count, index);
         match rule_of(&path, rule, definition.job.as_str()) {
             Ok(rule) => rules.extend(rule),
             Err(error) => errors.push(error),
         }
+        errors.extend(too_many_calendars(&path, rule));
     }
     let waiting = definition.schedule.iter().filter(|rule| matches!(rule, ScheduleRule::AfterFinishRule(_))).count();
     if waiting > 1 {
@@ -75,6 +77,36 @@ pub fn rules_of(definition: &JobDefinition) -> Result<Vec<schedule::Rule>, Vec<F
         errors.push(FieldError::new("spec.schedule", waiting, message));
     }
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
+}
+
+/// Where a rule of a schedule stands in the manifest: alone, or in a list.
+fn path_of_rule(count: usize, index: usize) -> String {
+    if count == 1 { "spec.schedule".to_owned() } else { format!("spec.schedule[{index}]") }
+}
+
+fn too_many_calendars(path: &str, rule: &ScheduleRule) -> Option<FieldError> {
+    let (exclude, only) = rule.calendars();
+    let count = exclude.len() + only.len();
+    (count > CALENDARS_OF_RULE_MAX).then(|| {
+        let message =
+            format!("names more than {CALENDARS_OF_RULE_MAX} calendars; make one that includes them, and name that");
+        FieldError::new(format!("{path}.exclude"), count, message)
+    })
+}
+
+/// Every calendar that a definition names, with the field that names it, for example `spec.schedule.exclude[0]`.
+#[must_use]
+pub fn calendars_of(definition: &JobDefinition) -> Vec<(String, CalendarName)> {
+    let mut named = Vec::new();
+    for (index, rule) in definition.schedule.iter().enumerate() {
+        let path = path_of_rule(definition.schedule.len(), index);
+        let (exclude, only) = rule.calendars();
+        for (field, names) in [("exclude", exclude), ("only", only)] {
+            let with_field = |(at, name): (usize, &CalendarName)| (format!("{path}.{field}[{at}]"), name.clone());
+            named.extend(names.iter().enumerate().map(with_field));
+        }
+    }
+    named
 }
 
 /// The rule; nothing for one that no clock answers.
@@ -217,9 +249,14 @@ fn check_size(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
     let rules: usize = definition
         .schedule
         .iter()
-        .map(|rule| match rule {
-            ScheduleRule::CronRule(cron) => cron.expression.len() + cron.time_zone.len() + 8,
-            ScheduleRule::EveryRule(_) | ScheduleRule::AtRule(_) | ScheduleRule::AfterFinishRule(_) => 16,
+        .map(|rule| {
+            let (exclude, only) = rule.calendars();
+            let calendars: usize = exclude.iter().chain(only).map(|name| name.as_str().len()).sum();
+            calendars
+                + match rule {
+                    ScheduleRule::CronRule(cron) => cron.expression.len() + cron.time_zone.len() + 8,
+                    ScheduleRule::EveryRule(_) | ScheduleRule::AtRule(_) | ScheduleRule::AfterFinishRule(_) => 16,
+                }
         })
         .sum();
     let target = match &definition.spec.target {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::id::{JobId, QueueName, check_label};
+use crate::id::{CalendarName, JobId, QueueName, check_label};
 use crate::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
     HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
@@ -146,7 +146,8 @@ impl Reading {
 
     fn rule(&mut self, path: &str, rule: Rule) -> ScheduleRule {
         // Stands in for a rule that was refused here, so that the numbers of the others stay right in `check`.
-        let refused = ScheduleRule::AtRule(AtRule { at: Timestamp::default() });
+        let refused =
+            || ScheduleRule::AtRule(AtRule { at: Timestamp::default(), exclude: Vec::new(), only: Vec::new() });
         let kinds = [
             ("cron", rule.cron.is_some()),
             ("every", rule.every.is_some()),
@@ -157,10 +158,12 @@ impl Reading {
         let [kind] = present[..] else {
             let message = "names exactly one of `cron`, `every`, `at` and `afterFinish`; write a list for more rules";
             self.complain(path, present.join(", "), message);
-            return refused;
+            return refused();
         };
         self.companions(path, kind, &rule);
         let field = format!("{path}.{kind}");
+        let exclude = self.calendars(&format!("{path}.exclude"), &rule.exclude);
+        let only = self.calendars(&format!("{path}.only"), &rule.only);
         match rule {
             Rule { cron: Some(expression), time_zone, dialect, dst, .. } => {
                 let dst = dst.unwrap_or_default();
@@ -170,20 +173,40 @@ impl Reading {
                     dialect: dialect.unwrap_or(Dialect::Unix),
                     gap: dst.gap.unwrap_or(DstGap::Shift),
                     fold: dst.fold.unwrap_or(DstFold::First),
+                    exclude,
+                    only,
                 })
             }
             Rule { every: Some(period), anchor, .. } => {
                 let anchor = self.instant(&format!("{path}.anchor"), anchor.as_deref()).unwrap_or_default();
                 let period_ms = self.optional_millis(&field, Some(&period));
-                period_ms.map_or(refused, |period_ms| ScheduleRule::EveryRule(EveryRule { period_ms, anchor }))
+                period_ms.map_or_else(refused, |period_ms| {
+                    ScheduleRule::EveryRule(EveryRule { period_ms, anchor, exclude, only })
+                })
             }
-            Rule { at, after_finish: None, .. } => {
-                self.instant(&field, at.as_deref()).map_or(refused, |at| ScheduleRule::AtRule(AtRule { at }))
+            Rule { at, after_finish: None, .. } => self
+                .instant(&field, at.as_deref())
+                .map_or_else(refused, |at| ScheduleRule::AtRule(AtRule { at, exclude, only })),
+            Rule { after_finish, .. } => {
+                let delay_ms = self.optional_millis(&field, after_finish.as_deref());
+                delay_ms.map_or_else(refused, |delay_ms| {
+                    ScheduleRule::AfterFinishRule(AfterFinishRule { delay_ms, exclude, only })
+                })
             }
-            Rule { after_finish, .. } => self
-                .optional_millis(&field, after_finish.as_deref())
-                .map_or(refused, |delay_ms| ScheduleRule::AfterFinishRule(AfterFinishRule { delay_ms })),
         }
+    }
+
+    fn calendars(&mut self, path: &str, names: &[String]) -> Vec<CalendarName> {
+        let mut calendars = Vec::with_capacity(names.len());
+        for (index, text) in names.iter().enumerate() {
+            match CalendarName::new(text) {
+                Ok(name) => calendars.push(name),
+                Err(error) => {
+                    self.complain(format!("{path}[{index}]"), text, format!("is no calendar name; {}", error.rule));
+                }
+            }
+        }
+        calendars
     }
 
     /// Refuses fields that mean nothing beside `kind`, rather than ignoring them.

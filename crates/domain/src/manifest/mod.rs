@@ -12,7 +12,7 @@ mod tests;
 mod values;
 mod write;
 
-pub use check::{after_finish_of, check, rules_of};
+pub use check::{after_finish_of, calendars_of, check, rules_of};
 pub use convert::to_definition;
 pub use shape::{
     Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,
@@ -26,7 +26,7 @@ use crate::job_event::FieldError;
 
 /// The only `apiVersion` there is.
 pub const API_VERSION: &str = "orloj/v1";
-/// The only `kind` there is.
+/// The `kind` of a job's manifest; a calendar's is [`crate::calendar::KIND`].
 pub const KIND: &str = "Job";
 /// Namespace of a job that names none.
 pub const NAMESPACE_DEFAULT: &str = "default";
@@ -46,7 +46,7 @@ pub fn parse_json(text: &str) -> Result<JobDefinition, Vec<FieldError>> {
 }
 
 /// Names the field if the reader did, as in "unknown field `x`, expected ...".
-fn no_manifest(error: &serde_json::Error) -> FieldError {
+pub(crate) fn no_manifest(error: &serde_json::Error) -> FieldError {
     let text = error.to_string();
     let named = ["unknown field `", "missing field `", "duplicate field `"]
         .iter()

@@ -171,6 +171,12 @@ pub struct Rule {
     /// With `every`: where the periods are counted from; default the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<String>,
+    /// Calendars on whose days it does not fire.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Calendars on whose days alone it fires.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
 }
 
 /// What clock changes do to fixed times.

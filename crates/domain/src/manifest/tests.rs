@@ -60,6 +60,8 @@ fn what_is_written_reads_back_the_same() {
         json!({}),
         json!({"schedule": {"cron": "0 9 * * 1", "timeZone": "Asia/Tokyo", "dialect": "unix", "dst": {"gap": "skip", "fold": "both"}}}),
         json!({"schedule": [{"every": "1d", "anchor": "2026-01-01T06:00:00Z"}, {"at": "2026-12-01T08:00:00.250Z"}]}),
+        json!({"schedule": [{"cron": "0 9 * * 1", "exclude": ["holidays"]}, {"every": "1d", "only": ["a", "b"]},
+            {"at": "2026-12-01T08:00:00Z", "exclude": ["a"]}, {"afterFinish": "1m", "exclude": ["a"], "only": ["b"]}]}),
         json!({"notBefore": "2026-01-01T00:00:00Z", "notAfter": "2027-01-01T00:00:00Z", "maxFires": 3, "jitter": "30s"}),
         json!({"missed": {"policy": "all", "window": "7d", "max": 5}, "overlap": {"policy": "allow"}}),
         json!({"startDelay": "90s", "timeout": "10m", "delivery": "atMostOnce", "queue": "batch", "priority": 9, "suspend": true}),
@@ -128,6 +130,8 @@ fn every_complaint_comes_at_once_with_its_field() {
 fn one_bad_field_is_one_complaint() {
     for (spec, field) in [
         (json!({"schedule": {"cron": "0 0 31 2 *"}}), "spec.schedule.cron"),
+        (json!({"schedule": {"every": "1h", "exclude": ["Holidays"]}}), "spec.schedule.exclude[0]"),
+        (json!({"schedule": {"every": "1h", "only": vec!["a"; 21]}}), "spec.schedule.exclude"),
         (json!({"schedule": {"cron": "@reboot"}}), "spec.schedule.cron"),
         (json!({"schedule": {"cron": "@every 500ms"}}), "spec.schedule.cron"),
         (json!({"schedule": {"cron": "* * * * *", "every": "5m"}}), "spec.schedule"),
@@ -211,8 +215,12 @@ fn definitions_that_came_as_records_pass_the_same_checks() {
     definition.spec.retry.factor = f64::NAN;
     definition.spec.retry.jitter = f64::INFINITY;
     definition.jitter_ms = -1;
-    definition.schedule =
-        vec![ScheduleRule::EveryRule(crate::job::EveryRule { period_ms: -5, anchor: crate::time::Timestamp::MIN })];
+    definition.schedule = vec![ScheduleRule::EveryRule(crate::job::EveryRule {
+        period_ms: -5,
+        anchor: crate::time::Timestamp::MIN,
+        exclude: Vec::new(),
+        only: Vec::new(),
+    })];
     let fields: Vec<String> = check(&definition).into_iter().map(|error| error.field).collect();
     assert_eq!(
         fields,

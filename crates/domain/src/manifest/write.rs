@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::id::CalendarName;
 use crate::job::{
     CronRule, Delivery, Dialect, DstFold, DstGap, HttpTarget, JobDefinition, MissedPolicy, OverlapPolicy, RetryPolicy,
     ScheduleRule, Target,
@@ -76,6 +77,13 @@ fn schedule(rules: &[ScheduleRule]) -> Option<Schedule> {
 }
 
 fn rule(rule: &ScheduleRule) -> Rule {
+    let texts = |names: &[CalendarName]| names.iter().map(|name| name.as_str().to_owned()).collect();
+    let (exclude, only) = rule.calendars();
+    Rule { exclude: texts(exclude), only: texts(only), ..plain_rule(rule) }
+}
+
+/// The rule without its calendars.
+fn plain_rule(rule: &ScheduleRule) -> Rule {
     match rule {
         ScheduleRule::CronRule(cron) => cron_rule(cron),
         ScheduleRule::EveryRule(every) => Rule {

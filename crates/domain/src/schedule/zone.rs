@@ -14,7 +14,7 @@ const SLIPS_MAX: usize = 2;
 /// Longer names are not compared: no zone has one.
 const NAME_CHARACTERS_MAX: usize = 64;
 
-pub(super) fn find_zone(name: &str) -> Result<TimeZone, ScheduleError> {
+pub(crate) fn find_zone(name: &str) -> Result<TimeZone, ScheduleError> {
     let refused = |message: String| Err(ScheduleError::new("timeZone", name, None, message));
     if name.trim().is_empty() {
         return refused("is empty; write a name such as Europe/Berlin, or UTC".to_owned());
