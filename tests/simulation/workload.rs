@@ -76,6 +76,7 @@ fn backfill(random: &mut Random, count: u64, now: Timestamp) -> Command {
 fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition {
     let policy = MissedKind::ALL[usize::try_from(random.below(3)).expect("small")];
     let period_ms = i64::try_from(1000 * (1 + random.below(5))).expect("small");
+    let exclude: Vec<CalendarName> = if random.chance(30) { vec![calendar()] } else { Vec::new() };
     let rule = match random.below(4) {
         0 => ScheduleRule::CronRule(CronRule {
             expression: format!("*/{} * * * * *", 1 + random.below(4)),
@@ -83,11 +84,20 @@ fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition
             dialect: Dialect::Unix,
             gap: DstGap::Shift,
             fold: DstFold::First,
+            exclude,
+            only: Vec::new(),
         }),
         1 => ScheduleRule::AtRule(AtRule {
             at: Timestamp::from_millis(now.millis() + i64::try_from(random.below(20_000)).expect("small")),
+            exclude,
+            only: Vec::new(),
         }),
-        _ => ScheduleRule::EveryRule(EveryRule { period_ms, anchor: Timestamp::from_millis(0) }),
+        _ => ScheduleRule::EveryRule(EveryRule {
+            period_ms,
+            anchor: Timestamp::from_millis(0),
+            exclude: Vec::new(),
+            only: exclude,
+        }),
     };
     JobDefinition {
         job: job.clone(),

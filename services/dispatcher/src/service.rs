@@ -19,7 +19,7 @@ use orloj_domain::topic;
 use orloj_domain::{attempt::AttemptEvent, attempt::AttemptEventType, id::SessionId};
 use orloj_runtime::clock::Clock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Inbound, Service, ServiceTopics, Undecodable, WriteContext};
+use orloj_runtime::driver::{Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext};
 use orloj_runtime::log::{NewRecord, Record, TopicPartition};
 
 use crate::DispatcherConfig;
@@ -82,7 +82,10 @@ impl Service for DispatcherService {
             state: [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY].map(str::to_owned).to_vec(),
             decisions: Vec::new(),
             inputs: [topic::FIRES, topic::ATTEMPT_EVENTS].map(str::to_owned).to_vec(),
-            shared: vec![TopicPartition::new(topic::RUNNER_HEARTBEATS, 0)],
+            shared: vec![SharedInput {
+                at: TopicPartition::new(topic::RUNNER_HEARTBEATS, 0),
+                start: SharedStart::Recent,
+            }],
         }
     }
 

@@ -75,6 +75,7 @@ impl Ask {
             tzdb: None,
             incarnation: None,
             params: BTreeMap::new(),
+            calendars: BTreeMap::new(),
             reports_end: false,
             spec: Some(self.spec()),
         }

@@ -64,7 +64,7 @@ impl TriggerMetrics {
             TriggerEvent::Stated { answer, .. } | TriggerEvent::Answered(answer) => {
                 self.answers.get_or_create(&AnswerLabel { answer: answer.kind.as_str() }).inc();
             }
-            TriggerEvent::Kept(_) => {}
+            TriggerEvent::Kept(_) | TriggerEvent::Calendars(_) => {}
         }
     }
 

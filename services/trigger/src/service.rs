@@ -1,6 +1,9 @@
 //! The trigger's edges: records to inputs, events to records. Not here: decisions (`machine`). Invariant: each
 //! decision is one record of `fires`; a definition that takes effect is one record of `trigger.state`.
 
+use std::sync::Arc;
+
+use orloj_domain::calendar::CalendarSet;
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::JobId;
 use orloj_domain::job_event::FieldError;
@@ -9,8 +12,10 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Inbound, Service, ServiceTopics, Undecodable, WriteContext, check_partition};
-use orloj_runtime::log::{NewRecord, Record};
+use orloj_runtime::driver::{
+    Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext, check_partition,
+};
+use orloj_runtime::log::{NewRecord, Record, TopicPartition};
 
 use crate::TriggerConfig;
 use crate::machine::{TriggerEvent, TriggerInput, TriggerMachine};
@@ -21,11 +26,13 @@ use crate::metrics::TriggerMetrics;
 pub struct TriggerService {
     config: TriggerConfig,
     metrics: TriggerMetrics,
+    /// As far as `settings` was read.
+    calendars: Arc<CalendarSet>,
 }
 
 impl TriggerService {
     pub(crate) fn new(config: TriggerConfig, metrics: TriggerMetrics) -> Self {
-        Self { config, metrics }
+        Self { config, metrics, calendars: Arc::default() }
     }
 
     fn read_definition(&self, record: &Record) -> Inbound<TriggerInput> {
@@ -50,6 +57,31 @@ impl TriggerService {
             Err(reason) => {
                 let errors = reason.errors.clone();
                 Inbound::Bad(reason, Some(TriggerInput::Unusable { job, offset: record.offset, errors }))
+            }
+        }
+    }
+
+    /// Takes a record of `settings`; true if it changed a calendar. Every trigger reads it, so that one that can't be
+    /// used is not put into quarantine, once by each: the warning says where it is, and the calendar before it stays.
+    fn take_setting(&mut self, record: &Record) -> bool {
+        let name = match codec::input::calendar_of_key(record.key.as_deref()) {
+            Ok(Some(name)) => name,
+            Ok(None) => return false,
+            Err(reason) => {
+                tracing::warn!(position = %record.position(), %reason, "a calendar's key can't be used");
+                return false;
+            }
+        };
+        let Some(value) = record.value.as_deref() else { return Arc::make_mut(&mut self.calendars).remove(&name) };
+        match codec::input::decode_calendar(&name, value) {
+            Ok(setting) => {
+                Arc::make_mut(&mut self.calendars).put(setting.calendar, record.offset);
+                true
+            }
+            Err(reason) => {
+                let position = record.position();
+                tracing::warn!(%position, %name, %reason, "a calendar can't be used: the one before it stays in force");
+                false
             }
         }
     }
@@ -91,7 +123,7 @@ impl Service for TriggerService {
             state: vec![topic::TRIGGER_STATE.to_owned()],
             decisions: vec![topic::FIRES.to_owned()],
             inputs: vec![topic::JOBS.to_owned(), topic::COMMANDS.to_owned()],
-            shared: Vec::new(),
+            shared: vec![SharedInput { at: TopicPartition::new(topic::SETTINGS, 0), start: SharedStart::Beginning }],
         }
     }
 
@@ -111,6 +143,18 @@ impl Service for TriggerService {
 
     fn read(&mut self, record: &Record, _now: Timestamp) -> Inbound<TriggerInput> {
         if record.topic == topic::JOBS { self.read_definition(record) } else { self.read_command(record) }
+    }
+
+    fn read_shared(&mut self, record: &Record, _now: Timestamp) -> Vec<TriggerInput> {
+        if self.take_setting(record) { self.shared_state() } else { Vec::new() }
+    }
+
+    fn shared_state(&self) -> Vec<TriggerInput> {
+        vec![TriggerInput::Calendars(Arc::clone(&self.calendars))]
+    }
+
+    fn forget_shared(&mut self) {
+        self.calendars = Arc::default();
     }
 
     fn write(&self, context: &WriteContext<'_>, event: &TriggerEvent) -> Vec<NewRecord> {
@@ -134,12 +178,13 @@ impl Service for TriggerService {
                 let answer = orloj_domain::job_event::JobEvent { incarnation, ..(**answer).clone() };
                 vec![record(topic::JOB_EVENTS, partition, &answer.job, &answer)]
             }
+            TriggerEvent::Calendars(_) => Vec::new(),
         }
     }
 
     fn names_its_input(&self, event: &TriggerEvent) -> bool {
         match event {
-            TriggerEvent::Decided(_) => true,
+            TriggerEvent::Decided(_) | TriggerEvent::Calendars(_) => true,
             TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => false,
         }
     }

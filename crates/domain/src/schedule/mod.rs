@@ -39,8 +39,8 @@ pub use error::ScheduleError;
 pub use every::{AtRule, EveryRule};
 pub use notes::note;
 pub use spread::has_spread;
-pub use zone::{is_bundled_zone, zone};
 pub(crate) use zone::find_zone;
+pub use zone::{is_bundled_zone, zone};
 
 /// How a cron expression is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -8,10 +8,10 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::{
-    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, SHARED_RETRY_WAIT, STALL_WAIT,
-    Service, WriteContext, quarantined,
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service, WriteContext,
+    quarantined,
 };
-use crate::log::{AppendError, Isolation, NewRecord, Position, Record, TopicPartition};
+use crate::log::{AppendError, NewRecord, Position, Record, TopicPartition};
 use crate::topics;
 
 /// Most records of one atomic append; what one machine answers to one input is never split.
@@ -67,40 +67,6 @@ impl<S: Service> Driver<S> {
         records >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX
     }
 
-    /// Shared state is judged only when all of the shared inputs was read: a sign of life that waits in the
-    /// log must not be taken for silence.
-    fn run_shared_due(&mut self, now: Timestamp) {
-        let is_due = self.service.shared_deadline().is_some_and(|deadline| deadline <= now);
-        if !is_due || self.shards.is_empty() || self.parts.clock.monotonic() < self.shared_retry_at {
-            return;
-        }
-        for (at, next) in &self.shared_next {
-            match self.parts.log.end(at, Isolation::Committed) {
-                Ok(end) if *next >= end => {}
-                Ok(_) => {
-                    self.shared_retry_at = self.parts.clock.monotonic() + SHARED_RETRY_WAIT;
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(service = S::NAME, %error, "can't see the end of a shared input");
-                    self.shared_retry_at = self.parts.clock.monotonic() + RETRY_WAIT;
-                    return;
-                }
-            }
-        }
-        let inputs = self.service.shared_tick(now);
-        self.broadcast(&inputs, now);
-    }
-
-    fn broadcast(&mut self, inputs: &[<S::Machine as Machine>::Input], now: Timestamp) {
-        let shards: Vec<Shard> = self.shards.keys().copied().collect();
-        for shard in shards {
-            for input in inputs {
-                self.decide(shard, input, now);
-            }
-        }
-    }
-
     /// Handles the records that wait, as many as fit a batch.
     pub(super) fn run_backlog(&mut self) {
         let now = self.parts.clock.now();
@@ -109,6 +75,7 @@ impl<S: Service> Driver<S> {
             self.take_record(&record, now);
         }
         if self.backlog.is_empty() {
+            self.read_what_waits();
             for run in self.shards.values_mut() {
                 run.go_live_if_caught_up();
             }
@@ -117,9 +84,7 @@ impl<S: Service> Driver<S> {
 
     fn take_record(&mut self, record: &Record, now: Timestamp) {
         if self.topics.is_shared(&record.topic) {
-            self.shared_next.insert(record.topic_partition(), record.offset + 1);
-            let inputs = self.service.read_shared(record, now);
-            self.broadcast(&inputs, now);
+            self.take_shared(record, now);
             return;
         }
         let shard = Shard(record.partition);
@@ -144,7 +109,7 @@ impl<S: Service> Driver<S> {
         }
     }
 
-    fn decide(&mut self, shard: Shard, input: &<S::Machine as Machine>::Input, now: Timestamp) {
+    pub(super) fn decide(&mut self, shard: Shard, input: &<S::Machine as Machine>::Input, now: Timestamp) {
         let Some(run) = self.shards.get_mut(&shard) else { return };
         let incarnation = self.owner.incarnation();
         let context = WriteContext { shard, incarnation: &incarnation };

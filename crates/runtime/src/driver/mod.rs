@@ -8,6 +8,7 @@ mod flush;
 mod inbound;
 mod service;
 mod shard_run;
+mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,8 +26,9 @@ use crate::shutdown::Shutdown;
 pub use clock_guard::CLOCK_JUMP_MAX;
 use clock_guard::{ClockGuard, ClockSight};
 pub use inbound::{Undecodable, check_partition, quarantined};
-pub use service::{Inbound, Machine, Service, ServiceTopics, WriteContext};
+pub use service::{Inbound, Machine, Service, ServiceTopics, SharedInput, SharedStart, WriteContext};
 use shard_run::{Phase, ShardRun};
+use shared::SharedReading;
 
 /// Most records taken from the log in one turn.
 const POLL_RECORDS_MAX: usize = 4096;
@@ -36,9 +38,6 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// How long to wait before looking again whether all of the shared inputs was read.
 const SHARED_RETRY_WAIT: Duration = Duration::from_millis(20);
-/// How far back shared inputs are read at first: past the longest lease, so that no session is judged by a
-/// shorter one than its own.
-const SHARED_LOOKBACK: Duration = orloj_domain::lease::LEASE_MAX;
 /// How long a shard whose partitions do not answer is left out of batches.
 const STALL_WAIT: Duration = Duration::from_secs(2);
 /// How long to wait before looking at a wall clock again that is wrong.
@@ -86,8 +85,8 @@ pub struct Driver<S: Service> {
     shards: BTreeMap<Shard, ShardRun<S::Machine>>,
     /// Records that wait until due work is done.
     backlog: VecDeque<Record>,
-    /// Shared inputs (heartbeats, settings) and the next offset wanted of each.
-    shared_next: BTreeMap<TopicPartition, i64>,
+    /// Shared inputs (heartbeats, settings) as far as they were read.
+    shared: SharedReading,
     /// On the monotonic clock: no append before this.
     retry_at: Option<Duration>,
     /// On the monotonic clock: no look at the shared state before this.
@@ -105,7 +104,7 @@ impl<S: Service> Driver<S> {
     pub fn join(service: S, parts: DriverParts) -> Result<Self, LogError> {
         let topics = service.topics();
         let restore = topics.state.iter().chain(&topics.decisions);
-        let shared = topics.shared.iter().map(|shared| shared.topic.clone());
+        let shared = topics.shared.iter().map(|shared| shared.at.topic.clone());
         let owner = parts.log.own(OwnerSpec {
             service: S::NAME.to_owned(),
             membership_topic: topics.membership.clone(),
@@ -123,7 +122,7 @@ impl<S: Service> Driver<S> {
             owner,
             shards: BTreeMap::new(),
             backlog: VecDeque::new(),
-            shared_next: BTreeMap::new(),
+            shared: SharedReading::default(),
             retry_at: None,
             shared_retry_at: Duration::ZERO,
             warn_at: Duration::ZERO,
@@ -319,7 +318,10 @@ impl<S: Service> Driver<S> {
                 for shard in &revoked {
                     self.shards.remove(shard);
                 }
-                self.backlog.retain(|record| !revoked.contains(&Shard(record.partition)));
+                let topics = &self.topics;
+                let is_kept = |topic: &str, partition| topics.is_shared(topic) || !revoked.contains(&Shard(partition));
+                self.backlog.retain(|record| is_kept(&record.topic, record.partition));
+                self.shared.waiting.retain(|(at, _)| is_kept(&at.topic, at.partition));
                 self.owner.release(&revoked).or_else(|error| self.tolerate(error))
             }
             OwnerEvent::Lost { reason } => {
@@ -332,7 +334,9 @@ impl<S: Service> Driver<S> {
             }
             OwnerEvent::CaughtUp(at) => {
                 // The records before this event may still wait in the backlog; `run_backlog` notices.
-                if let Some(run) = self.shards.get_mut(&Shard(at.partition)) {
+                if self.topics.is_shared(&at.topic) {
+                    self.shared.behind.remove(&at);
+                } else if let Some(run) = self.shards.get_mut(&Shard(at.partition)) {
                     run.caught_up(&at.topic);
                 }
                 Ok(())
@@ -344,7 +348,7 @@ impl<S: Service> Driver<S> {
         tracing::warn!(service = S::NAME, reason, shards = self.shards.len(), "dropped all shards");
         self.shards.clear();
         self.backlog.clear();
-        self.shared_next.clear();
+        self.shared = SharedReading::default();
         self.service.forget_shared();
         self.parts.metrics.lost.inc();
     }
@@ -355,7 +359,7 @@ impl<S: Service> Driver<S> {
         self.start_after_saved(&mut runs);
         self.restore_decisions(taken, &mut runs)?;
         let now = self.parts.clock.now();
-        let mut inputs = self.shared_inputs()?;
+        let mut inputs = Vec::new();
         for (shard, mut run) in runs {
             self.service.restored(&run.machine, now);
             for topic in &self.topics.inputs {
@@ -366,8 +370,11 @@ impl<S: Service> Driver<S> {
             run.checkpoint_due = now.plus(CHECKPOINT_INTERVAL);
             self.backlog.retain(|record| record.partition != shard.0 || self.topics.is_shared(&record.topic));
             self.shards.insert(shard, run);
+            for input in self.service.shared_state() {
+                self.decide(shard, &input, now);
+            }
         }
-        self.owner.read_inputs(&inputs)
+        self.read_after_shared(inputs)
     }
 
     fn restore_state(&mut self, taken: &[TakenShard]) -> Result<BTreeMap<Shard, ShardRun<S::Machine>>, LogError> {
@@ -406,21 +413,6 @@ impl<S: Service> Driver<S> {
                 run.decided_next = run.decided_next.max(record.offset + 1);
             }
         })
-    }
-
-    /// Shared inputs are read from a little back on, once per incarnation.
-    fn shared_inputs(&mut self) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        if !self.shared_next.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut inputs = Vec::new();
-        for shared in &self.topics.shared {
-            let from = self.parts.clock.now().minus(SHARED_LOOKBACK);
-            let start = self.parts.log.offset_at(shared, from)?;
-            self.shared_next.insert(shared.clone(), start);
-            inputs.push((shared.clone(), start));
-        }
-        Ok(inputs)
     }
 
     fn report(&mut self) {

@@ -43,13 +43,36 @@ pub struct ServiceTopics {
     pub decisions: Vec<String>,
     /// Inputs of the shard, read from the saved positions.
     pub inputs: Vec<String>,
-    /// Inputs that every instance reads whole, from their end on.
-    pub shared: Vec<TopicPartition>,
+    /// Inputs with partitions of their own that every instance reads whole.
+    pub shared: Vec<SharedInput>,
+}
+
+/// An input that is no shard's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedInput {
+    /// The partition.
+    pub at: TopicPartition,
+    /// From where on it is read.
+    pub start: SharedStart,
+}
+
+/// From where on a shared input is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedStart {
+    /// From a little back: what is older says nothing any more.
+    Recent,
+    /// From its start: it is state. A shard's own inputs are read once all of it up to the takeover was.
+    Beginning,
 }
 
 impl ServiceTopics {
     pub(super) fn is_shared(&self, topic: &str) -> bool {
-        self.shared.iter().any(|shared| shared.topic == topic)
+        self.shared.iter().any(|shared| shared.at.topic == topic)
+    }
+
+    /// Shared inputs that are state.
+    pub(super) fn shared_state(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.shared.iter().filter(|shared| shared.start == SharedStart::Beginning).map(|shared| &shared.at)
     }
 }
 
@@ -111,6 +134,11 @@ pub trait Service: Send + 'static {
 
     /// Takes a record of a shared input; answers inputs for every machine.
     fn read_shared(&mut self, _record: &Record, _now: Timestamp) -> Vec<<Self::Machine as Machine>::Input> {
+        Vec::new()
+    }
+
+    /// What a machine that has just been restored must be told of the shared state as it is.
+    fn shared_state(&self) -> Vec<<Self::Machine as Machine>::Input> {
         Vec::new()
     }
 

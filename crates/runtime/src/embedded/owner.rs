@@ -96,7 +96,7 @@ impl EmbeddedOwner {
         }
         let mut events = Vec::new();
         if !wanted.is_empty() {
-            self.drop_inputs(|shard| wanted.contains(&shard));
+            self.drop_inputs(Some(&wanted));
             events.push(OwnerEvent::Revoking(wanted));
         }
         if !given.is_empty() {
@@ -190,16 +190,22 @@ impl EmbeddedOwner {
     }
 
     fn rejoin(&mut self) -> Result<(), LogError> {
-        self.drop_inputs(|_| true);
+        self.drop_inputs(None);
         (self.member, self.incarnation) = enter(&self.log, &self.spec, &self.signal)?;
         let now = self.log.core().monotonic();
         self.with_group(|group| group.touch(self.member, now, true));
         Ok(())
     }
 
-    fn drop_inputs(&mut self, is_gone: impl Fn(Shard) -> bool) {
-        self.inputs.remove_all(|at| is_gone(Shard(at.partition)));
-        self.behind.retain(|at, _| !is_gone(Shard(at.partition)));
+    /// Stops reading the inputs of some shards, or all that is read.
+    fn drop_inputs(&mut self, shards: Option<&[Shard]>) {
+        // What is shared has partitions of its own, which are no shards: it goes only with everything.
+        let shared = &self.spec.shared_topics;
+        let is_gone = |at: &TopicPartition| {
+            shards.is_none_or(|shards| !shared.contains(&at.topic) && shards.contains(&Shard(at.partition)))
+        };
+        self.inputs.remove_all(is_gone);
+        self.behind.retain(|at, _| !is_gone(at));
     }
 
     /// The shard of a partition, if its topic is one of those that are split into shards.
@@ -257,7 +263,7 @@ impl EmbeddedOwner {
             tracing::warn!(%error, incarnation = %self.incarnation, "the release was not written");
         }
         self.with_group(|group| group.release(self.member, &held));
-        self.drop_inputs(|shard| shards.contains(&shard));
+        self.drop_inputs(Some(shards));
     }
 }
 
@@ -309,7 +315,7 @@ impl Owner for EmbeddedOwner {
     fn abandon(&mut self, reason: &str) {
         if self.with_group(|group| group.leave(self.member)) {
             self.abandoned = Some(reason.to_owned());
-            self.drop_inputs(|_| true);
+            self.drop_inputs(None);
         }
     }
 

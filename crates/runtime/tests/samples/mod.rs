@@ -89,6 +89,8 @@ pub(crate) fn definition() -> JobDefinition {
         dialect: Dialect::Quartz,
         gap: DstGap::Skip,
         fold: DstFold::Both,
+        exclude: vec![id("holidays"), id("change-freeze")],
+        only: vec![id("business-days")],
     };
     JobDefinition {
         job: job(),
@@ -96,9 +98,14 @@ pub(crate) fn definition() -> JobDefinition {
         annotations: texts(&[("runbook", "https://wiki.internal/faktura-č-ž-☂")]),
         schedule: vec![
             ScheduleRule::CronRule(cron),
-            ScheduleRule::EveryRule(EveryRule { period_ms: 900_000, anchor: at(1, 0) }),
-            ScheduleRule::AtRule(AtRule { at: at(20, 1) }),
-            ScheduleRule::AfterFinishRule(AfterFinishRule { delay_ms: 600_000 }),
+            ScheduleRule::EveryRule(EveryRule {
+                period_ms: 900_000,
+                anchor: at(1, 0),
+                exclude: vec![id("holidays")],
+                only: Vec::new(),
+            }),
+            ScheduleRule::AtRule(AtRule { at: at(20, 1), exclude: Vec::new(), only: vec![id("business-days")] }),
+            ScheduleRule::AfterFinishRule(AfterFinishRule { delay_ms: 600_000, exclude: Vec::new(), only: Vec::new() }),
         ],
         not_before: Some(at(1, 0)),
         not_after: Some(at(31, 0)),
@@ -188,6 +195,7 @@ pub(crate) fn requested() -> FireDecision {
         actor: Some("ana@example.org".to_owned()),
         fires: 42,
         tzdb: Some("2026a".to_owned()),
+        calendars: BTreeMap::from([(id("change-freeze"), -1), (id("holidays"), 7)]),
         incarnation: Some(id("trigger-7f3a9c")),
         reports_end: true,
         params: texts(&[("tenant", "7")]),
@@ -207,6 +215,7 @@ pub(crate) fn skipped() -> FireDecision {
         command_id: None,
         actor: None,
         tzdb: None,
+        calendars: BTreeMap::new(),
         incarnation: None,
         reports_end: false,
         params: BTreeMap::new(),
@@ -448,7 +457,9 @@ pub(crate) fn setting() -> Setting {
         name: "holidays".to_owned(),
         at: at(5, 0),
         actor: Some("ana@example.org".to_owned()),
-        document: "{\"dates\":[\"2026-12-24\"]}".to_owned(),
+        document: "{\"apiVersion\":\"orloj/v1\",\"kind\":\"Calendar\",\"metadata\":{\"name\":\"holidays\"},\
+                   \"spec\":{\"dates\":[\"2026-12-24\"]}}"
+            .to_owned(),
     }
 }
 

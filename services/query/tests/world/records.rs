@@ -118,6 +118,7 @@ pub(crate) fn decision(job: &JobId, seconds: i64, decision: Decision) -> FireDec
         command_id: None,
         actor: None,
         fires: 1,
+        calendars: BTreeMap::new(),
         reports_end: false,
         tzdb: None,
         incarnation: None,

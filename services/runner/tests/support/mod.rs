@@ -231,6 +231,7 @@ pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
         tzdb: None,
         incarnation: None,
         params: BTreeMap::new(),
+        calendars: BTreeMap::new(),
         reports_end: false,
         spec: Some(spec(target)),
     };

@@ -178,6 +178,9 @@ impl TriggerMachine {
 fn fires_after(events: &[TriggerEvent]) -> Option<i64> {
     events.iter().rev().find_map(|event| match event {
         TriggerEvent::Decided(decision) => Some(decision.fires),
-        TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => None,
+        TriggerEvent::Stated { .. }
+        | TriggerEvent::Kept(_)
+        | TriggerEvent::Answered(_)
+        | TriggerEvent::Calendars(_) => None,
     })
 }

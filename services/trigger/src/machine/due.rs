@@ -7,6 +7,7 @@ use orloj_domain::misfire::{Verdict, judge};
 use orloj_domain::time::Timestamp;
 
 use super::entry::Entry;
+use super::shared::Terms;
 use super::{DECISIONS_PER_TICK_MAX, TriggerEvent, TriggerMachine, decision_of};
 
 /// Fire times of one job that are judged one by one; more than that were missed, and become one range.
@@ -48,16 +49,12 @@ impl TriggerMachine {
         if !is_complete && !times.is_empty() {
             events.extend(self.skipped_range(entry, entry.cursor, times[0], Reason::Misfire, now));
         }
-        let due: Vec<Timestamp> = times.iter().map(|time| entry.due_of(*time)).collect();
-        let verdicts = judge(&due, &terms.missed, now);
         let mut fires = entry.fires;
         let max_fires = terms.max_fires.unwrap_or(i64::MAX);
-        let newest = times.last().copied();
-        for (time, verdict) in times.iter().zip(verdicts) {
+        for mut decision in self.decisions_on(entry, terms, &times, now) {
             if fires >= max_fires {
                 break;
             }
-            let mut decision = self.decision_on(entry, *time, verdict, newest, now);
             if decision.decision == Decision::Requested {
                 fires += 1;
             }
@@ -74,6 +71,44 @@ impl TriggerMachine {
             }
         }
         events
+    }
+
+    /// Decisions on fire times that are due, in order. Calendars come first, so that none is taken together with one
+    /// that they leave out; those that they leave out one after another share a decision.
+    fn decisions_on(&self, entry: &Entry, terms: &Terms, times: &[Timestamp], now: Timestamp) -> Vec<FireDecision> {
+        let Some(calendars) = &terms.calendars else { return self.judged(entry, terms, times, now) };
+        let is_let_through = |time: &Timestamp| entry.exclusion(&self.calendars, *time).is_none();
+        let let_through: Vec<Timestamp> = times.iter().copied().filter(is_let_through).collect();
+        let mut judged = self.judged(entry, terms, &let_through, now).into_iter().peekable();
+        let mut decisions: Vec<FireDecision> = Vec::with_capacity(times.len());
+        for time in times {
+            if let Some(decision) = judged.next_if(|decision| decision.fire_time == *time) {
+                decisions.push(decision);
+                continue;
+            }
+            match decisions.last_mut().filter(|last| last.reason == Some(Reason::Calendar)) {
+                Some(earlier) => earlier.range_end = Some(Timestamp::from_millis(time.millis() + 1)),
+                None => decisions.push(self.left_out_on(entry, *time, now)),
+            }
+        }
+        let asked = calendars.positions(&self.calendars);
+        decisions.iter_mut().for_each(|decision| decision.calendars.clone_from(&asked));
+        decisions
+    }
+
+    /// Decisions on fire times that no calendar leaves out.
+    fn judged(&self, entry: &Entry, terms: &Terms, times: &[Timestamp], now: Timestamp) -> Vec<FireDecision> {
+        let due: Vec<Timestamp> = times.iter().map(|time| entry.due_of(*time)).collect();
+        let newest = times.last().copied();
+        let verdicts = judge(&due, &terms.missed, now);
+        times.iter().zip(verdicts).map(|(time, verdict)| self.decision_on(entry, *time, verdict, newest, now)).collect()
+    }
+
+    fn left_out_on(&self, entry: &Entry, time: Timestamp, now: Timestamp) -> FireDecision {
+        let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
+        decision.fire_time = time;
+        decision.reason = Some(Reason::Calendar);
+        decision
     }
 
     fn decision_on(

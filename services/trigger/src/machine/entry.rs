@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use orloj_domain::calendar::{CalendarSet, Exclusion};
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::schedule::{self, Bounds, Rule};
@@ -112,7 +113,15 @@ impl Entry {
     /// The fire time that the end of the last run has set, unless the end of another is waited for.
     fn finish_fire_time(&self, terms: &Terms) -> Option<Timestamp> {
         let stand = self.after_finish().filter(|stand| stand.awaits.is_none())?;
-        terms.after_finish.map(|delay| stand.since.plus(delay))
+        let at = terms.after_finish.map(|delay| stand.since.plus(delay))?;
+        Some(terms.not_before.map_or(at, |bound| at.max(bound)))
+    }
+
+    /// Why the calendars leave a fire time of this job out; `None` if they do not.
+    pub(super) fn exclusion(&self, set: &CalendarSet, fire_time: Timestamp) -> Option<Exclusion> {
+        let terms = self.terms()?;
+        let calendars = terms.calendars.as_ref()?;
+        calendars.exclusion(set, self.rules(), self.finish_fire_time(terms), fire_time)
     }
 
     /// The terms in force; absent when deleted.
@@ -191,7 +200,7 @@ impl Entry {
         }
         let bounds = self.bounds();
         let by_clock = schedule::next_within(self.rules(), bounds, after);
-        let by_finish = self.finish_fire_time(terms).map(|at| terms.not_before.map_or(at, |bound| at.max(bound)));
+        let by_finish = self.finish_fire_time(terms);
         by_clock.into_iter().chain(by_finish.filter(|at| *at > after && bounds.is_before_end(*at))).min()
     }
 

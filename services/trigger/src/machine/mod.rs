@@ -12,7 +12,9 @@ mod shared;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use orloj_domain::calendar::CalendarSet;
 use orloj_domain::command::Command;
 use orloj_domain::fire::{FireDecision, TriggerKind};
 use orloj_domain::id::JobId;
@@ -76,6 +78,8 @@ pub enum TriggerInput {
         /// The command.
         command: Box<Command>,
     },
+    /// The calendars are these from now on.
+    Calendars(Arc<CalendarSet>),
 }
 
 /// What the trigger decides.
@@ -94,6 +98,8 @@ pub enum TriggerEvent {
     Kept(Box<TriggerState>),
     /// An answer that changes nothing.
     Answered(Box<JobEvent>),
+    /// The calendars are these from now on. On the log they are in `settings`, and nowhere else.
+    Calendars(Arc<CalendarSet>),
 }
 
 /// The jobs of one shard. A job keeps its index for good: deleted ones stay, for the sake of their versions.
@@ -104,6 +110,7 @@ pub struct TriggerMachine {
     index_by_id: BTreeMap<JobId, u32>,
     wheel: Wheel,
     shares: Shares,
+    calendars: Arc<CalendarSet>,
     /// Jobs whose cursor only decisions explain so far.
     unsaved: BTreeSet<u32>,
     /// Those of them that the running round of saving still has to write.
@@ -120,6 +127,7 @@ impl TriggerMachine {
             index_by_id: BTreeMap::new(),
             wheel: Wheel::new(),
             shares: Shares::new(),
+            calendars: Arc::default(),
             unsaved: BTreeSet::new(),
             saving: BTreeSet::new(),
         }
@@ -233,6 +241,7 @@ impl Machine for TriggerMachine {
             TriggerInput::Commanded { job, offset, at, command } => {
                 self.decide_commanded(job, *offset, *at, command, now)
             }
+            TriggerInput::Calendars(calendars) => vec![TriggerEvent::Calendars(Arc::clone(calendars))],
         }
     }
 
@@ -241,6 +250,8 @@ impl Machine for TriggerMachine {
             TriggerEvent::Decided(decision) => self.settle(decision),
             TriggerEvent::Stated { state, .. } | TriggerEvent::Kept(state) => self.put(state),
             TriggerEvent::Answered(_) => {}
+            // Fire times are the rules'; calendars only judge them when they are due, so nothing is armed anew.
+            TriggerEvent::Calendars(calendars) => self.calendars = Arc::clone(calendars),
         }
     }
 
@@ -268,6 +279,7 @@ fn decision_of(entry: &Entry, trigger: TriggerKind, tzdb: Option<&String>, now: 
         actor: None,
         fires: entry.fires,
         tzdb: tzdb.cloned(),
+        calendars: BTreeMap::new(),
         incarnation: None,
         params: BTreeMap::new(),
         reports_end: false,

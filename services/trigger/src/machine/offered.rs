@@ -150,7 +150,10 @@ pub(super) fn effective_from(before: Option<&Entry>, at: Timestamp, now: Timesta
 pub(super) fn settled_until(events: &[TriggerEvent]) -> Option<Timestamp> {
     let settled = events.iter().map(|event| match event {
         TriggerEvent::Decided(decision) => Some(decision.settled_until()),
-        TriggerEvent::Stated { .. } | TriggerEvent::Kept(_) | TriggerEvent::Answered(_) => None,
+        TriggerEvent::Stated { .. }
+        | TriggerEvent::Kept(_)
+        | TriggerEvent::Answered(_)
+        | TriggerEvent::Calendars(_) => None,
     });
     settled.flatten().max()
 }

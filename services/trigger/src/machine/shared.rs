@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orloj_domain::calendar::ScheduleCalendars;
 use orloj_domain::id::JobId;
 use orloj_domain::job::{JobDefinition, MissedPolicy, RunSpec, ScheduleRule};
 use orloj_domain::manifest;
@@ -37,6 +38,8 @@ pub(super) struct Terms {
     pub(super) spec: RunSpec,
     /// Absent if they depend on the job: then each job has its own.
     pub(super) rules: Option<Vec<Rule>>,
+    /// The calendars that the rules name; absent if they name none.
+    pub(super) calendars: Option<Box<ScheduleCalendars>>,
 }
 
 impl Terms {
@@ -56,6 +59,7 @@ impl Terms {
             suspend: definition.suspend,
             spec: definition.spec.clone(),
             rules,
+            calendars: ScheduleCalendars::of(schedule).map(Box::new),
         }
     }
 

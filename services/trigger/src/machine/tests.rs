@@ -2,6 +2,7 @@
 
 mod after_finish;
 mod backfill;
+mod calendars;
 
 use std::time::Duration;
 
@@ -114,6 +115,7 @@ fn told(events: &[TriggerEvent]) -> String {
                 format!("{}:v{}", answer.kind, answer.version)
             }
             TriggerEvent::Kept(_) => "kept".to_owned(),
+            TriggerEvent::Calendars(_) => "calendars".to_owned(),
         })
         .collect();
     texts.join(" ")
@@ -312,7 +314,7 @@ fn a_restored_machine_decides_what_the_first_one_would_have() {
     for event in &events {
         match event {
             TriggerEvent::Stated { state, .. } | TriggerEvent::Kept(state) => restored.replay_state(state),
-            TriggerEvent::Decided(_) | TriggerEvent::Answered(_) => {}
+            TriggerEvent::Decided(_) | TriggerEvent::Answered(_) | TriggerEvent::Calendars(_) => {}
         }
     }
     for event in &events {

@@ -107,7 +107,7 @@ fn a_restored_machine_waits_for_the_same_end() {
         let mut restored = TriggerMachine::new(None);
         let states = events.iter().filter_map(|event| match event {
             TriggerEvent::Stated { state, .. } | TriggerEvent::Kept(state) => Some(state),
-            TriggerEvent::Decided(_) | TriggerEvent::Answered(_) => None,
+            TriggerEvent::Decided(_) | TriggerEvent::Answered(_) | TriggerEvent::Calendars(_) => None,
         });
         states.for_each(|state| restored.replay_state(state));
         for event in events {
