@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orloj_domain::calendar::{CalendarSet, ScheduleCalendars};
 use orloj_domain::command::Command;
-use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
+use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, RunId};
+use orloj_domain::job::ScheduleRule;
 use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::run::{LiveRun, RunEvent};
@@ -24,6 +26,7 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     one_decision_each(&decisions, &mut findings);
     none_missing(world, &decisions, &mut findings);
     none_left_out_of_backfills(world, &decisions, &mut findings);
+    judged_by_calendars(world, &decisions, &mut findings);
     one_answer_each(world, &mut findings);
     one_end_each(world, &decisions, &mut findings);
     nothing_left(world, &mut findings);
@@ -110,7 +113,35 @@ fn none_left_out_of_backfills(world: &World, decisions: &[FireDecision], finding
     }
 }
 
+/// Each decision is what the calendars at the positions that it names say of its fire time.
+fn judged_by_calendars(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
+    let intervals = intervals(world);
+    let settings: BTreeMap<i64, _> =
+        world.read(topic::SETTINGS).into_iter().map(|record| (record.offset, record)).collect();
+    for decision in decisions.iter().filter(|decision| decision.trigger == TriggerKind::Schedule) {
+        let Some(interval) = intervals.get(&(decision.job.clone(), decision.version)) else { continue };
+        let Some(calendars) = ScheduleCalendars::of(&interval.schedule) else { continue };
+        let is_late = matches!(decision.reason, Some(Reason::Misfire) if decision.range_end.is_some());
+        if matches!(decision.reason, Some(Reason::Paused | Reason::Superseded)) || is_late {
+            continue;
+        }
+        let mut set = CalendarSet::default();
+        for (name, offset) in &decision.calendars {
+            if let Some(value) = settings.get(offset).and_then(|record| record.value.as_deref()) {
+                let setting = codec::input::decode_calendar(name, value).expect("only what can be used is in force");
+                set.put(setting.calendar, *offset);
+            }
+        }
+        let exclusion = calendars.exclusion(&set, &interval.rules, None, decision.fire_time);
+        let is_left_out = decision.reason == Some(Reason::Calendar);
+        if exclusion.is_some() != is_left_out || calendars.positions(&set) != decision.calendars {
+            findings.push(format!("{decision:?} is not what its calendars say: {exclusion:?}"));
+        }
+    }
+}
+
 struct Interval {
+    schedule: Vec<ScheduleRule>,
     rules: Vec<schedule::Rule>,
     from: Timestamp,
     until: Timestamp,
@@ -134,7 +165,8 @@ fn intervals(world: &World) -> BTreeMap<(JobId, i64), Interval> {
         if is_new {
             let definition = state.definition.as_ref().expect("checked above");
             let rules = manifest::rules_of(definition).expect("accepted definitions have valid rules");
-            let interval = Interval { rules, from: state.cursor, until: Timestamp::MIN };
+            let schedule = definition.schedule.clone();
+            let interval = Interval { schedule, rules, from: state.cursor, until: Timestamp::MIN };
             intervals.insert((state.job.clone(), state.version), interval);
         }
         latest.insert(state.job.clone(), state);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType, PauseMissed};
-use orloj_domain::id::{CommandId, JobId};
+use orloj_domain::id::{CalendarName, CommandId, JobId};
 use orloj_domain::job::{
     AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, JobDefinition, MissedKind,
     MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
@@ -34,6 +34,9 @@ pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timesta
         // A sender that did not hear the answer sends again.
         if random.chance(30) { vec![record.clone(), record] } else { vec![record] }
     };
+    if random.chance(10) {
+        return vec![setting(random)];
+    }
     match random.below(12) {
         0..=5 => {
             let value = codec::encode(&definition(&job, random, now));
@@ -71,6 +74,26 @@ fn backfill(random: &mut Random, count: u64, now: Timestamp) -> Command {
     let until = from.map(|from| from.plus(Duration::from_millis(1 + random.below(20_000))));
     let concurrency = random.chance(50).then_some(3);
     Command { from, until, concurrency, ..of(CommandType::Backfill, format!("backfill-{count}"), now) }
+}
+
+/// The one calendar that jobs name.
+pub(crate) fn calendar() -> CalendarName {
+    "days".parse().expect("a valid name")
+}
+
+/// Somebody edits the calendar: it has all days or none, is removed, or can't be used.
+fn setting(random: &mut Random) -> NewRecord {
+    let value = |spec: &str| {
+        let name = calendar();
+        format!(r#"{{"apiVersion":"orloj/v1","kind":"Calendar","metadata":{{"name":"{name}"}},"spec":{spec}}}"#)
+    };
+    let value = match random.below(6) {
+        0 | 1 => Some(value("{}")),
+        2 | 3 => Some(value(r#"{"weekdays":["MON-SUN"]}"#)),
+        4 => Some(value(r#"{"days":[]}"#)),
+        _ => None,
+    };
+    NewRecord::new(topic::SETTINGS, 0, format!("calendar/{}", calendar()), value.map(String::into_bytes))
 }
 
 fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition {
