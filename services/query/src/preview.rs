@@ -2,6 +2,7 @@
 //! Invariant: `at` is the instant in UTC, soonest first; a change of the clocks between two of them is noted.
 
 use jiff::tz::TimeZone;
+use orloj_domain::calendar::RuleCalendars;
 use orloj_domain::job::{self, ScheduleRule};
 use orloj_domain::manifest::duration_text;
 use orloj_domain::schedule::{self, Dialect, Fold, Gap, Lint, Rule, ScheduleError, SpreadBy, Written};
@@ -56,7 +57,7 @@ pub fn of_expression(
     };
     let described = schedule::describe(&written, from.to_jiff())?;
     let rule = schedule::parse_rule(expression, dialect, zone, written.gap, written.fold, expression)?;
-    let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(Timestamp::from);
+    let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(|at| (Timestamp::from(at), None));
     Ok(Preview {
         expression: expression.trim().to_owned(),
         zone: zone.to_owned(),
@@ -66,23 +67,26 @@ pub fn of_expression(
     })
 }
 
-/// The first `count` fire times after `from` that `next` gives; `rules` are asked what is unusual about them.
+/// The first `count` fire times after `from` that `next` gives, each with what is to be said of those that it passed
+/// over; `rules` are asked what is unusual about them.
 pub fn items(
     zone_name: &str,
     rules: &[Rule],
     from: Timestamp,
     count: usize,
-    next: impl Fn(Timestamp) -> Option<Timestamp>,
+    next: impl Fn(Timestamp) -> Option<(Timestamp, Option<String>)>,
 ) -> Vec<PreviewItem> {
     let zone = schedule::zone(zone_name).unwrap_or(TimeZone::UTC);
     let (mut after, mut offset) = (from, zone.to_offset(from.to_jiff()));
     let mut items = Vec::new();
     while items.len() < count {
-        let Some(at) = next(after) else { break };
+        let Some((at, passed_over)) = next(after) else { break };
         let instant = at.to_jiff();
         let new_offset = zone.to_offset(instant);
         let note = schedule::note(rules, zone_name, after.to_jiff(), instant)
             .or_else(|| (new_offset != offset).then(|| format!("clocks have changed to UTC{new_offset}")));
+        let notes: Vec<String> = passed_over.into_iter().chain(note).collect();
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
         let local = instant.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         items.push(PreviewItem { at: instant.to_string(), local, note });
         (after, offset) = (at, new_offset);
@@ -101,7 +105,8 @@ pub fn of_rules(rules: &[ScheduleRule], seed: &str, from: Timestamp) -> Preview 
         preview.zone.clone_from(&cron.time_zone);
     }
     for rule in rules {
-        let (expression, description, lints) = of_rule(rule, seed, from);
+        let (expression, mut description, lints) = of_rule(rule, seed, from);
+        description.push_str(&RuleCalendars::sentence(rule));
         let is_only = rules.len() == 1;
         preview.lints.extend(lints.into_iter().map(|lint| {
             let message = if is_only { lint.message } else { format!("`{expression}` {}", lint.message) };

@@ -7,9 +7,11 @@ mod sentence;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orloj_domain::schedule;
+use orloj_domain::calendar::{CalendarSet, Exclusion};
+use orloj_domain::id::CalendarName;
 use orloj_domain::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -41,6 +43,8 @@ pub(crate) struct Decided {
     pub(crate) reason: Option<String>,
     pub(crate) coalesced_into: Option<Timestamp>,
     pub(crate) decided_at: Timestamp,
+    /// Calendars that were asked, with their offsets in `settings`.
+    pub(crate) calendars: BTreeMap<CalendarName, i64>,
     /// Id and state of the run, if there is one.
     pub(crate) run: Option<(String, Option<String>)>,
     /// As the API shows it.
@@ -74,6 +78,8 @@ pub(crate) struct Facts {
     pub(crate) fires: i64,
     /// Decisions from before this are no longer kept.
     pub(crate) kept_since: Timestamp,
+    /// The calendars as they are.
+    pub(crate) calendars: Arc<CalendarSet>,
 }
 
 /// What became or will become of a fire time.
@@ -90,6 +96,8 @@ pub(crate) enum Verdict {
     Coalesced,
     /// It lies ahead.
     WillFire,
+    /// It lies ahead, and calendars leave it out as they are.
+    LeftOut,
     /// The schedule does not name the instant.
     NotAFireTime,
     /// The job was paused or suspended, and nothing is decided before it is resumed.
@@ -130,8 +138,8 @@ pub(crate) fn explain(facts: &Facts) -> Explanation {
     let version = facts.version();
     let verdict = facts.verdict(version);
     let instant = facts.instant;
-    let zone = schedule::zone(&moment::zone_of(version)).unwrap_or(jiff::tz::TimeZone::UTC);
-    let next = version.and_then(|version| version.next_after(instant));
+    let zone = orloj_domain::schedule::zone(&moment::zone_of(version)).unwrap_or(jiff::tz::TimeZone::UTC);
+    let next = version.and_then(|version| version.next_let_through(&facts.calendars, instant));
     Explanation {
         instant: instant.to_string(),
         local: instant.to_jiff().to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
@@ -175,10 +183,25 @@ impl Facts {
             _ if self.paused.is_some() || version.is_suspended() => Verdict::Paused,
             _ if self.instant <= self.now && self.instant < self.kept_since => Verdict::Forgotten,
             Some(true) if version.is_used_up(self.fires) => Verdict::UsedUp,
+            Some(true) if self.instant > self.now && self.exclusion(version).is_some() => Verdict::LeftOut,
             Some(true) if self.instant > self.now => Verdict::WillFire,
             Some(true) => Verdict::NotYetDecided,
             None => Verdict::Forgotten,
         }
+    }
+}
+
+impl Facts {
+    /// Why the calendars, as they are, leave the instant out.
+    fn exclusion(&self, version: &Version) -> Option<Exclusion> {
+        let kept = version.definition.as_ref()?;
+        kept.calendars.as_ref()?.exclusion(&self.calendars, &kept.rules, None, self.instant)
+    }
+
+    /// The calendars that the version asks, with their offsets as they are.
+    fn positions(&self, version: &Version) -> BTreeMap<CalendarName, i64> {
+        let calendars = version.definition.as_ref().and_then(|kept| kept.calendars.as_ref());
+        calendars.map(|calendars| calendars.positions(&self.calendars)).unwrap_or_default()
     }
 }
 
@@ -196,8 +219,12 @@ impl Decided {
 impl Version {
     /// The first fire time after `after`, within `notBefore` and `notAfter`.
     fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let kept = self.definition.as_ref()?;
-        schedule::next_within(&kept.rules, kept.definition.bounds(), after)
+        self.definition.as_ref()?.next_after(after)
+    }
+
+    /// The same, of those that calendars let through.
+    fn next_let_through(&self, calendars: &CalendarSet, after: Timestamp) -> Option<Timestamp> {
+        self.definition.as_ref()?.next_let_through(calendars, after)
     }
 
     /// True if the schedule names the instant; `None` if the definition is not known.

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use orloj_domain::fire::NO_CALENDAR;
+use orloj_domain::id::CalendarName;
 use orloj_domain::job::{JobDefinition, MissedKind};
 use orloj_domain::manifest::duration_text;
 use orloj_domain::time::Timestamp;
 
 use super::{Decided, Facts, Paused, Verdict, Version};
 use crate::preview;
+use crate::views::setting_position;
 
 /// The answer in one sentence.
 pub(super) fn of(facts: &Facts, version: Option<&Version>, verdict: Verdict) -> String {
@@ -28,12 +31,16 @@ pub(super) fn of(facts: &Facts, version: Option<&Version>, verdict: Verdict) -> 
             "It was missed and taken together with the fire time {}.",
             decided.coalesced_into.map_or("after it".to_owned(), |into| into.to_string())
         ),
-        (Verdict::Skipped, Some(decided)) => skipped(facts, decided, definition),
+        (Verdict::Skipped, Some(decided)) => skipped(facts, decided, version),
         (Verdict::WillFire, _) => {
             let jitter = definition.map_or(0, |definition| definition.jitter_ms);
             let jitter = if jitter > 0 { format!(", plus up to {} of jitter", millis(jitter)) } else { String::new() };
             format!("It will fire in {}{jitter}.", shown(facts.instant.since(facts.now)))
         }
+        (Verdict::LeftOut, _) => match version.and_then(|version| facts.exclusion(version)) {
+            Some(exclusion) => format!("It will not fire, as the calendars are now: {exclusion}."),
+            None => "It will not fire, as the calendars are now.".to_owned(),
+        },
         (Verdict::Paused, _) => match &facts.paused {
             Some(paused) => format!("Nothing fires: the job is paused{}.", pause(paused)),
             None => "Nothing fires: the definition says `suspend: true`.".to_owned(),
@@ -64,7 +71,8 @@ pub(super) fn of(facts: &Facts, version: Option<&Version>, verdict: Verdict) -> 
     }
 }
 
-fn skipped(facts: &Facts, decided: &Decided, definition: Option<&JobDefinition>) -> String {
+fn skipped(facts: &Facts, decided: &Decided, version: Option<&Version>) -> String {
+    let definition = version.and_then(|version| version.definition.as_ref()).map(|kept| &kept.definition);
     match decided.reason.as_deref() {
         Some("misfire") => {
             let late = lateness(decided, facts.instant);
@@ -87,9 +95,23 @@ fn skipped(facts: &Facts, decided: &Decided, definition: Option<&JobDefinition>)
             "It was skipped: an edit, a pause or a delete took effect before its jitter had passed.".to_owned()
         }
         Some("maxFires") => "It was skipped: `maxFires` was used up.".to_owned(),
-        Some("calendar") => "It was skipped: a calendar excludes it.".to_owned(),
+        Some("calendar") => left_out(facts, decided, version),
         Some(other) => format!("It was skipped: {other}."),
         None => "It was skipped.".to_owned(),
+    }
+}
+
+/// Which calendar it was is in the calendars: if they are as they were, they are asked again.
+fn left_out(facts: &Facts, decided: &Decided, version: Option<&Version>) -> String {
+    let missing: Vec<&str> =
+        decided.calendars.iter().filter(|(_, offset)| **offset == NO_CALENDAR).map(|(name, _)| name.as_str()).collect();
+    if !missing.is_empty() {
+        return format!("It was skipped: calendar {} did not exist.", missing.join(", "));
+    }
+    let as_then = version.filter(|version| facts.positions(version) == decided.calendars);
+    match as_then.and_then(|version| facts.exclusion(version)) {
+        Some(exclusion) => format!("It was skipped: {exclusion}."),
+        None => "It was skipped: a calendar left its day out.".to_owned(),
     }
 }
 
@@ -143,15 +165,38 @@ pub(super) fn because(facts: &Facts, version: Option<&Version>, verdict: Verdict
             ),
             None => format!("decided at {} ({position})", decided.decided_at),
         });
+        because.extend(decided.calendars.iter().map(|(name, offset)| calendar_then(facts, name, *offset)));
         if let Some((id, state)) = &decided.run {
             because.push(format!("run {id}: {}", state.as_deref().unwrap_or("no longer kept")));
         }
     }
     because.extend(facts.backfilled.iter().map(|(id, state)| format!("a backfill asked for run {id}: {state}")));
+    if let Some(version) = version.filter(|_| matches!(verdict, Verdict::LeftOut | Verdict::WillFire)) {
+        let stands = |(name, offset): (CalendarName, i64)| match offset {
+            NO_CALENDAR => format!("calendar {name} does not exist"),
+            offset => format!("calendar {name} is that of {}; an edit until then counts", setting_position(offset)),
+        };
+        because.extend(facts.positions(version).into_iter().map(stands));
+    }
     if verdict == Verdict::NotYetDecided {
         because.push(format!("everything up to {} is decided", facts.cursor));
     }
     because
+}
+
+/// The calendar as it was asked, and whether it is another one now.
+fn calendar_then(facts: &Facts, name: &CalendarName, offset: i64) -> String {
+    let now = facts.calendars.get(name).map(|(_, offset)| offset);
+    let then = match offset {
+        NO_CALENDAR => format!("calendar {name} did not exist"),
+        offset => format!("calendar {name} was that of {}", setting_position(offset)),
+    };
+    match now {
+        Some(now) if now == offset => then,
+        Some(now) => format!("{then}; it is that of {} now", setting_position(now)),
+        None if offset == NO_CALENDAR => then,
+        None => format!("{then}; it was removed since"),
+    }
 }
 
 fn policy(definition: &JobDefinition) -> String {

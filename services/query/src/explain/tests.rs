@@ -19,8 +19,7 @@ fn version(number: i64, from: &str, schedule: &str) -> Version {
             "spec": {{"schedule": {schedule}, "run": {{"exec": {{"command": ["true"]}}}}}}}}"#
     );
     let definition = manifest::parse_json(&text).unwrap_or_else(|error| panic!("{error:?}"));
-    let rules = manifest::rules_of(&definition).expect("good rules");
-    let kept = Definition { definition, rules, manifest: json!(null) };
+    let kept = Definition::new(definition).expect("a manifest");
     Version {
         version: number,
         effective_from: at(from),
@@ -44,6 +43,7 @@ fn facts(instant: &str, versions: Vec<Version>) -> Facts {
         cursor: at("2026-04-09T23:00:00Z"),
         fires: 3,
         kept_since: at("2026-03-11T00:00:00Z"),
+        calendars: Arc::default(),
     }
 }
 
@@ -56,6 +56,7 @@ fn decided(fire_time: &str, decision: &str, reason: Option<&str>, decided_at: &s
         reason: reason.map(str::to_owned),
         coalesced_into: None,
         decided_at: at(decided_at),
+        calendars: BTreeMap::new(),
         run: None,
         document: json!({"position": "fires/0@7"}),
     }
@@ -162,4 +163,40 @@ fn clocks_are_read_in_the_time_zone_of_the_job() {
     assert!(first.note.is_some_and(|note| note.contains("first")));
     assert_eq!(meant("2026-10-25T02:30:00+01:00")[0].instant, at("2026-10-25T01:30:00Z"));
     assert!(moments("tomorrow", &versions).is_err_and(|message| message.contains("2026-12-01T09:00")));
+}
+
+/// `holidays` at offset 7 with Easter Sunday and Monday of 2026.
+fn holidays() -> Arc<CalendarSet> {
+    let text = r#"{"apiVersion":"orloj/v1","kind":"Calendar","metadata":{"name":"holidays"},
+        "spec":{"dates":["2026-04-05","2026-04-06","2026-04-12"]}}"#;
+    let mut set = CalendarSet::default();
+    set.put(orloj_domain::calendar::parse_json(text).expect("good").1, 7);
+    Arc::new(set)
+}
+
+#[test]
+fn what_calendars_leave_out_is_said_with_their_positions() {
+    let schedule = r#"{"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "exclude": ["holidays"]}"#;
+    let versions = || vec![version(1, "2026-03-20T00:00:00Z", schedule)];
+    let skipped = |offset: i64| {
+        let calendars = BTreeMap::from([("holidays".parse().expect("a name"), offset)]);
+        let fire = "2026-04-05T00:30:00Z";
+        let decided = Decided { calendars, ..decided(fire, "skipped", Some("calendar"), fire) };
+        Facts { decided: Some(decided), calendars: holidays(), ..facts(fire, versions()) }
+    };
+    let said = ["2026-04-05 is left out by calendar holidays", "calendar holidays was that of settings/0@7"];
+    check(&skipped(7), Verdict::Skipped, &said);
+    let said = ["a calendar left its day out", "was that of settings/0@3; it is that of settings/0@7 now"];
+    check(&skipped(3), Verdict::Skipped, &said);
+    check(&skipped(-1), Verdict::Skipped, &["calendar holidays did not exist", "it is that of settings/0@7 now"]);
+    let removed = Facts { calendars: Arc::default(), ..skipped(7) };
+    check(&removed, Verdict::Skipped, &["a calendar left its day out", "it was removed since"]);
+
+    let ahead = |instant| Facts { calendars: holidays(), ..facts(instant, versions()) };
+    let said = ["as the calendars are now: 2026-04-12 is left out by calendar holidays", "settings/0@7; an edit until"];
+    check(&ahead("2026-04-12T00:30:00Z"), Verdict::LeftOut, &said);
+    assert_eq!(explain(&ahead("2026-04-11T00:30:00Z")).next_fire_time.as_deref(), Some("2026-04-13T00:30:00Z"));
+    check(&ahead("2026-04-13T00:30:00Z"), Verdict::WillFire, &["except on days of calendar holidays", "settings/0@7"]);
+    let lost = facts("2026-04-13T00:30:00Z", versions());
+    check(&lost, Verdict::LeftOut, &["calendar holidays does not exist"]);
 }

@@ -18,8 +18,9 @@ use orloj_runtime::codec;
 use orloj_runtime::log::{NewRecord, Position};
 use serde_json::{Value, json};
 
+use super::calendars::check_calendars_of;
 use super::params::Params;
-use super::wait::LOG_POSITION;
+use super::wait::{LOG_POSITION, Wait};
 use super::{Api, JobPath, Problem, preconditions};
 use crate::views;
 
@@ -34,12 +35,16 @@ pub(super) async fn put(
     State(api): State<Arc<Api>>,
     JobPath(job): JobPath,
     headers: HeaderMap,
-    params: Params,
+    mut params: Params,
     body: Body,
 ) -> Result<Response, Problem> {
+    // For calendars that were written a moment ago.
+    let wait = Wait::of(&mut params)?;
     params.finish()?;
     let text = json_body(&headers, body).await?;
     let definition = definition(&job, &text)?;
+    wait.done(&api).await?;
+    check_calendars_of(&api, &definition).await?;
     check_version(&api, &job, &headers).await?;
     let value = codec::encode(&definition);
     if value.len() > DEFINITION_BYTES_MAX {
@@ -78,7 +83,7 @@ async fn check_version(api: &Arc<Api>, job: &JobId, headers: &HeaderMap) -> Resu
     }
     let (reading, asked) = (Arc::clone(api), job.clone());
     let view = api.read(move |connection| views::find(connection, &reading.definitions, &asked)).await?;
-    preconditions::check(headers, view.filter(|view| view.definition.is_some()).map(|view| view.version))
+    preconditions::check(headers, "job", view.filter(|view| view.definition.is_some()).map(|view| view.version))
 }
 
 /// Appends a record about a job to the job's shard.

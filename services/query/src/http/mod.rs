@@ -1,7 +1,9 @@
 //! The HTTP API under `/api/v1`, and the routes for operations. Not here: queries and documents (`views`).
-//! Invariant: every failure is a problem document, and a request can write nothing but job records and commands.
+//! Invariant: every failure is a problem document, and a request can write nothing but job records,
+//! calendars and commands.
 
 mod backfill;
+mod calendars;
 mod commands;
 mod explain;
 mod fleet;
@@ -91,6 +93,7 @@ impl Api {
 /// All routes.
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let job = get(jobs::get).put(job_writes::put).delete(job_writes::delete);
+    let calendar = get(calendars::get).put(calendars::put).delete(calendars::delete);
     Router::new()
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{namespace}/{name}", job)
@@ -111,6 +114,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/runners", get(fleet::runners))
         .route("/api/v1/shards", get(fleet::shards))
         .route("/api/v1/queues", get(fleet::queues))
+        .route("/api/v1/calendars", get(calendars::list))
+        .route("/api/v1/calendars/{name}", calendar)
         .route("/api/v1/schedules/next", get(schedules::of_expression))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))

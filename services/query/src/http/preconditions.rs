@@ -5,20 +5,22 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::Problem;
 
-/// Checks a write of a job whose version in force is `version`, or which is not there.
-pub(super) fn check(headers: &HeaderMap, version: Option<i64>) -> Result<(), Problem> {
+/// Checks a write of a job or a calendar, `what`, whose version in force is `version`, or which is not there.
+pub(super) fn check(headers: &HeaderMap, what: &str, version: Option<i64>) -> Result<(), Problem> {
     if let Some(wanted) = text(headers, &header::IF_MATCH)? {
         let is_match = version.is_some_and(|version| names(wanted, version));
         if !is_match {
-            let found = version
-                .map_or_else(|| "the job does not exist".to_owned(), |version| format!("its version is \"{version}\""));
+            let found = version.map_or_else(
+                || format!("the {what} does not exist"),
+                |version| format!("its version is \"{version}\""),
+            );
             return Err(failed(format!("If-Match asks for {wanted}, and {found}")));
         }
     }
     if let Some(unwanted) = text(headers, &header::IF_NONE_MATCH)?
         && let Some(version) = version.filter(|version| names(unwanted, *version))
     {
-        return Err(failed(format!("If-None-Match is {unwanted}, and the job exists with version \"{version}\"")));
+        return Err(failed(format!("If-None-Match is {unwanted}, and the {what} exists with version \"{version}\"")));
     }
     Ok(())
 }
@@ -58,7 +60,7 @@ mod tests {
             (header::IF_NONE_MATCH, "\"2\"", Some(1), true),
         ] {
             let headers = HeaderMap::from_iter([(name.clone(), tags.parse().expect("a header"))]);
-            assert_eq!(check(&headers, version).is_ok(), is_good, "{name}: {tags} against {version:?}");
+            assert_eq!(check(&headers, "job", version).is_ok(), is_good, "{name}: {tags} against {version:?}");
         }
     }
 }

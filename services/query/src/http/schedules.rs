@@ -8,16 +8,19 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use orloj_domain::job_event::FieldError;
 use orloj_domain::manifest::parse_instant;
-use orloj_domain::schedule::Dialect;
+use orloj_domain::schedule::{Dialect, Lint};
 use orloj_domain::time::Timestamp;
 
 use super::params::Params;
 use super::wait::Wait;
 use super::{Api, JobPath, Problem, document, jobs};
 use crate::preview::{self, Preview};
+use crate::views::JobView;
 
 /// Fire times if nothing is said.
 const COUNT_DEFAULT: usize = 5;
+/// Fire times looked at for what calendars leave out before the next one; what they say is told of two days at most.
+const LEFT_OUT_MAX: usize = 100;
 /// Most fire times in one answer.
 const COUNT_MAX: usize = 1000;
 
@@ -70,6 +73,31 @@ pub(super) async fn of_job(
     let from = kept.definition.not_before.map_or(from, |bound| from.max(Timestamp::from_millis(bound.millis() - 1)));
     let mut preview = preview::of_rules(&kept.definition.schedule, job.as_str(), from);
     let count = count.min(view.fires_left());
-    preview.items = preview::items(&preview.zone, &kept.rules, from, count, |after| view.next_after(after));
+    let next = |after| Some((view.next_let_through(after)?, left_out(&view, after)));
+    preview.items = preview::items(&preview.zone, &kept.rules, from, count, next);
+    // A list that is empty for the sake of a calendar needs a word.
+    if let Some(message) = left_out(&view, from).filter(|_| preview.items.is_empty()) {
+        preview.lints.push(Lint { code: "leftOut", message: format!("never fires as its calendars are: {message}") });
+    }
     Ok(wait.mark(&api, document(&preview)))
+}
+
+/// What calendars leave out between an instant and the next fire time that they let through.
+fn left_out(view: &JobView, after: Timestamp) -> Option<String> {
+    let mut after = after;
+    let mut said: Vec<String> = Vec::new();
+    for _ in 0..LEFT_OUT_MAX {
+        let Some(at) = view.next_after(after) else { break };
+        let Some(exclusion) = view.exclusion(at) else { break };
+        let text = exclusion.to_string();
+        if !said.contains(&text) {
+            if said.len() == 2 {
+                said.push("and more".to_owned());
+                break;
+            }
+            said.push(text);
+        }
+        after = at;
+    }
+    (!said.is_empty()).then(|| said.join(", "))
 }

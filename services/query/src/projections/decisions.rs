@@ -22,6 +22,8 @@ pub(crate) struct DecisionRow {
     pub(crate) run_id: Option<String>,
     pub(crate) coalesced_into: Option<i64>,
     pub(crate) decided_at: i64,
+    /// A JSON object of offsets; absent if no calendar was asked.
+    pub(crate) calendars: Option<String>,
 }
 
 /// A run as it was asked for.
@@ -59,6 +61,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         run_id: decision.run_id.map(|run_id| run_id.to_string()),
         coalesced_into: decision.coalesced_into.map(|it| it.millis()),
         decided_at: decision.decided_at.millis(),
+        calendars: (!decision.calendars.is_empty()).then(|| json_text(&decision.calendars)),
     })));
     if let (Decision::Requested, Some(run_id), Some(spec)) = (decision.decision, decision.run_id, &decision.spec) {
         changes.push(Change::Requested(Box::new(RunRequest {

@@ -1,6 +1,10 @@
 //! Jobs: the definition in force with version, pause and cursor, as the trigger keeps them. Not here: the next
 //! fire time, which is computed when asked for. Invariant: the newest record of a job replaces the row.
 
+use std::collections::BTreeSet;
+
+use orloj_domain::job::JobDefinition;
+use orloj_domain::manifest;
 use orloj_domain::topic;
 use orloj_domain::trigger_state::{Backfill, TriggerState};
 use orloj_runtime::codec;
@@ -19,6 +23,8 @@ pub(crate) struct JobRow {
     /// A JSON object.
     pub(crate) labels: String,
     pub(crate) queue: Option<String>,
+    /// Calendars that its rules name, each once.
+    pub(crate) calendars: Vec<String>,
     /// A JSON object.
     pub(crate) pause: Option<String>,
     /// The backfill under way, a JSON object.
@@ -27,6 +33,11 @@ pub(crate) struct JobRow {
     pub(crate) effective_from: i64,
     pub(crate) cursor: i64,
     pub(crate) fires: i64,
+}
+
+fn calendars(definition: &JobDefinition) -> Vec<String> {
+    let named = manifest::calendars_of(definition).into_iter().map(|(_, name)| name.to_string());
+    named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -42,6 +53,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         shard: record.partition,
         version: state.version,
         labels: definition.map_or_else(|| "{}".to_owned(), |definition| json_text(&definition.labels)),
+        calendars: definition.map(calendars).unwrap_or_default(),
         queue: definition.map(|definition| definition.spec.queue.to_string()),
         definition: definition.map(codec::encode),
         pause,

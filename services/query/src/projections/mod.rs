@@ -3,6 +3,7 @@
 //! was or was not folded before from other topics; within a partition order is the log's.
 
 mod attempts;
+mod calendars;
 mod dead_letters;
 mod decisions;
 mod history;
@@ -23,6 +24,7 @@ use orloj_runtime::codec::{self, WireRecord};
 use orloj_runtime::log::Record;
 
 pub(crate) use attempts::{AttemptEnd, AttemptReport};
+pub(crate) use calendars::CalendarRow;
 pub(crate) use dead_letters::DeadLetter;
 pub(crate) use decisions::{DecisionRow, RunRequest};
 pub(crate) use history::HistoryRow;
@@ -35,7 +37,7 @@ pub(crate) use runs::RunStep;
 pub(crate) use shards::{OwnerRow, OwnerService};
 
 /// Topics that every installation has and that are folded; dead letters come on top, queue by queue.
-pub(crate) const TOPICS: [&str; 11] = [
+pub(crate) const TOPICS: [&str; 12] = [
     topic::JOBS,
     topic::JOB_EVENTS,
     topic::TRIGGER_STATE,
@@ -47,6 +49,7 @@ pub(crate) const TOPICS: [&str; 11] = [
     topic::TRIGGER_OWNERS,
     topic::DISPATCHER_OWNERS,
     topic::QUARANTINE,
+    topic::SETTINGS,
 ];
 
 /// Topics with one partition per shard, because their records are about jobs.
@@ -95,6 +98,10 @@ pub(crate) enum Change {
     Owned(OwnerRow),
     /// A shard was released.
     Released { service: OwnerService, shard: i32, incarnation: String },
+    /// A calendar is in force.
+    Calendar(Box<CalendarRow>),
+    /// A calendar was removed.
+    CalendarGone(String),
     /// A record was put aside.
     Quarantined(Box<QuarantineRow>),
 }
@@ -123,6 +130,7 @@ pub(crate) fn fold(record: &Record, shards: ShardCount, changes: &mut Vec<Change
         topic::RUNNER_HEARTBEATS => runners::fold(record, changes),
         topic::TRIGGER_OWNERS => shards::fold(OwnerService::Trigger, record, changes),
         topic::DISPATCHER_OWNERS => shards::fold(OwnerService::Dispatcher, record, changes),
+        topic::SETTINGS => calendars::fold(record, changes),
         topic::QUARANTINE => {
             quarantine::fold(record, changes);
             Ok(())

@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -32,7 +32,7 @@ CREATE TABLE history (
 CREATE TABLE decisions (
     shard INTEGER NOT NULL, offset INTEGER NOT NULL, job TEXT NOT NULL, version INTEGER NOT NULL,
     trigger TEXT NOT NULL, fire_time INTEGER NOT NULL, range_end INTEGER, decision TEXT NOT NULL, reason TEXT,
-    run_id TEXT, coalesced_into INTEGER, decided_at INTEGER NOT NULL,
+    run_id TEXT, coalesced_into INTEGER, decided_at INTEGER NOT NULL, calendars TEXT,
     PRIMARY KEY (shard, offset)) WITHOUT ROWID;
 CREATE TABLE runs (
     run_id TEXT NOT NULL PRIMARY KEY, job TEXT NOT NULL, version INTEGER NOT NULL, trigger TEXT NOT NULL,
@@ -61,6 +61,11 @@ CREATE TABLE owners (
     service TEXT NOT NULL, shard INTEGER NOT NULL, incarnation TEXT NOT NULL, offset INTEGER NOT NULL,
     host TEXT NOT NULL, since INTEGER NOT NULL,
     PRIMARY KEY (service, shard, incarnation)) WITHOUT ROWID;
+CREATE TABLE calendars (
+    name TEXT NOT NULL PRIMARY KEY, offset INTEGER NOT NULL, at INTEGER NOT NULL, actor TEXT,
+    manifest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE job_calendars (
+    job TEXT NOT NULL, calendar TEXT NOT NULL, PRIMARY KEY (job, calendar)) WITHOUT ROWID;
 CREATE TABLE quarantine (
     partition INTEGER NOT NULL, offset INTEGER NOT NULL, at INTEGER NOT NULL, source_topic TEXT,
     source_partition INTEGER, source_offset INTEGER, error TEXT, key BLOB, value BLOB, headers TEXT NOT NULL,
@@ -78,12 +83,13 @@ CREATE INDEX IF NOT EXISTS decisions_by_fire_time ON decisions (job, fire_time);
 CREATE INDEX IF NOT EXISTS runs_by_time ON runs (requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job, requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state, requested_at, run_id) WHERE state <> 'succeeded';
+CREATE INDEX IF NOT EXISTS jobs_by_calendar ON job_calendars (calendar, job);
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON dead_letters (at, run_id);
 ";
 
 /// Tables that the digest covers, each with the columns that order it. Positions and versions are left out: the log
 /// may have let go of records that once moved or made them.
-pub(super) const ORDERED: [(&str, &str); 12] = [
+pub(super) const ORDERED: [(&str, &str); 14] = [
     ("answers", "topic, partition"),
     ("offers", "job"),
     ("jobs", "job"),
@@ -95,5 +101,7 @@ pub(super) const ORDERED: [(&str, &str); 12] = [
     ("dead_letters", "run_id"),
     ("runners", "runner"),
     ("owners", "service, shard, incarnation"),
+    ("calendars", "name"),
+    ("job_calendars", "job, calendar"),
     ("quarantine", "partition, offset"),
 ];

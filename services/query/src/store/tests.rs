@@ -61,6 +61,7 @@ fn decision(offset: i64, at: i64) -> Change {
         run_id: None,
         coalesced_into: None,
         decided_at: at,
+        calendars: None,
     }))
 }
 

@@ -4,8 +4,8 @@
 use rusqlite::{Connection, Result, named_params, params};
 
 use crate::projections::{
-    AttemptEnd, AttemptReport, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow, QuarantineRow,
-    RunRequest, RunStep, RunnerRow,
+    AttemptEnd, AttemptReport, CalendarRow, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow,
+    QuarantineRow, RunRequest, RunStep, RunnerRow,
 };
 
 /// Carries one change out.
@@ -42,6 +42,8 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
             "DELETE FROM owners WHERE service = ?1 AND shard = ?2 AND incarnation = ?3",
             params![service.as_str(), shard, incarnation],
         ),
+        Change::Calendar(row) => calendar(connection, row),
+        Change::CalendarGone(name) => run("DELETE FROM calendars WHERE name = ?1", params![name]),
         Change::Quarantined(row) => quarantine(connection, row),
     }
 }
@@ -70,7 +72,18 @@ fn job(connection: &Connection, row: &JobRow) -> Result<()> {
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let values = params![row.job, row.definition_offset, row.version, row.shard, row.effective_from, row.definition];
     connection.prepare_cached(sql)?.execute(values)?;
+    connection.prepare_cached("DELETE FROM job_calendars WHERE job = ?1")?.execute(params![row.job])?;
+    for calendar in &row.calendars {
+        let sql = "INSERT INTO job_calendars (job, calendar) VALUES (?1, ?2)";
+        connection.prepare_cached(sql)?.execute(params![row.job, calendar])?;
+    }
     forget_versions(connection, &row.job)
+}
+
+fn calendar(connection: &Connection, row: &CalendarRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO calendars (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![row.name, row.offset, row.at, row.actor, row.manifest];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
 /// Most definitions kept of one job.
@@ -104,7 +117,8 @@ fn history(connection: &Connection, row: &HistoryRow) -> Result<()> {
 
 fn decision(connection: &Connection, row: &DecisionRow) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO decisions (shard, offset, job, version, trigger, fire_time, range_end, decision,
-        reason, run_id, coalesced_into, decided_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        reason, run_id, coalesced_into, decided_at, calendars)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let values = params![
         row.shard,
         row.offset,
@@ -118,6 +132,7 @@ fn decision(connection: &Connection, row: &DecisionRow) -> Result<()> {
         row.run_id,
         row.coalesced_into,
         row.decided_at,
+        row.calendars,
     ];
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }

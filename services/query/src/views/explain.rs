@@ -1,7 +1,9 @@
 //! The facts about a job around an instant. Not here: what follows from them (`explain`). Invariant: read in one
 //! transaction's view of the projection, so that facts agree with each other.
 
-use orloj_domain::id::JobId;
+use std::collections::BTreeMap;
+
+use orloj_domain::id::{CalendarName, JobId};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -56,6 +58,7 @@ pub(crate) fn facts(
         cursor: Timestamp::from_millis(cursor),
         fires,
         kept_since: now.minus(RUNS_KEPT),
+        calendars: definitions.calendars(connection)?,
     })
 }
 
@@ -77,6 +80,7 @@ fn decided(connection: &Connection, job: &JobId, instant: Timestamp) -> Result<O
             reason: row.get(8)?,
             coalesced_into: time(10)?,
             decided_at: Timestamp::from_millis(row.get(11)?),
+            calendars: calendars(row)?,
             run: None,
             document,
         })
@@ -97,6 +101,12 @@ fn backfilled(connection: &Connection, job: &JobId, instant: Timestamp) -> Resul
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![job.as_str(), instant.millis()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
+}
+
+/// The calendars that a decision asked, with their offsets.
+fn calendars(row: &Row<'_>) -> Result<BTreeMap<CalendarName, i64>> {
+    let text = row.get_ref(12)?.as_str_or_null()?;
+    Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
 }
 
 /// The pause in force at an instant, by the events that began and ended pauses.

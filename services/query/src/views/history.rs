@@ -8,7 +8,7 @@ use orloj_runtime::log::Position;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use serde_json::{Value, json};
 
-use super::{Items, instant, optional_instant, sql_count, stored_json};
+use super::{Items, instant, optional_instant, setting_position, sql_count, stored_json};
 
 const HISTORY: &str =
     "shard, offset, job, kind, version, at, definition_offset, command_offset, command_id, actor, reason, errors";
@@ -16,7 +16,7 @@ const HISTORY: &str =
 /// Columns of a decision, as [`decision`] reads them.
 pub(super) const DECISION: &str =
     "shard, offset, job, version, trigger, fire_time, range_end, decision, reason, run_id,
-    coalesced_into, decided_at";
+    coalesced_into, decided_at, calendars";
 
 /// Decisions of a job before an offset, newest first.
 pub(crate) fn decisions(connection: &Connection, job: &JobId, before: Option<i64>, limit: usize) -> Result<Items> {
@@ -78,7 +78,17 @@ pub(super) fn decision(row: &Row<'_>) -> Result<(String, Value)> {
             document[name] = instant(millis);
         }
     }
+    if let Some(calendars) = row.get_ref(12)?.as_str_or_null()? {
+        document["calendars"] = positions_of(calendars);
+    }
     Ok((offset.to_string(), document))
+}
+
+/// Offsets of calendars, as a fold has written them, as positions; null for one that did not exist.
+fn positions_of(offsets: &str) -> Value {
+    let Value::Object(offsets) = stored_json(Some(offsets)) else { return Value::Null };
+    let position = |offset: Value| offset.as_i64().filter(|offset| *offset >= 0).map(setting_position);
+    Value::Object(offsets.into_iter().map(|(name, offset)| (name, json!(position(offset)))).collect())
 }
 
 /// Events of a job before an offset, newest first.

@@ -1,8 +1,10 @@
 //! Jobs: one by name, and lists with filters. Not here: their history and runs. Invariant: state and next fire
 //! time are computed from the definition and now, so they are right however long ago the job last changed.
 
+use std::sync::Arc;
+
+use orloj_domain::calendar::{CalendarSet, Exclusion};
 use orloj_domain::id::JobId;
-use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params_from_iter};
@@ -44,7 +46,9 @@ pub(crate) struct JobView {
     pub(crate) job: String,
     pub(crate) shard: i32,
     pub(crate) version: i64,
-    pub(crate) definition: Option<std::sync::Arc<Definition>>,
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// Present if the definition names calendars.
+    calendars: Option<Arc<CalendarSet>>,
     labels: String,
     pause: Option<String>,
     backfill: Option<String>,
@@ -74,7 +78,10 @@ const LOOKED_AT_MAX: usize = 20_000;
 /// One job; deleted ones too.
 pub(crate) fn find(connection: &Connection, definitions: &Definitions, job: &JobId) -> Result<Option<JobView>> {
     let sql = format!("SELECT {COLUMNS} FROM jobs WHERE job = ?1");
-    let found = connection.prepare_cached(&sql)?.query_row([job.as_str()], |row| view(row, definitions)).optional()?;
+    let found = connection
+        .prepare_cached(&sql)?
+        .query_row([job.as_str()], |row| view(connection, row, definitions))
+        .optional()?;
     found.map(|view| with_last(connection, view)).transpose()
 }
 
@@ -138,7 +145,7 @@ pub(crate) fn list(
     let mut rows = statement.query(params_from_iter(values))?;
     let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
     while let Some(row) = rows.next()? {
-        let view = view(row, definitions)?;
+        let view = view(connection, row, definitions)?;
         looked_at += 1;
         last = (looked_at == LOOKED_AT_MAX).then(|| view.job.clone());
         if filter.state.is_none_or(|state| view.state(now) == state) {
@@ -151,11 +158,13 @@ pub(crate) fn list(
     Ok((found, last))
 }
 
-fn view(row: &Row<'_>, definitions: &Definitions) -> Result<JobView> {
+fn view(connection: &Connection, row: &Row<'_>, definitions: &Definitions) -> Result<JobView> {
     let (job, version, definition_offset): (String, i64, i64) = (row.get(0)?, row.get(2)?, row.get(6)?);
     let encoded: Option<&[u8]> = row.get_ref(3)?.as_blob_or_null()?;
     let definition = encoded.and_then(|encoded| definitions.of(&job, version, definition_offset, encoded));
+    let has_calendars = definition.as_ref().is_some_and(|kept| kept.calendars.is_some());
     Ok(JobView {
+        calendars: has_calendars.then(|| definitions.calendars(connection)).transpose()?,
         job,
         shard: row.get(1)?,
         version,
@@ -198,11 +207,19 @@ impl JobView {
 
     /// The first fire time after `after`, paused or not; nominal, without jitter.
     pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        if self.fires_left() == 0 { None } else { self.definition.as_ref()?.next_after(after) }
+    }
+
+    /// The same, of those that the calendars let through as they are.
+    pub(crate) fn next_let_through(&self, after: Timestamp) -> Option<Timestamp> {
+        let Some(set) = &self.calendars else { return self.next_after(after) };
+        if self.fires_left() == 0 { None } else { self.definition.as_ref()?.next_let_through(set, after) }
+    }
+
+    /// Why the calendars leave a fire time out, as they are.
+    pub(crate) fn exclusion(&self, at: Timestamp) -> Option<Exclusion> {
         let kept = self.definition.as_ref()?;
-        if kept.definition.max_fires.is_some_and(|max| self.fires >= max) {
-            return None;
-        }
-        schedule::next_within(&kept.rules, kept.definition.bounds(), after)
+        kept.calendars.as_ref()?.exclusion(self.calendars.as_ref()?, &kept.rules, None, at)
     }
 
     /// Fire times that `maxFires` still allows.
@@ -220,7 +237,7 @@ impl JobView {
     pub(crate) fn document(&self, now: Timestamp) -> Value {
         let state = self.state(now);
         let next = match state {
-            JobState::Active => self.next_after(now),
+            JobState::Active => self.next_let_through(now),
             JobState::Paused | JobState::Suspended | JobState::Finished | JobState::Deleted => None,
         };
         let next = next.map_or(Value::Null, |next| instant(next.millis()));
