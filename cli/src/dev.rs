@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use orloj_domain::job::JobDefinition;
-use orloj_domain::manifest::Manifest;
 use orloj_runtime::clock::SystemClock;
 use orloj_runtime::config::Config;
 use orloj_runtime::embedded::EmbeddedLog;
@@ -19,12 +17,13 @@ use orloj_runtime::shutdown::Shutdown;
 use orloj_runtime::{telemetry, topics};
 
 use crate::client::Client;
-use crate::commands::offer;
+use crate::commands::apply;
 use crate::exit::{Code, Failure, Outcome};
+use crate::manifest_file::{self, Manifests};
 use crate::output::{self, Format};
 use crate::serve::{ConfigArguments, bind, no_thread, note_unknown_variables};
 use crate::services::{Http, Parts, Role, Running, patience};
-use crate::{manifest_file, signals, watch};
+use crate::{signals, watch};
 
 /// Shards of an installation on one machine.
 const SHARDS: i32 = 8;
@@ -65,8 +64,6 @@ pub(crate) fn run(arguments: &DevArguments) -> Outcome {
     // Read before anything starts: a malformed manifest is a usage error, not a half-started system.
     let manifests =
         manifest_file::load(&arguments.files, None).map_err(|complaints| Failure::usage(complaints.join("\n")))?;
-    let jobs: Vec<(JobDefinition, Manifest)> =
-        manifests.into_iter().map(|one| (one.definition, one.manifest)).collect();
 
     let shutdown = Shutdown::new();
     signals::listen(shutdown.clone(), patience(&Role::ALL, &config))
@@ -93,8 +90,8 @@ pub(crate) fn run(arguments: &DevArguments) -> Outcome {
     running.start_http(Http::Api, listener, &parts).map_err(no_thread)?;
     running.start(&Role::ALL, &parts).map_err(no_thread)?;
     // The address is bound: a request waits until it is served.
-    welcome(address, &parts.config, jobs.len());
-    apply(address, jobs, &shutdown);
+    welcome(address, &parts.config, manifests.jobs.len());
+    apply(address, manifests, &shutdown);
     let is_good = running.wait();
     if let Some(watching) = watching {
         // It ends with the shutdown; what it still had to say has been said.
@@ -164,9 +161,8 @@ Ctrl-C drains and ends; {jobs} jobs are applied from --file.
 }
 
 /// Through the API, as anyone would.
-fn apply(address: SocketAddr, jobs: Vec<(JobDefinition, Manifest)>, shutdown: &Shutdown) {
-    let jobs: Vec<_> = jobs.into_iter().map(|(definition, manifest)| (definition.job, manifest)).collect();
-    let outcome = client(address).and_then(|client| offer::offer(&client, &jobs, ANSWER, Format::Table));
+fn apply(address: SocketAddr, manifests: Manifests, shutdown: &Shutdown) {
+    let outcome = client(address).and_then(|client| apply::send(&client, manifests, ANSWER, Format::Table));
     if let Err(failure) = outcome
         && !shutdown.is_requested()
     {

@@ -8,14 +8,14 @@ use clap::Args;
 use orloj_domain::id::JobId;
 use serde_json::{Value, json};
 
-use super::{Context, delete, offer};
+use super::{Context, calendars, delete, offer};
 use crate::args::Namespace;
 use crate::client::Client;
 use crate::exit::{Code, Failure, Outcome};
-use crate::manifest_file::{self, Loaded};
-use crate::output;
+use crate::manifest_file::{self, Manifests};
+use crate::output::{self, Format};
 
-/// Offer job definitions and wait for the answer to each
+/// Offer jobs and calendars, and wait for the answer to each
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,13 @@ A manifest:
   spec:
     schedule: {cron: \"30 2 * * MON-FRI\", timeZone: Europe/Berlin}
     run:
-      exec: {command: [pg_dump, -Fc, app]}")]
+      exec: {command: [pg_dump, -Fc, app]}
+
+A calendar, which a schedule names by `exclude: [holidays]` or `only: [holidays]`; calendars are sent before jobs:
+  apiVersion: orloj/v1
+  kind: Calendar
+  metadata: {name: holidays}
+  spec: {yearly: [12-25, 01-01], dates: [2027-05-17], ranges: [{from: 2026-12-28, to: 2026-12-31}]}")]
 pub(crate) struct ApplyArguments {
     /// File or folder of manifests, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE|DIR|-", num_args = 1..)]
@@ -55,13 +61,12 @@ pub(crate) struct ApplyArguments {
 pub(crate) fn run(context: &Context, arguments: ApplyArguments) -> Outcome {
     let loaded = manifest_file::load(&arguments.files, arguments.namespace.namespace.as_deref())
         .map_err(|complaints| Failure::usage(complaints.join("\n")))?;
-    let named: BTreeSet<JobId> = loaded.iter().map(|one| one.definition.job.clone()).collect();
+    let named: BTreeSet<JobId> = loaded.jobs.iter().map(|one| one.definition.job.clone()).collect();
     if arguments.dry_run {
         return check(context, &arguments, &loaded, &named);
     }
-    let jobs: Vec<_> = loaded.into_iter().map(|one| (one.definition.job, one.manifest)).collect();
     let client = context.client()?;
-    let code = offer::offer(&client, &jobs, arguments.timeout, context.global.output)?;
+    let code = send(&client, loaded, arguments.timeout, context.global.output)?;
     if code != Code::Ok {
         // What is removed because a file no longer names it should not go before what the file does name is in force.
         return Ok(code);
@@ -76,15 +81,28 @@ pub(crate) fn run(context: &Context, arguments: ApplyArguments) -> Outcome {
     Ok(code)
 }
 
+/// Sends calendars, then jobs, which may name them.
+pub(crate) fn send(client: &Client, loaded: Manifests, timeout: Duration, format: Format) -> Outcome {
+    let written = calendars::send(client, &loaded.calendars, timeout, format)?;
+    let jobs: Vec<_> = loaded.jobs.into_iter().map(|one| (one.definition.job, one.manifest)).collect();
+    offer::offer(client, &jobs, written, timeout, format)
+}
+
 /// Says what would be sent and removed.
-fn check(context: &Context, arguments: &ApplyArguments, loaded: &[Loaded], named: &BTreeSet<JobId>) -> Outcome {
+fn check(context: &Context, arguments: &ApplyArguments, loaded: &Manifests, named: &BTreeSet<JobId>) -> Outcome {
     let removed = if arguments.prune { unnamed(&context.client()?, arguments, named)? } else { Vec::new() };
-    let good = loaded.iter().map(|one| json!({"job": one.definition.job, "type": "good", "origin": one.origin}));
-    let items: Vec<Value> = good.chain(removed.iter().map(|job| json!({"job": job, "type": "unnamed"}))).collect();
+    let calendars = loaded.calendars.iter();
+    let calendars = calendars.map(|one| json!({"calendar": one.calendar.name(), "type": "good", "origin": one.origin}));
+    let jobs = loaded.jobs.iter().map(|one| json!({"job": one.definition.job, "type": "good", "origin": one.origin}));
+    let items: Vec<Value> =
+        calendars.chain(jobs).chain(removed.iter().map(|job| json!({"job": job, "type": "unnamed"}))).collect();
     if output::document(context.global.output, &json!({"items": items}), "dry-run")? {
         return Ok(Code::Ok);
     }
-    for one in loaded {
+    for one in &loaded.calendars {
+        output::print(&format!("calendar {} is good ({})", one.calendar.name(), one.origin))?;
+    }
+    for one in &loaded.jobs {
         output::print(&format!("job {} is good ({})", one.definition.job, one.origin))?;
     }
     for job in removed {

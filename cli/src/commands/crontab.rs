@@ -75,7 +75,7 @@ pub(crate) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     } else if jobs.is_empty() {
         Code::Ok
     } else {
-        offer::offer(&context.client()?, &jobs, arguments.timeout, context.global.output)?
+        offer::offer(&context.client()?, &jobs, Vec::new(), arguments.timeout, context.global.output)?
     };
     output::note(&format!("{} jobs of {} lines", jobs.len(), jobs.len() + refused));
     Ok(if refused > 0 { Code::Error } else { code })

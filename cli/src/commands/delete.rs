@@ -1,12 +1,12 @@
-//! `orloj delete`: jobs go, and the answer says where in the log. Invariant: a job that does not exist is said so
-//! (exit code 3), and the others that were named are still removed.
+//! `orloj delete`: jobs or calendars go, and the answer says where in the log. Invariant: one that does not exist is
+//! said so (exit code 3), and the others that were named are still removed.
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orloj_domain::id::JobId;
 
-use super::{Context, job_id, job_path, offer};
+use super::{Context, calendars, job_id, job_path, offer};
 use crate::args::Namespace;
 use crate::client::Client;
 use crate::exit::{Code, Outcome};
@@ -17,18 +17,23 @@ use crate::output;
 enum Kind {
     #[value(alias = "jobs")]
     Job,
+    #[value(alias = "calendars")]
+    Calendar,
 }
 
-/// Remove jobs; runs that are under way end as they will
+/// Remove jobs or calendars; runs that are under way end as they will
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  orloj delete job billing/nightly-invoice")]
+#[command(after_help = "\
+Examples:
+  orloj delete job billing/nightly-invoice
+  orloj delete calendar holidays          refused while a job or a calendar names it")]
 pub(crate) struct DeleteArguments {
     /// What to delete
     #[arg(value_enum)]
     kind: Kind,
-    /// The jobs
-    #[arg(required = true, value_name = "NS/NAME")]
-    jobs: Vec<String>,
+    /// The jobs as NS/NAME, or the calendars
+    #[arg(required = true, value_name = "NS/NAME|NAME")]
+    names: Vec<String>,
     /// How long to wait for the answer
     #[arg(long, default_value = "10s", value_parser = super::duration, value_name = "DURATION")]
     timeout: Duration,
@@ -37,12 +42,25 @@ pub(crate) struct DeleteArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: DeleteArguments) -> Outcome {
-    let Kind::Job = arguments.kind;
-    let jobs: Result<Vec<_>, _> = arguments.jobs.iter().map(|text| job_id(text, &arguments.namespace)).collect();
+    match arguments.kind {
+        Kind::Job => {
+            let jobs: Result<Vec<_>, _> =
+                arguments.names.iter().map(|text| job_id(text, &arguments.namespace)).collect();
+            each(jobs?, context, |client, job| remove(client, &job, arguments.timeout))
+        }
+        Kind::Calendar => {
+            let names: Result<Vec<_>, _> = arguments.names.iter().map(|text| calendars::name(text)).collect();
+            each(names?, context, |client, name| calendars::remove(client, &name))
+        }
+    }
+}
+
+/// Removes all; the last failure decides how it ends.
+fn each<T>(named: Vec<T>, context: &Context, remove: impl Fn(&Client, T) -> Outcome) -> Outcome {
     let client = context.client()?;
     let mut code = Code::Ok;
-    for job in jobs? {
-        let removed = remove(&client, &job, arguments.timeout)?;
+    for one in named {
+        let removed = remove(&client, one)?;
         if removed != Code::Ok {
             code = removed;
         }

@@ -1,4 +1,4 @@
-//! `orloj describe`: one job or one run in depth, in sections. Invariant: what is shown was asked for in the same
+//! `orloj describe`: one job, run or calendar in depth, in sections. Invariant: what is shown was asked for in the same
 //! moment from the same projection; what is not known is left out, never made up.
 
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{Context, get, job_id, job_path};
+use super::{Context, calendars, get, job_id, job_path};
 use crate::args::Namespace;
 use crate::exit::{Code, Outcome};
 use crate::output::{self, instant};
@@ -18,20 +18,23 @@ enum Kind {
     Job,
     #[value(alias = "runs")]
     Run,
+    #[value(alias = "calendars")]
+    Calendar,
 }
 
-/// Show a job or a run in depth
+/// Show a job, a run or a calendar in depth
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   orloj describe job billing/nightly-invoice
+  orloj describe calendar holidays
   orloj describe run ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09")]
 pub(crate) struct DescribeArguments {
     /// What it is
     #[arg(value_enum)]
     kind: Kind,
-    /// A job as NS/NAME, a run by its id
-    #[arg(value_name = "NS/NAME|ID")]
+    /// A job as NS/NAME, a run by its id, a calendar by its name
+    #[arg(value_name = "NS/NAME|ID|NAME")]
     name: String,
     #[command(flatten)]
     namespace: Namespace,
@@ -41,6 +44,7 @@ pub(crate) fn run(context: &Context, arguments: &DescribeArguments) -> Outcome {
     match arguments.kind {
         Kind::Job => job(context, arguments),
         Kind::Run => run_in_depth(context, &arguments.name),
+        Kind::Calendar => calendar(context, &arguments.name),
     }
 }
 
@@ -84,6 +88,34 @@ fn job(context: &Context, arguments: &DescribeArguments) -> Outcome {
     rows(&mut shown, "Last runs", &runs, &["id", "state", "attempt", "requestedAt"]);
     let history = client.items(&format!("{path}/history"), &[], 5)?;
     rows(&mut shown, "History", &history, &["at", "type", "version", "actor", "reason"]);
+    output::print(&shown)?;
+    Ok(Code::Ok)
+}
+
+fn calendar(context: &Context, name: &str) -> Outcome {
+    let name = calendars::name(name)?;
+    let calendar = context.client()?.get(&calendars::path(&name), &[])?;
+    if output::document(context.global.output, &calendar, &format!("calendar/{name}"))? {
+        return Ok(Code::Ok);
+    }
+    let mut shown = String::new();
+    section(
+        &mut shown,
+        &calendar,
+        &[("Calendar", "calendar"), ("Position", "status.position"), ("Updated", "status.updatedAt")],
+    );
+    section(&mut shown, &calendar, &[("Updated by", "status.actor")]);
+    heading(&mut shown, "Manifest");
+    let yaml = output::yaml(&[calendars::manifest(&calendar)?])?;
+    shown.extend(yaml.lines().flat_map(|line| ["  ", line, "\n"]));
+    for (title, field) in [("Named by jobs", "jobs"), ("Included by calendars", "calendars")] {
+        let names = calendar.pointer(&format!("/status/{field}")).and_then(Value::as_array).into_iter().flatten();
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        if !names.is_empty() {
+            heading(&mut shown, title);
+            shown.extend(names.into_iter().flat_map(|name| ["  ", name, "\n"]));
+        }
+    }
     output::print(&shown)?;
     Ok(Code::Ok)
 }

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use orloj_domain::manifest::Manifest;
 use serde_json::Value;
 
-use super::{Context, job_id, job_path, runs};
+use super::{Context, calendars, job_id, job_path, runs};
 use crate::args::Namespace;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Column, Format, column, text, wide};
@@ -26,22 +26,25 @@ enum Kind {
     Queues,
     #[value(alias = "shard")]
     Shards,
+    #[value(alias = "calendar")]
+    Calendars,
 }
 
-/// List jobs, runs, runners, queues or shards
+/// List jobs, runs, runners, queues, shards or calendars
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   orloj get jobs
   orloj get jobs billing/nightly-invoice -o yaml    as a manifest
   orloj get jobs -n billing -l team=billing -o wide
-  orloj get runners")]
+  orloj get runners
+  orloj get calendars holidays -o yaml")]
 pub(crate) struct GetArguments {
     /// What to list
     #[arg(value_enum)]
     kind: Kind,
-    /// One of them: a job as NS/NAME, a run by its id
-    #[arg(value_name = "NS/NAME|ID")]
+    /// One of them: a job as NS/NAME, a run by its id, a calendar by its name
+    #[arg(value_name = "NS/NAME|ID|NAME")]
     name: Option<String>,
     /// Only jobs with this label
     #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
@@ -104,6 +107,11 @@ pub(crate) fn run(context: &Context, arguments: &GetArguments) -> Outcome {
         (Kind::Runners, None) => plain(context, "/api/v1/runners", RUNNER_COLUMNS, |item| text(item, "runner")),
         (Kind::Queues, None) => plain(context, "/api/v1/queues", QUEUE_COLUMNS, |item| text(item, "queue")),
         (Kind::Shards, None) => plain(context, "/api/v1/shards", SHARD_COLUMNS, |item| text(item, "shard")),
+        (Kind::Calendars, None) => {
+            let items = context.client()?.items("/api/v1/calendars", &[], ITEMS_MAX)?;
+            calendars::show(context, &items)
+        }
+        (Kind::Calendars, Some(name)) => one_calendar(context, name),
         (Kind::Runners | Kind::Queues | Kind::Shards, Some(_)) => {
             Err(Failure::usage("runners, queues and shards are listed as a whole; leave the name out"))
         }
@@ -135,6 +143,15 @@ fn one_job(context: &Context, name: &str, namespace: &Namespace) -> Outcome {
         return Ok(Code::Ok);
     }
     show_jobs(context, &[job])
+}
+
+fn one_calendar(context: &Context, name: &str) -> Outcome {
+    let calendar = context.client()?.get(&calendars::path(&calendars::name(name)?), &[])?;
+    if context.global.output == Format::Json {
+        output::print(&output::pretty(&calendar))?;
+        return Ok(Code::Ok);
+    }
+    calendars::show(context, &[calendar])
 }
 
 fn show_jobs(context: &Context, items: &[Value]) -> Outcome {

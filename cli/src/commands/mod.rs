@@ -4,6 +4,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod backfill;
+pub(crate) mod calendars;
 pub(crate) mod completion;
 pub(crate) mod crontab;
 pub(crate) mod dead_letters;

@@ -25,8 +25,14 @@ struct Answer {
     position: String,
 }
 
-/// Sends all and shows what became of each.
-pub(crate) fn offer(client: &Client, jobs: &[(JobId, Manifest)], timeout: Duration, format: Format) -> Outcome {
+/// Sends all and shows what became of each; in a document, after what was done `before`.
+pub(crate) fn offer(
+    client: &Client,
+    jobs: &[(JobId, Manifest)],
+    before: Vec<Value>,
+    timeout: Duration,
+    format: Format,
+) -> Outcome {
     let mut answers = Vec::with_capacity(jobs.len());
     for batch in jobs.chunks(BATCH) {
         let mut sent = Vec::with_capacity(batch.len());
@@ -48,7 +54,7 @@ pub(crate) fn offer(client: &Client, jobs: &[(JobId, Manifest)], timeout: Durati
         }
     }
     if format == Format::Json {
-        let items: Vec<Value> = answers.iter().map(document).collect();
+        let items: Vec<Value> = before.into_iter().chain(answers.iter().map(document)).collect();
         output::print(&output::pretty(&json!({ "items": items })))?;
     }
     Ok(code_of(&answers))

@@ -2,6 +2,7 @@
 //! a manifest means (`orloj_domain::manifest`). Invariant: one complaint anywhere and nothing is returned, so
 //! nothing is sent; each complaint names file, line, column, field and what was expected.
 
+mod document;
 mod locate;
 #[cfg(test)]
 mod tests;
@@ -10,11 +11,13 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use orloj_domain::calendar::{self, Calendar, CalendarManifest};
 use orloj_domain::job::JobDefinition;
 use orloj_domain::job_event::FieldError;
 use orloj_domain::manifest::{Manifest, to_definition};
 use serde_saphyr::Spanned;
 
+use document::Document;
 use locate::{Node, Place};
 
 /// A manifest that passed every check, and where it came from.
@@ -28,6 +31,24 @@ pub(crate) struct Loaded {
     pub(crate) definition: JobDefinition,
 }
 
+/// A calendar that passed every check, and where it came from.
+#[derive(Debug)]
+pub(crate) struct LoadedCalendar {
+    /// `FILE:LINE`.
+    pub(crate) origin: String,
+    /// As it is sent.
+    pub(crate) manifest: CalendarManifest,
+    /// As it will be.
+    pub(crate) calendar: Calendar,
+}
+
+/// All that files hold, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests {
+    pub(crate) jobs: Vec<Loaded>,
+    pub(crate) calendars: Vec<LoadedCalendar>,
+}
+
 /// Most documents of one file; one crontab of a large host makes some hundreds.
 const DOCUMENTS_MAX: usize = 100_000;
 /// Most nodes of one file.
@@ -37,8 +58,8 @@ const NODES_MAX: usize = 5_000_000;
 ///
 /// # Errors
 /// Every complaint, one per line of the list.
-pub(crate) fn load(paths: &[String], namespace: Option<&str>) -> Result<Vec<Loaded>, Vec<String>> {
-    let mut loaded = Vec::new();
+pub(crate) fn load(paths: &[String], namespace: Option<&str>) -> Result<Manifests, Vec<String>> {
+    let mut loaded = Manifests::default();
     let mut complaints = Vec::new();
     for path in paths {
         for source in sources(path, &mut complaints) {
@@ -89,7 +110,7 @@ fn read(source: &Path) -> Result<String, String> {
     })
 }
 
-fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Vec<Loaded>, complaints: &mut Vec<String>) {
+fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Manifests, complaints: &mut Vec<String>) {
     let name = if name == "-" { "<stdin>" } else { name };
     let is_json = Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     // YAML takes more than JSON does; a file that says it is JSON should be.
@@ -102,25 +123,32 @@ fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Vec<Loade
         Ok(documents) => documents,
         Err(error) => return complaints.push(not_readable(name, &error, &[])),
     };
-    let manifests: Vec<Manifest> = match serde_saphyr::from_multiple_with_options(text, options()) {
+    let manifests: Vec<Document> = match serde_saphyr::from_multiple_with_options(text, options()) {
         Ok(manifests) => manifests,
         Err(error) => return complaints.push(not_readable(name, &error, &documents)),
     };
     if manifests.is_empty() {
         complaints.push(format!("{name}: has no manifest; `orloj apply --help` shows one"));
     }
-    for (mut manifest, document) in manifests.into_iter().zip(&documents) {
-        if manifest.metadata.namespace.is_none() {
-            manifest.metadata.namespace = namespace.map(str::to_owned);
-        }
-        match to_definition(manifest.clone()) {
-            Ok(definition) => {
-                let origin = format!("{name}:{}", Place::from(document.referenced).line);
-                loaded.push(Loaded { origin, manifest, definition });
-            }
-            Err(errors) => complaints.extend(errors.iter().map(|error| located(name, document, error))),
+    for (manifest, document) in manifests.into_iter().zip(&documents) {
+        let origin = format!("{name}:{}", Place::from(document.referenced).line);
+        let taken = match manifest {
+            Document::Job(manifest) => job(*manifest, namespace, origin).map(|job| loaded.jobs.push(job)),
+            Document::Calendar(manifest) => calendar::to_calendar(&manifest)
+                .map(|calendar| loaded.calendars.push(LoadedCalendar { origin, manifest, calendar })),
+        };
+        if let Err(errors) = taken {
+            complaints.extend(errors.iter().map(|error| located(name, document, error)));
         }
     }
+}
+
+fn job(mut manifest: Manifest, namespace: Option<&str>, origin: String) -> Result<Loaded, Vec<FieldError>> {
+    if manifest.metadata.namespace.is_none() {
+        manifest.metadata.namespace = namespace.map(str::to_owned);
+    }
+    let definition = to_definition(manifest.clone())?;
+    Ok(Loaded { origin, manifest, definition })
 }
 
 fn options() -> serde_saphyr::Options {
@@ -162,11 +190,14 @@ fn in_plain_words(text: &str) -> String {
     }
 }
 
-fn refuse_repeats(loaded: &[Loaded], complaints: &mut Vec<String>) {
+fn refuse_repeats(loaded: &Manifests, complaints: &mut Vec<String>) {
+    let jobs = loaded.jobs.iter().map(|one| (format!("job {}", one.definition.job), &one.origin));
+    let calendars = loaded.calendars.iter().map(|one| (format!("calendar {}", one.calendar.name()), &one.origin));
     let mut first_of = BTreeMap::new();
-    for one in loaded {
-        if let Some(first) = first_of.insert(&one.definition.job, &one.origin) {
-            complaints.push(format!("{}: metadata.name: job {} is also at {first}", one.origin, one.definition.job));
+    for (what, origin) in jobs.chain(calendars) {
+        let said = format!("{origin}: metadata.name: {what} is also at");
+        if let Some(first) = first_of.insert(what, origin) {
+            complaints.push(format!("{said} {first}"));
         }
     }
 }

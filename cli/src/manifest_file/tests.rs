@@ -1,6 +1,6 @@
 //! Files as data: what is read, and how a complaint about each kind of mistake reads.
 
-use super::{Loaded, load, parse};
+use super::{Loaded, Manifests, load, parse};
 
 const GOOD: &str = "\
 apiVersion: orloj/v1
@@ -12,9 +12,9 @@ spec:
 ";
 
 fn read(text: &str) -> (Vec<Loaded>, Vec<String>) {
-    let (mut loaded, mut complaints) = (Vec::new(), Vec::new());
+    let (mut loaded, mut complaints) = (Manifests::default(), Vec::new());
     parse("jobs.yaml", text, Some("team"), &mut loaded, &mut complaints);
-    (loaded, complaints)
+    (loaded.jobs, complaints)
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn files_without_a_manifest_are_refused() {
 fn the_examples_are_admissible() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
     let loaded = load(&[folder.to_owned()], None).expect("good examples");
-    assert!(loaded.len() >= 4, "{loaded:?}");
+    assert!(loaded.jobs.len() >= 4, "{loaded:?}");
 }
 
 #[test]
@@ -118,8 +118,43 @@ fn tempdir(name: &str) -> std::path::PathBuf {
 fn a_file_that_says_it_is_json_is_json() {
     let text = r#"{"apiVersion": "orloj/v1", "kind": "Job", "metadata": {"name": "b"},
         "spec": {"run": {"shell": {"script": "true"}},}}"#;
-    let (mut loaded, mut complaints) = (Vec::new(), Vec::new());
+    let (mut loaded, mut complaints) = (Manifests::default(), Vec::new());
     parse("job.json", text, Some("team"), &mut loaded, &mut complaints);
-    assert!(loaded.is_empty());
+    assert!(loaded.jobs.is_empty());
     assert_eq!(complaints, ["job.json:2:55: is not JSON: key must be a string"]);
+}
+
+#[test]
+fn calendars_stand_beside_jobs_and_are_complained_about_in_place() {
+    const CALENDAR: &str = "\
+apiVersion: orloj/v1
+kind: Calendar
+metadata: {name: holidays}
+spec:
+  yearly: [12-25, 01-01]
+  dates: [2026-05-14]
+";
+    let both = |calendar: &str| {
+        let (mut loaded, mut complaints) = (Manifests::default(), Vec::new());
+        parse("all.yaml", &format!("{GOOD}---\n{calendar}"), Some("team"), &mut loaded, &mut complaints);
+        (loaded, complaints)
+    };
+    let (loaded, complaints) = both(CALENDAR);
+    assert_eq!(complaints, Vec::<String>::new());
+    assert_eq!((loaded.jobs.len(), loaded.calendars[0].origin.as_str()), (1, "all.yaml:8"));
+    assert_eq!(loaded.calendars[0].calendar.name().as_str(), "holidays");
+    for (from, to, said) in [
+        ("  dates", "  date", "all.yaml:13:3: spec.date: unknown field `date`, expected one of timeZone, "),
+        ("12-25", "13-25", "all.yaml:12:12: spec.yearly[0]: is no day of the year; write month and day"),
+        ("{name:", "{namespace: a, name:", "all.yaml:10:23: metadata.namespace: calendars have no namespace"),
+        ("spec:", "spec:\n  schedule: 1", "all.yaml:12:3: spec.schedule: unknown field `schedule`"),
+        ("kind: Calendar\n", "", "all.yaml:"),
+    ] {
+        let (_, complaints) = both(&CALENDAR.replace(from, to));
+        assert!(complaints[0].starts_with(said), "{complaints:?}\nwanted {said}");
+    }
+    let (_, complaints) = both("apiVersion: orloj/v1\nspec: {run: {}}\nkind: Calendar\nmetadata: {name: a}\n");
+    assert!(complaints[0].contains("write `kind` before `spec`"), "{complaints:?}");
+    let (_, complaints) = both(&format!("{CALENDAR}---\n{CALENDAR}"));
+    assert!(complaints.is_empty(), "told once all files are read");
 }
