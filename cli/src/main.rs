@@ -7,6 +7,7 @@ mod commands;
 mod crontab;
 mod dev;
 mod exit;
+mod ics;
 mod manifest_file;
 mod output;
 mod serve;

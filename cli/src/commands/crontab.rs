@@ -8,15 +8,18 @@ use clap::{Args, Subcommand};
 use orloj_domain::id::JobId;
 use orloj_domain::manifest::{Manifest, NAMESPACE_DEFAULT};
 
-use super::{Context, offer};
+use super::{Context, ics, offer};
 use crate::args::Namespace;
 use crate::crontab::{self, Import, Options};
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Format};
 
-/// Make jobs of other schedulers' tables
+/// Make jobs of other schedulers' tables, and calendars of iCalendar files
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  crontab -l | orloj import crontab -")]
+#[command(after_help = "\
+Examples:
+  crontab -l | orloj import crontab -
+  orloj import ics public-holidays.ics --name holidays")]
 pub(crate) struct ImportArguments {
     #[command(subcommand)]
     command: ImportCommand,
@@ -25,6 +28,7 @@ pub(crate) struct ImportArguments {
 #[derive(Debug, Subcommand)]
 enum ImportCommand {
     Crontab(CrontabArguments),
+    Ics(ics::IcsArguments),
 }
 
 /// Make jobs of crontabs
@@ -56,7 +60,10 @@ struct CrontabArguments {
 }
 
 pub(crate) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
-    let ImportCommand::Crontab(arguments) = &arguments.command;
+    let arguments = match &arguments.command {
+        ImportCommand::Crontab(arguments) => arguments,
+        ImportCommand::Ics(arguments) => return ics::run(context, arguments),
+    };
     let mut jobs: Vec<(JobId, Manifest)> = Vec::new();
     let mut refused = 0_usize;
     let mut notes: Vec<String> = Vec::new();
@@ -125,7 +132,8 @@ fn is_system_table(file: &str) -> bool {
     path.ends_with("etc/crontab") || path.parent().is_some_and(|folder| folder.ends_with("cron.d"))
 }
 
-fn text_of(file: &str) -> Result<String, Failure> {
+/// The text of a file, or of standard input for `-`.
+pub(super) fn text_of(file: &str) -> Result<String, Failure> {
     let bytes = if file == "-" {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)

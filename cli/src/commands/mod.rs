@@ -12,6 +12,7 @@ pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod ics;
 pub(crate) mod logs;
 pub(crate) mod next;
 pub(crate) mod offer;
