@@ -139,6 +139,27 @@ fn crontabs_become_manifests_that_apply_takes() {
 }
 
 #[test]
+fn files_of_holidays_become_calendars_that_apply_takes() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ics/public-holidays.ics").display().to_string();
+    let ended = orloj(&["import", "ics", &file, "--until", "2028", "-o", "yaml"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.out.contains("name: public-holidays") && ended.out.contains("2027-11-25"), "{}", ended.out);
+    assert!(ended.err.contains("taken up to 2028-12-31"), "{}", ended.err);
+    let again = orloj_with(&["apply", "-f", "-", "--dry-run"], &ended.out);
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (0, "calendar public-holidays is good (<stdin>:1)\n"),
+        "{}",
+        again.err
+    );
+    let text = std::fs::read_to_string(&file).expect("a file").replace("BYDAY=4TH", "BYSETPOS=4");
+    let ended = orloj_with(&["import", "ics", "-", "--name", "x"], &text);
+    assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{}", ended.err);
+    assert!(ended.err.contains("-:25: RRULE part `BYSETPOS=4` can't be taken"), "{}", ended.err);
+    assert_eq!(orloj_with(&["import", "ics", "-"], &text.replace(";BYSETPOS=4", "")).code, 2, "it needs a name");
+}
+
+#[test]
 fn lines_that_cannot_be_taken_are_listed_and_the_rest_is_made() {
     let file = table("nicknames.crontab");
     let ended = orloj(&["import", "crontab", &file, "-o", "yaml"]);
@@ -200,6 +221,9 @@ fn commands_without_a_server_say_how_to_start_one() {
         &["logs", "ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09"],
         &["delete", "job", "a/b"],
         &["describe", "job", "a/b"],
+        &["get", "calendars"],
+        &["describe", "calendar", "a"],
+        &["delete", "calendar", "a"],
         &["next", "a/b"],
     ] {
         let ended = orloj(arguments);

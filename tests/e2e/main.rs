@@ -5,6 +5,7 @@
 mod backfill;
 mod bad_input;
 mod clock;
+mod calendars;
 mod compose;
 mod dev;
 mod kafka;
