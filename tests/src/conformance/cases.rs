@@ -30,6 +30,7 @@ macro_rules! conformance {
             ownership::a_leaver_hands_over,
             ownership::an_append_needs_its_shards,
             ownership::inputs_are_read_and_caught_up,
+            ownership::shared_inputs_stay_when_shards_go,
             ownership::owners_are_on_record,
             ownership::an_owner_that_gave_up_comes_back,
             takeover::a_dead_members_shards_move,

@@ -18,6 +18,8 @@ pub const SHARDS: i32 = 4;
 pub const STATE: &str = "state";
 /// The topic that the cases' service reads.
 pub const INPUT: &str = "input";
+/// The topic that every member reads whole; its one partition is no shard.
+pub const SHARED: &str = "shared";
 /// The topic of owner records.
 pub const OWNERS: &str = "owners";
 
@@ -45,6 +47,7 @@ pub fn create_topics(log: &dyn Log) {
     for topic in [STATE, INPUT, OWNERS] {
         create(log, topic, SHARDS, &[("cleanup.policy", if topic == OWNERS { "compact" } else { "delete" })]);
     }
+    create(log, SHARED, 1, &[("cleanup.policy", "compact")]);
 }
 
 impl Member {
@@ -57,7 +60,7 @@ impl Member {
             owners_topic: OWNERS.to_owned(),
             restore_topics: vec![STATE.to_owned()],
             input_topics: vec![INPUT.to_owned()],
-            shared_topics: Vec::new(),
+            shared_topics: vec![SHARED.to_owned()],
             shards: SHARDS,
         };
         let owner = log.own(spec).expect("a share");

@@ -2,9 +2,10 @@
 //! freeze (`takeover`).
 
 use orloj_domain::shard::Shard;
+use orloj_domain::time::Timestamp;
 use orloj_runtime::log::{AppendError, Isolation, TopicPartition};
 
-use super::member::{INPUT, Member, OWNERS, SHARDS, STATE, all_shards, create_topics, until, until_shared};
+use super::member::{INPUT, Member, OWNERS, SHARDS, SHARED, STATE, all_shards, create_topics, until, until_shared};
 use super::{Backend, append, read_to_end, record, texts};
 
 /// One member has all shards; a second gets half, a third its part, and every shard has one owner throughout.
@@ -75,6 +76,29 @@ pub fn inputs_are_read_and_caught_up(backend: &mut impl Backend) {
     });
     assert_eq!(texts(&member.records[2..]), ["old 4", "new"]);
     assert_eq!(member.caught_up[2], input(0), "said once after each call");
+}
+
+/// A shared input is read from its start, caught up with at each request, and stays when the shard of its partition's
+/// number goes.
+pub fn shared_inputs_stay_when_shards_go(backend: &mut impl Backend) {
+    let log = backend.log();
+    create_topics(&*log);
+    let shared = TopicPartition::new(SHARED, 0);
+    append(&*log, vec![record(SHARED, 0, "a", "1"), record(SHARED, 0, "b", "2")]);
+    let mut member = Member::join(&*log);
+    until_shared(backend, &mut [&mut member]);
+    let start = log.offset_at(&shared, Timestamp::MIN).expect("a start");
+    member.owner.read_inputs(&[(shared.clone(), start)]).expect("not a shard's");
+    until(backend, "all of it", &mut [&mut member], |members| members[0].caught_up.len() == 1);
+    assert_eq!(texts(&member.records), ["1", "2"]);
+    let next = member.records[1].offset + 1;
+    member.owner.read_inputs(&[(shared.clone(), next)]).expect("again, from its end");
+    until(backend, "nothing more", &mut [&mut member], |members| members[0].caught_up.len() == 2);
+    member.owner.release(&[Shard(0)]).expect("ours");
+    member.held.remove(&Shard(0));
+    append(&*log, vec![record(SHARED, 0, "a", "3")]);
+    until(backend, "what is new", &mut [&mut member], |members| members[0].records.len() == 3);
+    assert_eq!(texts(&member.records[2..]), ["3"]);
 }
 
 /// The owners topic says who holds a shard: a record for each owner, a tombstone when it released the shard.
