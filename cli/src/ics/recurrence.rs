@@ -83,7 +83,7 @@ impl Recurrence {
         let is_numbered = self.weekdays.iter().any(|(number, _)| *number != 0);
         let is_of_month = self.frequency == Frequency::Monthly
             || (self.frequency == Frequency::Yearly && (!self.months.is_empty() || self.weekdays.is_empty()));
-        if is_numbered && !is_of_month || self.frequency == Frequency::Yearly && !is_of_month {
+        if !is_of_month && (is_numbered || self.frequency == Frequency::Yearly) {
             return Err(
                 "RRULE part `BYDAY` can't be taken without BYMONTH; write the days as events of their own".to_owned()
             );

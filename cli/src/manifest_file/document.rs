@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug, Clone)]
 pub(super) enum Document {
     Job(Box<Manifest>),
-    Calendar(CalendarManifest),
+    Calendar(Box<CalendarManifest>),
 }
 
 const FIELDS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
@@ -28,7 +28,7 @@ enum Field {
 
 enum AnySpec {
     Job(Box<Spec>),
-    Calendar(CalendarSpec),
+    Calendar(Box<CalendarSpec>),
 }
 
 impl<'de> Deserialize<'de> for Document {
@@ -64,7 +64,9 @@ impl<'de> Visitor<'de> for OneOfBoth {
         let kind = kind.ok_or_else(|| A::Error::missing_field("kind"))?;
         let metadata = metadata.ok_or_else(|| A::Error::missing_field("metadata"))?;
         match spec.ok_or_else(|| A::Error::missing_field("spec"))? {
-            AnySpec::Calendar(spec) => Ok(Document::Calendar(CalendarManifest { api_version, kind, metadata, spec })),
+            AnySpec::Calendar(spec) => {
+                Ok(Document::Calendar(Box::new(CalendarManifest { api_version, kind, metadata, spec: *spec })))
+            }
             AnySpec::Job(_) if kind == calendar::KIND => Err(A::Error::custom("write `kind` before `spec`")),
             AnySpec::Job(spec) => Ok(Document::Job(Box::new(Manifest { api_version, kind, metadata, spec: *spec }))),
         }

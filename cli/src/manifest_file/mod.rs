@@ -135,7 +135,7 @@ fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Manifests
         let taken = match manifest {
             Document::Job(manifest) => job(*manifest, namespace, origin).map(|job| loaded.jobs.push(job)),
             Document::Calendar(manifest) => calendar::to_calendar(&manifest)
-                .map(|calendar| loaded.calendars.push(LoadedCalendar { origin, manifest, calendar })),
+                .map(|calendar| loaded.calendars.push(LoadedCalendar { origin, manifest: *manifest, calendar })),
         };
         if let Err(errors) = taken {
             complaints.extend(errors.iter().map(|error| located(name, document, error)));

@@ -138,7 +138,7 @@ pub(super) async fn check_calendars_of(api: &Arc<Api>, definition: &JobDefinitio
         let known = if known.is_empty() { String::new() } else { format!(", or name one of: {known}") };
         let message = match unresolved {
             Unresolved::Missing(missing) if missing == name => format!("is no calendar; apply it first{known}"),
-            other => format!("can't be asked: {other}"),
+            other @ (Unresolved::Missing(_) | Unresolved::TooMany(_)) => format!("can't be asked: {other}"),
         };
         Some(FieldError::new(field, name, message))
     });
@@ -183,7 +183,7 @@ async fn check_includes(api: &Arc<Api>, calendar: Calendar) -> Result<(), Proble
         if let Err(unresolved) = set.all_of(included) {
             let message = match unresolved {
                 Unresolved::Missing(missing) if missing == *included => "is no calendar; apply it first".to_owned(),
-                other => format!("can't be included: {other}"),
+                other @ (Unresolved::Missing(_) | Unresolved::TooMany(_)) => format!("can't be included: {other}"),
             };
             errors.push(FieldError::new(format!("spec.include[{index}]"), included, message));
         }
