@@ -4,8 +4,8 @@
 
 mod backfill;
 mod bad_input;
-mod clock;
 mod calendars;
+mod clock;
 mod compose;
 mod dev;
 mod kafka;

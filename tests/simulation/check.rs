@@ -101,7 +101,10 @@ fn none_left_out_of_backfills(world: &World, decisions: &[FireDecision], finding
         };
         let mut expected = Timestamp::from_millis(from.millis() - 1);
         for decision in decisions {
-            let next = schedule::next_of(&interval.rules, expected.to_jiff()).map(Timestamp::from);
+            let next = match ScheduleCalendars::of(&interval.schedule) {
+                Some(calendars) => calendars.next_after(&calendars_of(world, decision), &interval.rules, expected),
+                None => schedule::next_of(&interval.rules, expected.to_jiff()).map(Timestamp::from),
+            };
             if next != Some(decision.fire_time) || decision.version != decisions[0].version {
                 findings.push(format!("{job}: backfill {id} requested {} and not {next:?}", decision.fire_time));
             }
@@ -113,11 +116,22 @@ fn none_left_out_of_backfills(world: &World, decisions: &[FireDecision], finding
     }
 }
 
+/// The calendars that a decision asked, at the positions that it names.
+fn calendars_of(world: &World, decision: &FireDecision) -> CalendarSet {
+    let mut set = CalendarSet::default();
+    for record in world.read(topic::SETTINGS) {
+        let asked = decision.calendars.iter().find(|(_, offset)| **offset == record.offset);
+        if let Some((name, value)) = asked.map(|(name, _)| name).zip(record.value.as_deref()) {
+            let setting = codec::input::decode_calendar(name, value).expect("only what can be used is in force");
+            set.put(setting.calendar, record.offset);
+        }
+    }
+    set
+}
+
 /// Each decision is what the calendars at the positions that it names say of its fire time.
 fn judged_by_calendars(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
     let intervals = intervals(world);
-    let settings: BTreeMap<i64, _> =
-        world.read(topic::SETTINGS).into_iter().map(|record| (record.offset, record)).collect();
     for decision in decisions.iter().filter(|decision| decision.trigger == TriggerKind::Schedule) {
         let Some(interval) = intervals.get(&(decision.job.clone(), decision.version)) else { continue };
         let Some(calendars) = ScheduleCalendars::of(&interval.schedule) else { continue };
@@ -125,13 +139,7 @@ fn judged_by_calendars(world: &World, decisions: &[FireDecision], findings: &mut
         if matches!(decision.reason, Some(Reason::Paused | Reason::Superseded)) || is_late {
             continue;
         }
-        let mut set = CalendarSet::default();
-        for (name, offset) in &decision.calendars {
-            if let Some(value) = settings.get(offset).and_then(|record| record.value.as_deref()) {
-                let setting = codec::input::decode_calendar(name, value).expect("only what can be used is in force");
-                set.put(setting.calendar, *offset);
-            }
-        }
+        let set = calendars_of(world, decision);
         let exclusion = calendars.exclusion(&set, &interval.rules, None, decision.fire_time);
         let is_left_out = decision.reason == Some(Reason::Calendar);
         if exclusion.is_some() != is_left_out || calendars.positions(&set) != decision.calendars {

@@ -150,7 +150,15 @@ async fn meant(
         return Err(invalid(vec![FieldError::new("from", ask.from, message)]));
     }
     let (reading, asked, from) = (Arc::clone(api), job.clone(), ask.from);
+    // A range means what the calendars let through; a list is what somebody wants, whatever they say.
+    let judging = Arc::clone(kept);
+    let is_range = ask.fire_times.is_empty();
     api.read(move |connection| {
+        let mut times = times;
+        if let Some(calendars) = judging.calendars.as_ref().filter(|_| is_range) {
+            let set = reading.definitions.calendars(connection)?;
+            times.retain(|time| calendars.exclusion(&set, &judging.rules, None, *time).is_none());
+        }
         let settled = views::settled_between(connection, &asked, from, until)?;
         let versions = views::versions(connection, &reading.definitions, &asked)?;
         Ok(slots(times.into_iter(), &settled, &versions, now.minus(RUNS_KEPT)))

@@ -3,6 +3,7 @@
 //! schedule; a backfill never touches the cursor, nor counts against `maxFires`.
 
 use orloj_domain::backfill::{self, Ask};
+use orloj_domain::calendar::CalendarSet;
 use orloj_domain::command::Command;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::RunId;
@@ -24,7 +25,7 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        let backfill = match backfill_of(entry, offset, command, now) {
+        let backfill = match backfill_of(entry, &self.calendars, offset, command, now) {
             Ok(backfill) => backfill,
             Err(errors) => return self.refuse(&entry.job, offset, command, errors, now),
         };
@@ -68,8 +69,13 @@ impl TriggerMachine {
     /// Requests the next fire time of the job's backfill, or ends it. Nothing while as many runs are live as may be.
     pub(super) fn step_backfill(&self, entry: &Entry, now: Timestamp) -> Vec<TriggerEvent> {
         let Some(backfill) = entry.backfill() else { return Vec::new() };
-        if let Some(fire_time) = entry.backfill_next() {
+        if let Some(fire_time) = entry.backfill_next_through(&self.calendars) {
             return vec![TriggerEvent::Decided(Box::new(self.request_of(entry, backfill, fire_time, now)))];
+        }
+        if !backfill.awaits.is_empty() {
+            // Calendars leave out all that is left: nothing is requested any more, and the end waits for the runs.
+            let backfill = Some(Backfill { next: backfill.until, ..backfill.clone() });
+            return vec![TriggerEvent::Kept(Box::new(TriggerState { backfill, ..entry.state() }))];
         }
         let answer = JobEvent {
             command_id: Some(backfill.command_id.clone()),
@@ -91,6 +97,10 @@ impl TriggerMachine {
         decision.actor.clone_from(&backfill.actor);
         decision.params.clone_from(&backfill.params);
         decision.reports_end = true;
+        let calendars = entry.terms().and_then(|terms| terms.calendars.as_ref());
+        if let Some(calendars) = calendars.filter(|_| backfill.fire_times.is_empty()) {
+            decision.calendars = calendars.positions(&self.calendars);
+        }
         decision.spec = entry.terms().map(|terms| terms.spec.clone());
         if let Some(spec) = &mut decision.spec {
             spec.priority = PRIORITY;
@@ -111,7 +121,13 @@ impl TriggerMachine {
 }
 
 /// The backfill that a command starts.
-fn backfill_of(entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Result<Backfill, Vec<FieldError>> {
+fn backfill_of(
+    entry: &Entry,
+    calendars: &CalendarSet,
+    offset: i64,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Backfill, Vec<FieldError>> {
     if let Some(backfill) = entry.backfill() {
         let message = "another backfill of the job is under way; wait for its end, or cancel it";
         return Err(vec![FieldError::new("type", &backfill.command_id, message)]);
@@ -120,13 +136,16 @@ fn backfill_of(entry: &Entry, offset: i64, command: &Command, now: Timestamp) ->
     // What lies ahead of the cursor is the schedule's own to decide.
     let until = ask.until.min(Timestamp::from_millis(entry.cursor.millis() + 1));
     let count = if ask.fire_times.is_empty() {
-        backfill::fire_times(entry.rules(), entry.bounds(), ask.from, until, ask.max + 1).count()
+        let next = |after: &Timestamp| entry.next_through(calendars, *after).filter(|next| *next < until);
+        let first = next(&Timestamp::from_millis(ask.from.millis() - 1));
+        std::iter::successors(first, next).take(ask.max + 1).count()
     } else {
         backfill::check_fire_times(entry.rules(), entry.bounds(), &ask.fire_times).map_err(|error| vec![error])?;
         ask.fire_times.iter().filter(|time| **time < until).count()
     };
     if count == 0 {
-        let message = format!("no fire time lies between {} and {until}", ask.from);
+        let left_out = if entry.has_calendars() { " that the calendars let through" } else { "" };
+        let message = format!("no fire time{left_out} lies between {} and {until}", ask.from);
         return Err(vec![FieldError::new("from", ask.from, message)]);
     }
     if count > ask.max {

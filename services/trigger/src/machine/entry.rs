@@ -117,6 +117,11 @@ impl Entry {
         Some(terms.not_before.map_or(at, |bound| at.max(bound)))
     }
 
+    /// True if a rule names a calendar.
+    pub(super) fn has_calendars(&self) -> bool {
+        self.terms().is_some_and(|terms| terms.calendars.is_some())
+    }
+
     /// Why the calendars leave a fire time of this job out; `None` if they do not.
     pub(super) fn exclusion(&self, set: &CalendarSet, fire_time: Timestamp) -> Option<Exclusion> {
         let terms = self.terms()?;
@@ -164,6 +169,23 @@ impl Entry {
             backfill.fire_times.iter().copied().find(|time| *time >= backfill.next)
         };
         next.filter(|next| *next < backfill.until)
+    }
+
+    /// The same, of those that the calendars let through; a list of fire times is what somebody wants, whatever they say.
+    pub(super) fn backfill_next_through(&self, set: &CalendarSet) -> Option<Timestamp> {
+        let backfill = self.backfill()?;
+        if !backfill.fire_times.is_empty() {
+            return self.backfill_next();
+        }
+        let after = Timestamp::from_millis(backfill.next.millis() - 1);
+        self.next_through(set, after).filter(|next| *next < backfill.until)
+    }
+
+    /// The first fire time after `after` that a clock names and the calendars let through.
+    pub(super) fn next_through(&self, set: &CalendarSet, after: Timestamp) -> Option<Timestamp> {
+        let (rules, bounds) = (self.rules(), self.bounds());
+        let Some(calendars) = &self.terms()?.calendars else { return schedule::next_within(rules, bounds, after) };
+        calendars.next_after(set, rules, bounds.start(after)).filter(|next| bounds.is_before_end(*next))
     }
 
     /// When a fire time is due: itself plus its stable offset.

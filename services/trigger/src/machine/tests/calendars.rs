@@ -195,3 +195,51 @@ fn a_restored_machine_that_reads_the_calendars_again_decides_the_same() {
         assert_eq!(decision.reason == Some(Reason::Calendar), hour < 40);
     }
 }
+
+#[test]
+fn a_backfill_of_a_range_asks_the_calendars_and_one_of_a_list_does_not() {
+    let hours = |hours: i64| hours * 3600;
+    let start = || {
+        let mut bench = Bench::new();
+        bench.calendars(&[("holidays", SATURDAY, 7)]);
+        bench.offer(EVERY_8H);
+        for hour in 1..=48 {
+            bench.jump_to(hours(hour));
+        }
+        bench
+    };
+    let backfill = |bench: &mut Bench, fire_times: Vec<orloj_domain::time::Timestamp>| {
+        let command = orloj_domain::command::Command {
+            from: Some(at(hours(1))),
+            until: Some(at(hours(39))),
+            fire_times,
+            concurrency: Some(2),
+            ..orloj_domain::command::Command::new(
+                orloj_domain::command::CommandType::Backfill,
+                "b".parse().expect("an id"),
+            )
+        };
+        let input = TriggerInput::Commanded { job: job(), offset: 99, at: bench.now, command: Box::new(command) };
+        let mut events = bench.give(&input);
+        events.extend(bench.jump_to(hours(48)));
+        events
+    };
+    // Of 8:00 on Friday to 39 hours later, Saturday's three are left out; the end waits for the run.
+    let mut bench = start();
+    let events = backfill(&mut bench, Vec::new());
+    assert_eq!(told(&events), "backfillStarted:v1 28800:backfill requested kept", "{events:?}");
+    assert_eq!(asked(&events[1]), "holidays@7");
+    assert!(bench.machine.next_deadline().is_none_or(|due| due > bench.now), "nothing turns in circles");
+    let mut bench = start();
+    let events = backfill(&mut bench, vec![at(hours(16)), at(hours(24))]);
+    assert_eq!(
+        told(&events),
+        format!("backfillStarted:v1 {}:backfill requested {}:backfill requested", hours(16), hours(24))
+    );
+    assert_eq!(asked(&events[1]), "");
+    let mut bench = start();
+    bench.calendars(&[]);
+    let events = backfill(&mut bench, Vec::new());
+    let TriggerEvent::Answered(answer) = &events[0] else { panic!("{events:?}") };
+    assert!(answer.errors[0].message.contains("that the calendars let through"), "{answer:?}");
+}
