@@ -12,6 +12,8 @@ use super::{DECISIONS_PER_TICK_MAX, TriggerEvent, TriggerMachine, decision_of};
 
 /// Fire times of one job that are judged one by one; more than that were missed, and become one range.
 const MISSED_MAX: usize = 1000;
+/// So many fire times one after another of which the same is said share one decision; fewer have one each.
+const RANGE_MIN: usize = 100;
 
 /// Whether the version in force ends with this settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +48,13 @@ impl TriggerMachine {
         let due_count = times.iter().position(|time| !is_due(time)).unwrap_or(times.len());
         let not_yet_due = times.split_off(due_count);
         let mut events = Vec::new();
-        if !is_complete && !times.is_empty() {
-            events.extend(self.skipped_range(entry, entry.cursor, times[0], Reason::Misfire, now));
-        }
+        let older = match times.first() {
+            Some(first) if !is_complete => self.skipped_between(entry, entry.cursor, *first, Reason::Misfire, now),
+            Some(_) | None => None,
+        };
         let mut fires = entry.fires;
         let max_fires = terms.max_fires.unwrap_or(i64::MAX);
-        for mut decision in self.decisions_on(entry, terms, &times, now) {
+        for mut decision in gathered(older, &self.decisions_on(entry, terms, &times, now)) {
             if fires >= max_fires {
                 break;
             }
@@ -141,22 +144,22 @@ impl TriggerMachine {
         decision
     }
 
-    /// One record for all fire times in (`after`, `end`), or for the only one; nothing if there is none.
-    pub(super) fn skipped_range(
+    /// One decision for all fire times in (`after`, `end`), or for the only one; nothing if there is none.
+    fn skipped_between(
         &self,
         entry: &Entry,
         after: Timestamp,
         end: Timestamp,
         reason: Reason,
         now: Timestamp,
-    ) -> Option<TriggerEvent> {
+    ) -> Option<FireDecision> {
         let first = entry.next_after(after).filter(|first| *first < end)?;
         let is_only = entry.next_after(first).is_none_or(|second| second >= end);
         let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
         decision.fire_time = first;
         decision.range_end = (!is_only).then_some(end);
         decision.reason = Some(reason);
-        Some(TriggerEvent::Decided(Box::new(decision)))
+        Some(decision)
     }
 
     /// Settles what the version in force still owes up to `until`, inclusive, before it is replaced, paused or
@@ -166,6 +169,28 @@ impl TriggerMachine {
             return self.settle_due(entry, until, now, Closing::Yes);
         }
         let end = Timestamp::from_millis(until.millis() + 1);
-        self.skipped_range(entry, entry.cursor, end, Reason::Paused, now).into_iter().collect()
+        let skipped = self.skipped_between(entry, entry.cursor, end, Reason::Paused, now);
+        skipped.into_iter().map(|decision| TriggerEvent::Decided(Box::new(decision))).collect()
     }
+}
+
+/// Makes one decision of many that say the same of fire times one after another: an outage of a night is a few records
+/// for each job, however dense its schedule. `older` is a range that comes before them all.
+fn gathered(older: Option<FireDecision>, decisions: &[FireDecision]) -> Vec<FireDecision> {
+    let mut gathered: Vec<FireDecision> = older.into_iter().collect();
+    for same in decisions.chunk_by(is_alike) {
+        let end = same.last().map(|last| Timestamp::from_millis(last.settled_until().millis() + 1));
+        match gathered.last_mut().filter(|before| is_alike(before, &same[0])) {
+            Some(before) => before.range_end = end,
+            None if same.len() >= RANGE_MIN => gathered.push(FireDecision { range_end: end, ..same[0].clone() }),
+            None => gathered.extend_from_slice(same),
+        }
+    }
+    gathered
+}
+
+/// True if two decisions say the same of their fire times, and neither asks for a run.
+fn is_alike(one: &FireDecision, other: &FireDecision) -> bool {
+    let verdict = |it: &FireDecision| (it.decision, it.reason, it.coalesced_into);
+    one.decision != Decision::Requested && verdict(one) == verdict(other) && one.calendars == other.calendars
 }

@@ -166,11 +166,32 @@ fn a_long_outage_of_a_dense_job_becomes_one_range() {
     let mut bench = Bench::new();
     bench.offer(r#""schedule":{"every":"1s"},"missed":{"policy":"latest","window":"1h"}"#);
     let year = 365 * 86_400;
-    let events = bench.jump_to(year);
-    assert_eq!(events.len(), 1001);
-    assert_eq!(told(&events[..1]), format!("1-{}:skipped(misfire)", year - 999));
-    assert_eq!(told(&events[1000..]), format!("{year}:requested"));
+    let wanted = format!("1-{0}:skipped(misfire) {0}-{1}.001:coalesced(misfire) {2}", year - 999, year - 2, tail(year));
+    assert_eq!(told(&bench.jump_to(year)), wanted);
     assert_eq!(told(&bench.jump_to(year + 1)), format!("{}:requested", year + 1));
+}
+
+/// The last second counts as on time, and so does the newest fire time.
+fn tail(second: i64) -> String {
+    format!("{}:requested {second}:requested", second - 1)
+}
+
+#[test]
+fn what_is_said_of_many_fire_times_in_a_row_is_said_once() {
+    for (policy, late, wanted) in
+        [("latest", 101, "10-109.001:coalesced(misfire)"), ("skip", 5000, "10-5008.001:skipped(misfire)")]
+    {
+        let mut bench = Bench::new();
+        bench.offer(&format!(r#""schedule":{{"every":"1s"}},"missed":{{"policy":"{policy}","window":"1h"}}"#));
+        bench.jump_to(9);
+        let mut few = Bench::new();
+        few.offer(&format!(r#""schedule":{{"every":"1s"}},"missed":{{"policy":"{policy}","window":"1h"}}"#));
+        few.jump_to(9);
+        assert_eq!(few.jump_to(60).len(), 51, "few have one each");
+        let newest = 10 + late;
+        assert_eq!(told(&bench.jump_to(newest)), format!("{wanted} {}", tail(newest)), "{policy}");
+        assert_eq!(told(&bench.jump_to(newest + 1)), format!("{}:requested", newest + 1));
+    }
 }
 
 #[test]
