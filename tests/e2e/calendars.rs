@@ -1,7 +1,14 @@
-//! Calendars on `orloj dev`, from the files of a person to the decisions on the log, through a `kill -9`.
+//! Calendars from the files of a person, or the records of a program, to the decisions on the log, through a `kill -9`.
+//! Not here: what days a calendar holds.
 
 use std::fs;
+use std::time::Duration;
 
+use orloj_domain::fire::{FireDecision, Reason};
+use orloj_domain::topic;
+use orloj_runtime::codec;
+use orloj_tests::fires::reader;
+use orloj_tests::installation;
 use orloj_tests::process::{Orloj, PATIENCE, run};
 use orloj_tests::wait;
 use serde_json::{Value, json};
@@ -120,4 +127,43 @@ fn a_calendar_silences_a_job_and_says_so_until_it_is_edited() {
     let (_, said) = installation.cli(&["get", "calendars", "-o", "name"]);
     assert_eq!(said, "calendar/inner\n");
     assert!(installation.orloj.stop().success());
+}
+
+#[test]
+fn triggers_on_a_broker_judge_by_the_calendars_there_were_and_hear_of_edits() {
+    const JOBS: usize = 16;
+    let Some(installation) = installation::Installation::new("calendars") else { return };
+    installation.calendar("days", r#"{"weekdays":["MON-SUN"]}"#);
+    for index in 0..JOBS {
+        let spec = r#""schedule":{"every":"1s","exclude":["days"]},"run":{"exec":{"command":["/bin/true"]}}"#;
+        installation.offer(&format!("tick-{index}"), spec);
+    }
+    let first = installation.serve("trigger", &[]);
+    let mut fires = reader(&installation.log, topic::FIRES);
+    // Every job has a decision for this reason by the calendar at this offset.
+    let mut all_by = |reason: Option<Reason>, offset: i64| {
+        let mut seen = std::collections::BTreeSet::new();
+        wait::until(&format!("{reason:?} by {offset} of all jobs"), PATIENCE, || {
+            for record in fires.poll(1000, Duration::from_millis(100)).expect("a readable log") {
+                if record.key_text().is_none_or(|key| key.starts_with("__")) {
+                    continue;
+                }
+                let decision: FireDecision = codec::decode(&record.value?).expect("a decision");
+                let by = decision.calendars.values().copied().next();
+                if (decision.reason, by) == (reason, Some(offset)) {
+                    seen.insert(decision.job);
+                }
+            }
+            (seen.len() == JOBS).then_some(())
+        });
+    };
+    all_by(Some(Reason::Calendar), 0);
+    let second = installation.serve("trigger", &[]);
+    all_by(Some(Reason::Calendar), 0);
+    installation.calendar("days", "{}");
+    all_by(None, 1);
+    first.kill();
+    installation.calendar("days", r#"{"weekdays":["MON-SUN"]}"#);
+    all_by(Some(Reason::Calendar), 2);
+    assert!(second.stop().success());
 }

@@ -99,6 +99,16 @@ impl Installation {
         self.appender.lock().unwrap_or_else(PoisonError::into_inner).append(records).expect("an append");
     }
 
+    /// Writes a calendar by its manifest's `spec`.
+    ///
+    /// # Panics
+    /// If the log takes no record.
+    pub fn calendar(&self, name: &str, spec: &str) {
+        let text =
+            format!(r#"{{"apiVersion":"orloj/v1","kind":"Calendar","metadata":{{"name":"{name}"}},"spec":{spec}}}"#);
+        self.append(vec![NewRecord::new(topic::SETTINGS, 0, format!("calendar/{name}"), Some(text.into_bytes()))]);
+    }
+
     /// Offers a job by its manifest's `spec`.
     ///
     /// # Panics
