@@ -2,27 +2,23 @@
 //! one. Invariant: nothing is shared between two workloads.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use orloj_dispatcher::DispatcherConfig;
-use orloj_domain::id::{QueueName, RunnerId};
+use orloj_domain::id::QueueName;
 use orloj_domain::shard::ShardCount;
-use orloj_runner::RunnerConfig;
 use orloj_runtime::clock::{Clock, SystemClock};
-use orloj_runtime::driver::CLOCK_JUMP_MAX;
 use orloj_runtime::embedded::EmbeddedLog;
-use orloj_runtime::health::Health;
 use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
-use orloj_runtime::log::Log;
-use orloj_runtime::metrics::Metrics;
-use orloj_runtime::shutdown::Shutdown;
+use orloj_runtime::log::{Isolation, Log, Reader, TopicPartition};
 use orloj_runtime::topics;
 use orloj_tests::broker::Broker;
-use orloj_trigger::TriggerConfig;
 
 use crate::Backend;
 use crate::usage::cpu_seconds;
+
+/// Put before every topic of the installation.
+pub(crate) const PREFIX: &str = "orloj.";
 
 /// A fresh log.
 pub(crate) struct Bed {
@@ -46,7 +42,7 @@ impl Bed {
             Backend::Kafka => {
                 let broker = Broker::start();
                 let servers = ("bootstrap.servers".to_owned(), broker.bootstrap().to_owned());
-                let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: "orloj.".to_owned() };
+                let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: PREFIX.to_owned() };
                 let log = KafkaLog::connect(config).expect("valid settings");
                 ("kafka", Arc::new(log), 32, Some(broker))
             }
@@ -58,57 +54,31 @@ impl Bed {
         Self { name, log, clock, shards, broker, directory }
     }
 
-    /// CPU seconds so far: of this process, and of the broker.
-    pub(crate) fn cpu(&self) -> (f64, f64) {
-        let broker = self.broker.as_ref().map_or(0.0, |broker| cpu_seconds(broker.process_id()));
-        (cpu_seconds(std::process::id()), broker)
+    /// A folder of this bed, gone with it.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
-    /// Starts the named services, each on a thread.
-    pub(crate) fn start(&self, services: &[&'static str]) -> Services {
-        let shutdown = Shutdown::new();
-        let health = Health::new();
-        let mut threads = Vec::new();
-        for service in services {
-            let (log, clock, shutdown) = (Arc::clone(&self.log), Arc::clone(&self.clock), shutdown.clone());
-            let (health, metrics, shards) = (health.clone(), Metrics::new(), self.shards);
-            let work_dir = self.directory.path().join("work");
-            let service = *service;
-            threads.push(std::thread::spawn(move || match service {
-                "trigger" => {
-                    let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX };
-                    orloj_trigger::run(config, log, clock, &health, &metrics, &shutdown).expect("a trigger");
-                }
-                "dispatcher" => {
-                    let config = DispatcherConfig {
-                        shards,
-                        lease: std::time::Duration::from_secs(15),
-                        clock_jump_max: CLOCK_JUMP_MAX,
-                    };
-                    orloj_dispatcher::run(config, log, clock, &health, &metrics, &shutdown).expect("a dispatcher");
-                }
-                _ => {
-                    let runner = RunnerId::new("bench").expect("a valid id");
-                    let config = RunnerConfig::new(runner, shards, work_dir);
-                    orloj_runner::run(config, log, clock, shutdown).expect("a runner");
-                }
-            }));
-        }
-        Services { shutdown, threads }
+    /// CPU seconds that the broker has used so far.
+    pub(crate) fn broker_cpu_seconds(&self) -> f64 {
+        self.broker.as_ref().map_or(0.0, |broker| cpu_seconds(broker.process_id()))
     }
-}
 
-/// Services that run.
-pub(crate) struct Services {
-    shutdown: Shutdown,
-    threads: Vec<JoinHandle<()>>,
-}
+    /// A reader of all of a topic from its start, of what was committed.
+    pub(crate) fn reader(&self, name: &str) -> Box<dyn Reader> {
+        self.reader_from(name, |_| 0)
+    }
 
-impl Services {
-    pub(crate) fn stop(self) {
-        self.shutdown.request();
-        for thread in self.threads {
-            thread.join().expect("a service ends in order");
-        }
+    /// A reader of what is appended to a topic from now on.
+    pub(crate) fn tail(&self, name: &str) -> Box<dyn Reader> {
+        self.reader_from(name, |at| self.log.end(at, Isolation::Uncommitted).expect("an existing topic"))
+    }
+
+    fn reader_from(&self, name: &str, from: impl Fn(&TopicPartition) -> i64) -> Box<dyn Reader> {
+        let mut reader = self.log.reader(Isolation::Committed).expect("a reader");
+        let partitions = self.shards.all().map(|shard| TopicPartition::new(name, shard.0));
+        let positions: Vec<_> = partitions.map(|at| (at.clone(), from(&at))).collect();
+        reader.read_from(&positions).expect("an existing topic");
+        reader
     }
 }

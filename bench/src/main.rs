@@ -1,13 +1,26 @@
-//! Workloads with their calibration: one JSON line each on standard output, progress on standard error. Not a
-//! test: nothing here asserts a time. Invariant: every figure stands beside the calibration of the same run.
+//! Workloads with their calibration: one JSON line for each run on standard output and a table at the end, progress
+//! on standard error. Not a test: nothing here asserts a time. Invariant: every figure stands beside the
+//! calibration of the same run.
 
 mod bed;
-mod burst;
 mod calibrate;
+mod definitions;
 mod idle;
+mod in_process;
 mod memory;
+mod produce;
+mod report;
 mod start;
+mod steady;
+mod trigger;
 mod usage;
+mod w1;
+mod w2;
+mod w3;
+mod w6;
+mod w7;
+mod w8;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -29,71 +42,106 @@ enum Backend {
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Workload {
-    /// Many one-shots due at one instant, until the last decision is durable.
-    Burst,
+    /// Due burst: one-shots at one instant, until the last decision is durable. --jobs.
+    #[value(name = "W1")]
+    W1,
+    /// Every-second jobs, doubled to the knee. --jobs to begin with, --seconds, --knee.
+    #[value(name = "W2")]
+    W2,
+    /// Lateness with many jobs held. --jobs held, --rate due a second, --seconds.
+    #[value(name = "W3")]
+    W3,
+    /// Accepting bulk definitions. --jobs.
+    #[value(name = "W6")]
+    W6,
+    /// Memory and idle CPU. --jobs, --seconds.
+    #[value(name = "W7")]
+    W7,
+    /// Cold start and takeover. --jobs, --updates a key.
+    #[value(name = "W8")]
+    W8,
     /// Run now at a steady rate, until the process was started.
     Start,
     /// `orloj dev` with nothing to do.
     Idle,
-    /// What a job costs the trigger in memory, without any log.
+    /// What a job costs the trigger in memory, without any log. --jobs, --cron.
     Memory,
-    /// All of them.
-    All,
 }
 
 /// Measures Orloj on this machine.
 #[derive(Debug, Parser)]
-#[command(after_help = "Example: orloj-bench --backend embedded --workload burst --jobs 20000")]
+#[command(after_help = "Example: orloj-bench --workload W1 --jobs 100000 --backend kafka --runs 3")]
 struct Arguments {
-    /// Where to run.
-    #[arg(long, value_enum, default_value = "both")]
+    /// Where to run; `W2` to `W8` measure a process of its own, and so Kafka only.
+    #[arg(long, value_enum, default_value = "kafka")]
     backend: Backend,
     /// What to measure.
-    #[arg(long, value_enum, default_value = "all")]
+    #[arg(long, value_enum)]
     workload: Workload,
-    /// One-shots of the burst.
-    #[arg(long, default_value_t = 20_000)]
-    jobs: usize,
-    /// Jobs of `memory`.
-    #[arg(long, default_value_t = 1_000_000)]
-    held_jobs: usize,
+    /// How many jobs [default: 20,000 of W1 and W2, a million of all others]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// How often it is measured.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
     /// Schedule of the jobs of `memory`.
     #[arg(long, default_value = "* * * * *")]
     cron: String,
-    /// Runs per second of `start`.
-    #[arg(long, default_value_t = 200)]
-    rate: u64,
-    /// Seconds of `start` and of `idle`.
+    /// Fire times a second of `W3` [1,000], runs a second of `start` [200].
+    #[arg(long)]
+    rate: Option<usize>,
+    /// Length of a measured stretch.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// State records of each key in `W8`.
+    #[arg(long, default_value_t = 1)]
+    updates: usize,
+    /// Double the jobs of `W2` until p99 lateness passes a second.
+    #[arg(long)]
+    knee: bool,
     /// Seconds of the same load before `start` is measured: a broker's virtual machine compiles for most of a minute.
     #[arg(long, default_value_t = 60)]
     warm_seconds: u64,
-    /// Bursts before the one that is measured.
-    #[arg(long, default_value_t = 2)]
+    /// Bursts of 20,000 before the first one of `W1` that is measured.
+    #[arg(long, default_value_t = 3)]
     warm_rounds: usize,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let wants = |workload| arguments.workload == workload || arguments.workload == Workload::All;
-    if wants(Workload::Memory) {
-        // First: memory that others have freed would be counted as nobody's.
-        memory::run(arguments.held_jobs, &arguments.cron);
-    }
-    for backend in [Backend::Embedded, Backend::Kafka] {
-        if arguments.backend != backend && arguments.backend != Backend::Both {
-            continue;
+    match arguments.workload {
+        Workload::Memory => memory::run(arguments.jobs.unwrap_or(1_000_000), &arguments.cron),
+        Workload::Idle => return idle::run(arguments.seconds),
+        Workload::W1 | Workload::Start => {
+            for backend in [Backend::Embedded, Backend::Kafka] {
+                if arguments.backend == backend || arguments.backend == Backend::Both {
+                    run(&arguments, &Bed::new(backend));
+                }
+            }
         }
-        if wants(Workload::Burst) {
-            burst::run(&Bed::new(backend), arguments.jobs, arguments.warm_rounds);
+        Workload::W2 | Workload::W3 | Workload::W6 | Workload::W7 | Workload::W8 => {
+            if arguments.backend != Backend::Kafka {
+                eprintln!("--backend: this workload measures a process on Kafka; leave it out or write kafka");
+                return ExitCode::FAILURE;
+            }
+            run(&arguments, &Bed::new(Backend::Kafka));
         }
-        if wants(Workload::Start) {
-            start::run(&Bed::new(backend), arguments.rate, arguments.seconds, arguments.warm_seconds);
-        }
-    }
-    if wants(Workload::Idle) && arguments.backend != Backend::Kafka {
-        return idle::run(arguments.seconds);
     }
     ExitCode::SUCCESS
+}
+
+fn run(arguments: &Arguments, bed: &Bed) {
+    let Arguments { runs, seconds, .. } = *arguments;
+    let few = arguments.jobs.unwrap_or(20_000);
+    let many = arguments.jobs.unwrap_or(1_000_000);
+    match arguments.workload {
+        Workload::W1 => w1::run(bed, few, runs, arguments.warm_rounds),
+        Workload::W2 => w2::run(bed, few, seconds, arguments.knee),
+        Workload::W3 => w3::run(bed, many, arguments.rate.unwrap_or(1000), seconds, runs),
+        Workload::W6 => w6::run(bed, many, runs),
+        Workload::W7 => w7::run(bed, many, seconds),
+        Workload::W8 => w8::run(bed, many, arguments.updates, runs),
+        Workload::Start => start::run(bed, arguments.rate.unwrap_or(200) as u64, seconds, arguments.warm_seconds),
+        Workload::Idle | Workload::Memory => unreachable!("they need no log"),
+    }
 }

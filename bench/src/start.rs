@@ -8,6 +8,7 @@ use orloj_domain::attempt::{AttemptEvent, AttemptEventType};
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{CommandId, JobId, RunId};
+use orloj_domain::job_event::JobEventType;
 use orloj_domain::manifest;
 use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::time::Timestamp;
@@ -17,9 +18,10 @@ use orloj_runtime::log::{Appender, NewRecord};
 use serde_json::json;
 
 use crate::bed::Bed;
-use crate::burst::{count_accepted, reader};
 use crate::calibrate::calibrate;
-use crate::usage::percentile;
+use crate::definitions::wait_for_answers;
+use crate::in_process::Services;
+use crate::usage::{cpu_seconds, percentile};
 
 /// Jobs that the runs are spread over.
 const JOBS: u64 = 50;
@@ -28,19 +30,19 @@ const JOBS: u64 = 50;
 pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64, warm_seconds: u64) {
     eprintln!("start on {}: calibrating", bed.name);
     let calibration = calibrate(bed);
-    let services = bed.start(&["trigger", "dispatcher", "runner"]);
+    let mut services = Services::start(bed, &["trigger", "dispatcher", "runner"]);
     let jobs = define(bed);
-    let mut attempts = reader(bed, topic::ATTEMPT_EVENTS);
+    let mut attempts = bed.reader(topic::ATTEMPT_EVENTS);
     eprintln!("start on {}: warming up for {warm_seconds} s", bed.name);
     let mut appender = bed.log.appender().expect("an appender");
     let warm = send(bed, appender.as_mut(), &jobs, "warm", (rate, warm_seconds));
     wait_for_all(&warm, attempts.as_mut());
     eprintln!("start on {}: {rate} runs/s for {seconds} s", bed.name);
-    let (before, children_before) = (bed.cpu(), children_seconds());
+    let (before, children_before) = (cpu(bed), children_seconds());
     let started = Instant::now();
     let sent = send(bed, appender.as_mut(), &jobs, "run", (rate, seconds));
     let stages = wait_for_all(&sent, attempts.as_mut());
-    let after = bed.cpu();
+    let after = cpu(bed);
     let wall = started.elapsed().as_secs_f64();
     let children = children_seconds() - children_before;
     services.stop();
@@ -66,6 +68,11 @@ pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64, warm_seconds: u64) {
     );
 }
 
+/// CPU seconds so far: of this process, and of the broker.
+fn cpu(bed: &Bed) -> (f64, f64) {
+    (cpu_seconds(std::process::id()), bed.broker_cpu_seconds())
+}
+
 /// When each thing happened after its command was sent, sorted.
 fn since_sent(sent: &BTreeMap<RunId, f64>, at: &BTreeMap<RunId, f64>) -> Vec<f64> {
     let mut times: Vec<f64> = sent.iter().filter_map(|(run, sent)| at.get(run).map(|at| at - sent)).collect();
@@ -86,7 +93,7 @@ fn ready_at(bed: &Bed) -> BTreeMap<RunId, f64> {
 
 /// Every record of a topic, up to where it ended when this was called.
 fn all<T: codec::WireRecord>(bed: &Bed, name: &str) -> Vec<T> {
-    let mut reader = reader(bed, name);
+    let mut reader = bed.reader(name);
     let mut all = Vec::new();
     loop {
         let records = reader.poll(10_000, Duration::from_secs(1)).expect("a readable log");
@@ -129,7 +136,7 @@ fn define(bed: &Bed) -> Vec<JobId> {
         jobs.push(definition.job);
     }
     appender.append(records).expect("an append");
-    count_accepted(reader(bed, topic::JOB_EVENTS).as_mut(), jobs.len());
+    wait_for_answers(bed.reader(topic::JOB_EVENTS).as_mut(), jobs.len(), JobEventType::Accepted);
     jobs
 }
 
