@@ -85,17 +85,25 @@ pub(crate) fn delete(bed: &Bed, prefix: &str, indexes: std::ops::Range<usize>) {
     producer.flush();
 }
 
-/// Waits for the answers to `wanted` offers, all of which must be `kind`.
-pub(crate) fn wait_for_answers(events: &mut dyn Reader, wanted: usize, kind: JobEventType) {
+/// Waits for the answers to `wanted` offers, all of which must be `kind`; when the last of them was there. They are
+/// decoded afterwards, so that it costs the measurement little.
+pub(crate) fn wait_for_answers(events: &mut dyn Reader, wanted: usize, kind: JobEventType) -> Instant {
     let mut answered = HashSet::new();
     let deadline = Instant::now() + PATIENCE;
+    let mut last = Instant::now();
     while answered.len() < wanted {
-        assert!(Instant::now() < deadline, "only {} of {wanted} definitions were answered", answered.len());
-        for record in events.poll(POLL_MAX, Duration::from_millis(100)).expect("a readable log") {
+        let mut records = Vec::new();
+        while answered.len() + records.len() < wanted {
+            assert!(Instant::now() < deadline, "only {} of {wanted} definitions were answered", answered.len());
+            records.extend(events.poll(POLL_MAX, Duration::from_millis(100)).expect("a readable log"));
+        }
+        last = Instant::now();
+        for record in records {
             let Some(value) = record.value else { continue };
             let event: JobEvent = codec::decode(&value).expect("an event");
             assert_eq!(event.kind, kind, "{event:?}");
             answered.insert((record.key, event.version));
         }
     }
+    last
 }

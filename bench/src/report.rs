@@ -43,6 +43,6 @@ fn cell(line: &Value, path: &str) -> String {
     match path.split('.').fold(line, |value, name| &value[name]) {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
     }
 }

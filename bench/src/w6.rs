@@ -40,10 +40,11 @@ pub(crate) fn run(bed: &Bed, jobs: usize, runs: usize) {
                 offer(bed, &format!("run{index}"), 0..jobs, yearly);
                 started.elapsed()
             });
-            wait_for_answers(answers.as_mut(), jobs, JobEventType::Accepted);
-            sender.join().expect("a sender that lives")
+            let last = wait_for_answers(answers.as_mut(), jobs, JobEventType::Accepted);
+            (sender.join().expect("a sender that lives"), last)
         });
-        let elapsed = started.elapsed().as_secs_f64();
+        let (sent, last) = sent;
+        let elapsed = last.duration_since(started).as_secs_f64();
         let after = (trigger.cpu_seconds(), bed.broker_cpu_seconds());
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let count = jobs as f64;

@@ -3,6 +3,7 @@
 //! Invariant: a definition that came through `manifest` or `check` is complete: every default is filled in.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,7 @@ impl JobDefinition {
 }
 
 /// One rule of a schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ScheduleRule {
     /// A cron expression in a time zone.
     CronRule(CronRule),
@@ -78,7 +79,7 @@ impl ScheduleRule {
 }
 
 /// A cron expression in a time zone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "CronRule", rename_all = "camelCase")]
 pub struct CronRule {
     /// The expression, as written.
@@ -98,7 +99,7 @@ pub struct CronRule {
 }
 
 /// A fixed period from an anchor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "EveryRule", rename_all = "camelCase")]
 pub struct EveryRule {
     /// The period in milliseconds; 1000 or more.
@@ -112,7 +113,7 @@ pub struct EveryRule {
 }
 
 /// One instant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "AtRule", rename_all = "camelCase")]
 pub struct AtRule {
     /// The fire time.
@@ -124,7 +125,7 @@ pub struct AtRule {
 }
 
 /// A delay after the end of the last run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "AfterFinishRule", rename_all = "camelCase")]
 pub struct AfterFinishRule {
     /// The delay in milliseconds.
@@ -228,7 +229,7 @@ words! {
 }
 
 /// The misfire policy of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "MissedPolicy", rename_all = "camelCase")]
 pub struct MissedPolicy {
     /// Which of the missed fire times are requested.
@@ -240,7 +241,7 @@ pub struct MissedPolicy {
 }
 
 /// What happens when the previous run is still live.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "OverlapPolicy", rename_all = "camelCase")]
 pub struct OverlapPolicy {
     /// The rule.
@@ -267,8 +268,18 @@ pub struct RetryPolicy {
     pub non_retryable_exit_codes: Vec<i32>,
 }
 
+/// By the bits of its numbers: two zeros of different sign are equal and hash apart, which costs whoever looks a policy
+/// up by its hash a second copy and nothing else.
+impl Hash for RetryPolicy {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { max_attempts, initial_ms, factor, max_ms, jitter, non_retryable_exit_codes } = self;
+        (max_attempts, initial_ms, factor.to_bits(), max_ms, jitter.to_bits()).hash(hasher);
+        non_retryable_exit_codes.hash(hasher);
+    }
+}
+
 /// All that a run of the job needs, carried by its request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(rename = "RunSpec", rename_all = "camelCase")]
 pub struct RunSpec {
     /// The lane that runners subscribe to.
@@ -296,7 +307,7 @@ pub struct RunSpec {
 }
 
 /// What a run executes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// A program with its arguments.
     ExecTarget(ExecTarget),
@@ -311,7 +322,7 @@ pub enum Target {
 }
 
 /// A program with its arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "ExecTarget", rename_all = "camelCase")]
 pub struct ExecTarget {
     /// The program and its arguments; one or more.
@@ -325,7 +336,7 @@ pub struct ExecTarget {
 }
 
 /// A script for `/bin/sh -c`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "ShellTarget", rename_all = "camelCase")]
 pub struct ShellTarget {
     /// The script.
@@ -341,7 +352,7 @@ pub struct ShellTarget {
 }
 
 /// An HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "HttpTarget", rename_all = "camelCase")]
 pub struct HttpTarget {
     /// Request method.
@@ -357,7 +368,7 @@ pub struct HttpTarget {
 }
 
 /// A header value: literal text, or the name of a secret that the runner resolves. Exactly one is present.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "HeaderValue", rename_all = "camelCase")]
 pub struct HeaderValue {
     /// The value itself.
@@ -367,7 +378,7 @@ pub struct HeaderValue {
 }
 
 /// A message on a named cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "KafkaTarget", rename_all = "camelCase")]
 pub struct KafkaTarget {
     /// Name of a cluster that the runner's configuration declares.
@@ -383,7 +394,7 @@ pub struct KafkaTarget {
 }
 
 /// A business service's own code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "HandlerTarget", rename_all = "camelCase")]
 pub struct HandlerTarget {
     /// Name of the handler.

@@ -18,7 +18,7 @@ use orloj_runtime::driver::{
 use orloj_runtime::log::{NewRecord, Record, TopicPartition};
 
 use crate::TriggerConfig;
-use crate::machine::{TriggerEvent, TriggerInput, TriggerMachine};
+use crate::machine::{Shares, TriggerEvent, TriggerInput, TriggerMachine};
 use crate::metrics::TriggerMetrics;
 
 /// The trigger as the driver sees it.
@@ -28,11 +28,13 @@ pub struct TriggerService {
     metrics: TriggerMetrics,
     /// As far as `settings` was read.
     calendars: Arc<CalendarSet>,
+    /// What jobs of all shards have in common.
+    shares: Shares,
 }
 
 impl TriggerService {
     pub(crate) fn new(config: TriggerConfig, metrics: TriggerMetrics) -> Self {
-        Self { config, metrics, calendars: Arc::default() }
+        Self { config, metrics, calendars: Arc::default(), shares: Shares::default() }
     }
 
     fn read_definition(&self, record: &Record) -> Inbound<TriggerInput> {
@@ -128,7 +130,7 @@ impl Service for TriggerService {
     }
 
     fn machine(&self, _shard: Shard) -> TriggerMachine {
-        TriggerMachine::new(self.config.tzdb.clone())
+        TriggerMachine::sharing(self.config.tzdb.clone(), self.shares.clone())
     }
 
     fn replay(&self, machine: &mut TriggerMachine, record: &Record) -> Result<(), Undecodable> {

@@ -6,6 +6,7 @@
 mod clock_guard;
 mod flush;
 mod inbound;
+mod replay;
 mod service;
 mod shard_run;
 mod shared;
@@ -381,12 +382,8 @@ impl<S: Service> Driver<S> {
         let mut runs: BTreeMap<_, _> =
             taken.iter().map(|taken| (taken.shard, ShardRun::new(self.service.machine(taken.shard)))).collect();
         let ranges = ranges(taken, &self.topics.state, |_, _| 0);
-        let service = &self.service;
-        self.owner.restore(&ranges, &mut |record| {
-            if let Some(run) = runs.get_mut(&Shard(record.partition)) {
-                run.replay(service, &record);
-            }
-        })?;
+        let owner = &mut self.owner;
+        replay::replay_all(&self.service, &mut runs, &ranges, &mut |fold| owner.restore(&ranges, fold))?;
         Ok(runs)
     }
 
@@ -406,13 +403,14 @@ impl<S: Service> Driver<S> {
         let ranges = ranges(taken, &self.topics.decisions, |shard, topic| {
             runs.get(&shard).and_then(|run| run.positions.get(topic)).copied().unwrap_or(0)
         });
-        let service = &self.service;
-        self.owner.restore(&ranges, &mut |record| {
-            if let Some(run) = runs.get_mut(&Shard(record.partition)) {
-                run.replay(service, &record);
-                run.decided_next = run.decided_next.max(record.offset + 1);
+        let owner = &mut self.owner;
+        replay::replay_all(&self.service, runs, &ranges, &mut |fold| owner.restore(&ranges, fold))?;
+        for range in ranges {
+            if let Some(run) = runs.get_mut(&Shard(range.at.partition)) {
+                run.decided_next = run.decided_next.max(range.until);
             }
-        })
+        }
+        Ok(())
     }
 
     fn report(&mut self) {

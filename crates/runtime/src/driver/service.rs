@@ -96,8 +96,8 @@ pub enum Inbound<I> {
     Bad(Undecodable, Option<I>),
 }
 
-/// A service over machines.
-pub trait Service: Send + 'static {
+/// A service over machines. Shared between the threads that fold a restore into machines, each of its own shards.
+pub trait Service: Send + Sync + 'static {
     /// Its machine.
     type Machine: Machine;
 

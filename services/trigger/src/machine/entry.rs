@@ -53,8 +53,9 @@ pub(super) enum Settled {
 }
 
 impl Entry {
-    pub(super) fn new(state: &TriggerState, shares: &mut Shares) -> Self {
-        let (terms, rules) = state.definition.as_ref().map(|definition| shares.take(definition)).unzip();
+    /// Takes a state; `is_checked` says that its definition was checked by this process.
+    pub(super) fn new(state: &TriggerState, is_checked: bool, shares: &Shares) -> Self {
+        let (terms, rules) = state.definition.as_ref().map(|definition| shares.take(definition, is_checked)).unzip();
         let rare = Rare {
             pause: state.pause.clone(),
             recent_commands: state.recent_commands.clone(),
@@ -77,7 +78,7 @@ impl Entry {
     }
 
     /// Gives back what was shared.
-    pub(super) fn give_up(self, shares: &mut Shares) {
+    pub(super) fn give_up(self, shares: &Shares) {
         shares.give_up(self.terms, self.rules);
     }
 

@@ -19,14 +19,14 @@ use orloj_domain::command::Command;
 use orloj_domain::fire::{FireDecision, TriggerKind};
 use orloj_domain::id::JobId;
 use orloj_domain::job::JobDefinition;
-use orloj_domain::job_event::{FieldError, JobEvent};
+use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::driver::Machine;
 
 use crate::wheel::{JOBS_MAX, Wheel};
 use entry::{Entry, Settled};
-use shared::Shares;
+pub use shared::Shares;
 
 /// Most decisions of one tick; if more is due, the next tick goes on.
 const DECISIONS_PER_TICK_MAX: usize = 2000;
@@ -121,12 +121,18 @@ impl TriggerMachine {
     /// No jobs; `tzdb` is written into decisions.
     #[must_use]
     pub fn new(tzdb: Option<String>) -> Self {
+        Self::sharing(tzdb, Shares::default())
+    }
+
+    /// The same, holding what its jobs have in common with those of other machines only once.
+    #[must_use]
+    pub fn sharing(tzdb: Option<String>, shares: Shares) -> Self {
         Self {
             tzdb,
             jobs: Vec::new(),
             index_by_id: BTreeMap::new(),
             wheel: Wheel::new(),
-            shares: Shares::new(),
+            shares,
             calendars: Arc::default(),
             unsaved: BTreeSet::new(),
             saving: BTreeSet::new(),
@@ -152,7 +158,7 @@ impl TriggerMachine {
 
     /// Takes a saved state while restoring.
     pub fn replay_state(&mut self, state: &TriggerState) {
-        self.put(state);
+        self.put(state, false);
     }
 
     /// Takes a decision while restoring.
@@ -183,14 +189,14 @@ impl TriggerMachine {
         self.index_by_id.get(job).map(|index| &self.jobs[*index as usize])
     }
 
-    fn put(&mut self, state: &TriggerState) {
-        let mut entry = Entry::new(state, &mut self.shares);
+    fn put(&mut self, state: &TriggerState, is_checked: bool) {
+        let mut entry = Entry::new(state, is_checked, &self.shares);
         let index = if let Some(&index) = self.index_by_id.get(&state.job) {
             let place = &mut self.jobs[index as usize];
             // One text for the id and for its place by name, however often the job is edited.
             entry.job.clone_from(&place.job);
             // What both share was taken before it is given back, so that it stays.
-            std::mem::replace(place, entry).give_up(&mut self.shares);
+            std::mem::replace(place, entry).give_up(&self.shares);
             self.unsaved.remove(&index);
             self.saving.remove(&index);
             index
@@ -248,7 +254,9 @@ impl Machine for TriggerMachine {
     fn apply(&mut self, event: &TriggerEvent) {
         match event {
             TriggerEvent::Decided(decision) => self.settle(decision),
-            TriggerEvent::Stated { state, .. } | TriggerEvent::Kept(state) => self.put(state),
+            // What was accepted has just been checked, see `decide_offered`.
+            TriggerEvent::Stated { answer, state } => self.put(state, answer.kind == JobEventType::Accepted),
+            TriggerEvent::Kept(state) => self.put(state, false),
             TriggerEvent::Answered(_) => {}
             // Fire times are the rules'; calendars only judge them when they are due, so nothing is armed anew.
             TriggerEvent::Calendars(calendars) => self.calendars = Arc::clone(calendars),

@@ -25,7 +25,8 @@ impl TriggerMachine {
         if entry.is_some_and(|entry| offset < entry.jobs_next) {
             return Vec::new();
         }
-        let errors = manifest::check(definition);
+        // Of a million definitions most say the same for another job, and a check costs more than all else here.
+        let errors = if self.shares.is_checked(definition) { Vec::new() } else { manifest::check(definition) };
         if !errors.is_empty() {
             return self.decide_unusable(job, offset, errors, now);
         }

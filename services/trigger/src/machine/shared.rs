@@ -1,12 +1,13 @@
-//! What many jobs have in common, held once: the terms of definitions that differ only in the job, and the
-//! parsed rules. Not here: anything about one job (`entry`). Invariant: what is shared never changes, and is
-//! given up with the last job that holds it; a wrong hash costs memory, never a wrong answer.
+//! What many jobs have in common, held once by all machines of a process: the terms of definitions that differ only
+//! in the job, and the parsed rules. Not here: anything about one job (`entry`). Invariant: what is shared never
+//! changes, and is given up with the last job that holds it; it saves time and memory and decides nothing: a wrong
+//! hash costs memory, never a wrong answer.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use orloj_domain::calendar::ScheduleCalendars;
@@ -40,6 +41,8 @@ pub(super) struct Terms {
     pub(super) rules: Option<Vec<Rule>>,
     /// The calendars that the rules name; absent if they name none.
     pub(super) calendars: Option<Box<ScheduleCalendars>>,
+    /// This process has found nothing to complain about in a definition with these terms.
+    is_checked: AtomicBool,
 }
 
 impl Terms {
@@ -60,6 +63,7 @@ impl Terms {
             spec: definition.spec.clone(),
             rules,
             calendars: ScheduleCalendars::of(schedule).map(Box::new),
+            is_checked: AtomicBool::new(false),
         }
     }
 
@@ -107,22 +111,38 @@ impl Terms {
     }
 }
 
-/// Terms and rules in use, each once.
-#[derive(Debug)]
-pub(super) struct Shares {
+/// Terms and rules in use, each once; clones are the same pool.
+#[derive(Debug, Clone, Default)]
+pub struct Shares(Arc<Mutex<Pools>>);
+
+#[derive(Debug, Default)]
+struct Pools {
     terms: Pool<Terms>,
     rules: Pool<Vec<Rule>>,
 }
 
 impl Shares {
-    pub(super) fn new() -> Self {
-        Self { terms: Pool::new(), rules: Pool::new() }
+    /// True if a definition that says the same for another job was checked by this process and found good, and the
+    /// check does not look at the job.
+    pub(super) fn is_checked(&self, definition: &JobDefinition) -> bool {
+        let found = self.pools().terms.find(hash_of(definition), |terms| terms.are_those_of(definition));
+        found.is_some_and(|terms| terms.value.rules.is_some() && terms.value.is_checked.load(Ordering::Relaxed))
     }
 
-    /// The terms of a definition, and the rules if they are those of its job alone.
-    pub(super) fn take(&mut self, definition: &JobDefinition) -> (SharedTerms, Option<SharedRules>) {
+    /// The terms of a definition, and the rules if they are those of its job alone. `is_checked` says that the
+    /// definition was checked by this process.
+    pub(super) fn take(&self, definition: &JobDefinition, is_checked: bool) -> (SharedTerms, Option<SharedRules>) {
         let is_same = |terms: &Terms| terms.are_those_of(definition);
-        let terms = self.terms.take(hash_of(definition), is_same, || Terms::new(definition));
+        let hash = hash_of(definition);
+        let found = self.pools().terms.find(hash, is_same);
+        // Parsed without the lock: other shards are restored meanwhile.
+        let terms = found.unwrap_or_else(|| {
+            let made = Terms::new(definition);
+            self.pools().terms.keep(hash, is_same, made)
+        });
+        if is_checked {
+            terms.value.is_checked.store(true, Ordering::Relaxed);
+        }
         if terms.value.rules.is_some() {
             return (terms, None);
         }
@@ -130,24 +150,35 @@ impl Shares {
         let rules = parsed(definition);
         let mut hasher = DefaultHasher::new();
         rules.hash(&mut hasher);
-        let rules = self.rules.take(hasher.finish(), |shared| *shared == rules, || rules.clone());
+        let hash = hasher.finish();
+        let mut pools = self.pools();
+        let found = pools.rules.find(hash, |shared| *shared == rules);
+        let rules = found.unwrap_or_else(|| pools.rules.keep(hash, |_| false, rules));
+        drop(pools);
         (terms, Some(rules))
     }
 
     /// A job no longer holds these.
-    pub(super) fn give_up(&mut self, terms: Option<SharedTerms>, rules: Option<SharedRules>) {
+    pub(super) fn give_up(&self, terms: Option<SharedTerms>, rules: Option<SharedRules>) {
+        let mut pools = self.pools();
         if let Some(terms) = terms {
-            self.terms.give_up(&terms);
+            pools.terms.give_up(&terms);
         }
         if let Some(rules) = rules {
-            self.rules.give_up(&rules);
+            pools.rules.give_up(&rules);
         }
     }
 
     /// How many distinct terms and sets of rules are held.
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, usize) {
-        (self.terms.shared.len(), self.rules.shared.len())
+        let pools = self.pools();
+        (pools.terms.shared.len(), pools.rules.shared.len())
+    }
+
+    /// Whoever panicked with the lock held has left both pools whole.
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,18 +194,25 @@ struct Pool<T> {
     shared: BTreeMap<u64, Arc<Shared<T>>>,
 }
 
-impl<T> Pool<T> {
-    fn new() -> Self {
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
         Self { shared: BTreeMap::new() }
     }
+}
 
-    /// The value that is the same, or a new one.
-    fn take(&mut self, hash: u64, is_same: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> Arc<Shared<T>> {
+impl<T> Pool<T> {
+    /// The value of this hash, if it is the same.
+    fn find(&self, hash: u64, is_same: impl Fn(&T) -> bool) -> Option<Arc<Shared<T>>> {
+        self.shared.get(&hash).filter(|shared| is_same(&shared.value)).cloned()
+    }
+
+    /// Keeps a value that was not found, unless another thread has kept the same meanwhile.
+    fn keep(&mut self, hash: u64, is_same: impl Fn(&T) -> bool, value: T) -> Arc<Shared<T>> {
         match self.shared.entry(hash) {
             Place::Occupied(place) if is_same(&place.get().value) => Arc::clone(place.get()),
             // Two values of one hash: the second one stays with its job, unshared.
-            Place::Occupied(_) => Arc::new(Shared { hash, value: make() }),
-            Place::Vacant(place) => Arc::clone(place.insert(Arc::new(Shared { hash, value: make() }))),
+            Place::Occupied(_) => Arc::new(Shared { hash, value }),
+            Place::Vacant(place) => Arc::clone(place.insert(Arc::new(Shared { hash, value }))),
         }
     }
 
@@ -203,25 +241,22 @@ fn depends_on_job(schedule: &[ScheduleRule]) -> bool {
 
 /// A hash of everything but the job.
 fn hash_of(definition: &JobDefinition) -> u64 {
-    let JobDefinition { job: _, labels, annotations, schedule, .. } = definition;
-    let texts = (labels, annotations, schedule, &definition.spec, &definition.missed);
-    let bounds = (definition.not_before, definition.not_after, definition.max_fires);
-    let mut feed = Feed(DefaultHasher::new());
-    // Nothing in it can fail to be written as JSON; if it could, less would be shared.
-    let _ = serde_json::to_writer(&mut feed, &(texts, bounds, definition.jitter_ms, definition.suspend));
-    feed.0.finish()
-}
-
-/// Hashes what is written.
-struct Feed(DefaultHasher);
-
-impl io::Write for Feed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    // Taken apart by name, so that a field that is added can't be forgotten here.
+    let JobDefinition {
+        job: _,
+        labels,
+        annotations,
+        schedule,
+        not_before,
+        not_after,
+        max_fires,
+        jitter_ms,
+        missed,
+        suspend,
+        spec,
+    } = definition;
+    let mut hasher = DefaultHasher::new();
+    (labels, annotations, schedule, missed, spec).hash(&mut hasher);
+    (not_before, not_after, max_fires, jitter_ms, suspend).hash(&mut hasher);
+    hasher.finish()
 }
