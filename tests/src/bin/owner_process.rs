@@ -156,7 +156,7 @@ fn decide(owner: &mut dyn Owner, counters: &mut BTreeMap<Shard, Counter>) {
         NewRecord::new(SLOTS, shard.0, slot.to_string(), Some(author.as_str().as_bytes().to_vec()))
     });
     let shards: Vec<Shard> = due.keys().copied().collect();
-    match owner.append(&shards, records.collect()) {
+    match owner.append(&shards, &records.collect::<Vec<_>>()) {
         Ok(_) => {
             for shard in &shards {
                 if let Some(counter) = counters.get_mut(shard) {

@@ -138,7 +138,7 @@ impl Member {
 
     /// Appends a decision of a shard.
     pub fn decide(&mut self, shard: Shard, value: &str) -> Result<Vec<Position>, AppendError> {
-        self.owner.append(&[shard], vec![record(STATE, shard.0, "decision", value)])
+        self.owner.append(&[shard], &[record(STATE, shard.0, "decision", value)])
     }
 }
 

@@ -44,9 +44,9 @@ pub fn an_append_needs_its_shards(backend: &mut impl Backend) {
     let own = first.shards().pop_first().expect("a shard");
     let foreign = second.shards().pop_first().expect("a shard");
     let both = vec![record(STATE, own.0, "decision", "1"), record(INPUT, own.0, "key", "1")];
-    let positions = first.owner.append(&[own], both).expect("ours");
+    let positions = first.owner.append(&[own], &both).expect("ours");
     assert_eq!(positions.iter().map(|position| position.topic.as_str()).collect::<Vec<_>>(), [STATE, INPUT]);
-    let outcome = first.owner.append(&[own, foreign], vec![record(STATE, own.0, "decision", "2")]);
+    let outcome = first.owner.append(&[own, foreign], &[record(STATE, own.0, "decision", "2")]);
     assert!(matches!(outcome, Err(AppendError::Refused(_))), "{outcome:?}");
     let at = TopicPartition::new(STATE, own.0);
     let decisions = read_to_end(backend, &at, 0, Isolation::Committed);

@@ -20,7 +20,7 @@ use super::{
 /// Longest problem text that is passed on, in characters.
 const PROBLEM_CHARS_MAX: usize = 200;
 /// Room that most records fit in.
-const RECORD_BYTES_USUAL: usize = 256;
+const RECORD_BYTES_USUAL: usize = 512;
 
 /// A schema that some program wrote values with. It is kept for the life of the process: there are as many
 /// as there are schema files, and readers borrow it.

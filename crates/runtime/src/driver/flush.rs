@@ -164,7 +164,7 @@ impl<S: Service> Driver<S> {
         let Some((shards, records)) = self.gather() else { return };
         let started = self.parts.clock.monotonic();
         let count = records.len();
-        match self.owner.append(&shards, records.clone()) {
+        match self.owner.append(&shards, &records) {
             Ok(positions) => {
                 let elapsed = self.parts.clock.monotonic().saturating_sub(started);
                 self.parts.metrics.appended(count, elapsed);

@@ -112,11 +112,11 @@ impl<M: Machine> ShardRun<M> {
 
     /// True if the record was consumed before; marks it as consumed otherwise.
     pub(super) fn is_repeat(&mut self, record: &Record) -> bool {
-        let next = self.positions.entry(record.topic.clone()).or_insert(0);
-        if record.offset < *next {
-            return true;
+        match self.positions.get_mut(&record.topic) {
+            Some(next) if record.offset < *next => return true,
+            Some(next) => *next = record.offset + 1,
+            None => drop(self.positions.insert(record.topic.clone(), record.offset + 1)),
         }
-        *next = record.offset + 1;
         self.has_new_positions = true;
         false
     }

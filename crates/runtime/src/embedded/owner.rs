@@ -301,9 +301,9 @@ impl Owner for EmbeddedOwner {
         Ok(())
     }
 
-    fn append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Result<Vec<Position>, AppendError> {
+    fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
         let _call = self.begin();
-        self.log.append(self.guard(shards), records)
+        self.log.append(self.guard(shards), records.to_vec())
     }
 
     fn release(&mut self, shards: &[Shard]) -> Result<(), LogError> {

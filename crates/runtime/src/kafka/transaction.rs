@@ -204,16 +204,21 @@ impl TransactionalProducer {
 
     /// Hands records to the client, which sends them by itself; waits for nothing but room in its queue.
     pub(crate) fn enqueue(&mut self, records: &[NewRecord]) -> Result<(), AppendError> {
+        let mut full_name = String::new();
+        let mut name = None;
         for record in records {
-            self.enqueue_one(record)?;
+            if name != Some(&record.topic) {
+                full_name = format!("{}{}", self.prefix, record.topic);
+                name = Some(&record.topic);
+            }
+            self.enqueue_one(&full_name, record)?;
         }
         Ok(())
     }
 
-    fn enqueue_one(&mut self, record: &NewRecord) -> Result<(), AppendError> {
-        let topic = format!("{}{}", self.prefix, record.topic);
+    fn enqueue_one(&mut self, topic: &str, record: &NewRecord) -> Result<(), AppendError> {
         let index = self.enqueued.len();
-        let mut message = BaseRecord::with_opaque_to(&topic, index).partition(record.partition);
+        let mut message = BaseRecord::with_opaque_to(topic, index).partition(record.partition);
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         message.headers = headers_of(record);

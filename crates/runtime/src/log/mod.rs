@@ -171,7 +171,7 @@ pub trait Owner: Send {
 
     /// Appends all records or none, if and only if every shard of `shards` is still ours, and waits for the
     /// acknowledgement. Positions in the order of the records.
-    fn append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Result<Vec<Position>, AppendError>;
+    fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError>;
 
     /// How far the clock of the log's servers is ahead of this machine's (behind, if negative) at least, in
     /// milliseconds, as the last append showed; `None` if they have no clock of their own, or nobody knows yet.

@@ -110,11 +110,23 @@ impl Inputs {
     pub(super) fn take(&mut self, max: usize) -> Result<Vec<OwnerEvent>, LogError> {
         let mut events = Vec::new();
         let mut records = Vec::new();
+        // Records come in runs of one partition: which request is in force is looked up once for each run.
+        let mut run: Option<(TopicPartition, Option<u64>)> = None;
         while records.len() < max {
             let Some(arrival) = self.next() else { break };
             match arrival {
                 Arrival::Record(request, record) => {
-                    if self.is_current(request, &record.topic_partition()) {
+                    let is_same = |at: &TopicPartition| at.partition == record.partition && at.topic == record.topic;
+                    let current = match &run {
+                        Some((at, current)) if is_same(at) => *current,
+                        Some(_) | None => {
+                            let at = record.topic_partition();
+                            let current = self.current.get(&at).copied();
+                            run = Some((at, current));
+                            current
+                        }
+                    };
+                    if current == Some(request) {
                         records.push(record);
                     }
                 }
@@ -339,7 +351,9 @@ impl TopicReader {
                 let Some(tracked) = self.tracked.get_mut(&at) else { return false };
                 let offset = record.offset;
                 self.batch.push(Arrival::Record(tracked.request, record));
-                self.next.insert(at.clone(), offset + 1);
+                if let Some(next) = self.next.get_mut(&at) {
+                    *next = offset + 1;
+                }
                 if !tracked.is_caught_up && tracked.target.is_some_and(|target| offset + 1 >= target) {
                     tracked.is_caught_up = true;
                     self.batch.push(Arrival::CaughtUp(tracked.request, at));

@@ -283,14 +283,14 @@ impl Owner for KafkaOwner {
         self.inputs.read(positions)
     }
 
-    fn append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Result<Vec<Position>, AppendError> {
+    fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
         if let Some(shard) = shards.iter().find(|shard| !self.held.contains(shard)) {
             return Err(AppendError::Refused(format!("shard {shard} is not ours")));
         }
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let outcome = self.ends.require_all(&records).and_then(|()| self.try_append(&records));
+        let outcome = self.ends.require_all(records).and_then(|()| self.try_append(records));
         if let Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) = &outcome {
             let reason = reason.clone();
             self.lose(&reason);
