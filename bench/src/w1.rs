@@ -42,8 +42,7 @@ pub(crate) fn run(bed: &Bed, jobs: usize, runs: usize, warm_rounds: usize) {
     for index in 0..runs {
         let mut line = round(bed, &trigger, &format!("run{index}"), jobs, answers.as_mut());
         let plain = calibration["produce_200B_per_second"].as_f64().unwrap_or(1.0);
-        line["share_of_plain_produce"] =
-            rounded(line["decisions_per_second"].as_f64().unwrap_or(0.0) / plain).into();
+        line["share_of_plain_produce"] = rounded(line["decisions_per_second"].as_f64().unwrap_or(0.0) / plain).into();
         line["warm_rounds"] = warm_rounds.into();
         report.add(bed.name, &calibration, line);
     }

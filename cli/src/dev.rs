@@ -74,6 +74,7 @@ pub(crate) fn run(arguments: &DevArguments) -> Outcome {
     let listener = bind(&config, arguments.insecure)?;
     let address = listener.address();
     let parts = Parts {
+        snapshots: None,
         config,
         log: Arc::new(log),
         clock,

@@ -138,7 +138,11 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome {
 
     let kafka = KafkaConfig { properties: config.kafka.clone(), prefix: config.topics_prefix.clone() };
     let log = KafkaLog::connect(kafka).map_err(|error| Failure::usage(error.to_string()))?;
+    // Nobody who has not said where gets files for them.
+    let is_given = config.origin("data.dir").is_some_and(|origin| *origin != Origin::Default);
+    let snapshots = is_given.then(|| config.data_dir.join("snapshots"));
     let parts = Parts {
+        snapshots,
         config,
         log: Arc::new(log.clone()),
         clock: Arc::new(SystemClock::new()),

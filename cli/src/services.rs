@@ -2,7 +2,7 @@
 //! Invariant: if one service ends that nobody asked to, all are asked to drain, and the process says which and why.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -62,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
+    /// Folder of snapshots; none where the log itself is on this machine.
+    pub(crate) snapshots: Option<PathBuf>,
 }
 
 /// How a service ended: well, or with what a person must know.
@@ -142,12 +144,16 @@ pub(crate) fn patience(roles: &[Role], config: &Config) -> Duration {
 }
 
 fn run(role: Role, parts: &Parts) -> Result<(), String> {
-    let Parts { config, log, clock, health, metrics, shutdown } = parts;
+    let Parts { config, log, clock, health, metrics, shutdown, snapshots } = parts;
     let (log, clock) = (Arc::clone(log), Arc::clone(clock));
     match role {
         Role::Trigger => {
-            let told =
-                TriggerConfig { shards: config.shards, tzdb: tzdb_version(), clock_jump_max: config.clock_jump_max };
+            let told = TriggerConfig {
+                shards: config.shards,
+                tzdb: tzdb_version(),
+                clock_jump_max: config.clock_jump_max,
+                snapshots: snapshots.clone(),
+            };
             orloj_trigger::run(told, log, clock, health, metrics, shutdown).map_err(|error| error.to_string())
         }
         Role::Dispatcher => {
@@ -166,7 +172,7 @@ fn run(role: Role, parts: &Parts) -> Result<(), String> {
 }
 
 fn serve_http(http: Http, listener: Listener, parts: &Parts) -> Result<(), String> {
-    let Parts { config, log, clock, health, metrics, shutdown } = parts;
+    let Parts { config, log, clock, health, metrics, shutdown, .. } = parts;
     let version = VersionInfo { version: env!("CARGO_PKG_VERSION").to_owned(), commit: None, tzdb: tzdb_version() };
     let ended = match http {
         Http::Operations => orloj_query::serve_operations_on(listener, health, metrics, version, shutdown),

@@ -208,10 +208,16 @@ impl World {
             shards: self.shards,
             health: Health::new().component(service),
             metrics: DriverMetrics::register(&Metrics::new(), service),
+            snapshots: None,
         };
         slot.process = Some(match slot.kind {
             0 => {
-                let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX };
+                let config = TriggerConfig {
+                    shards: self.shards,
+                    tzdb: None,
+                    clock_jump_max: CLOCK_JUMP_MAX,
+                    snapshots: None,
+                };
                 Process::Trigger(orloj_trigger::driver(config, parts("trigger")).expect("in memory"))
             }
             1 => {

@@ -46,6 +46,8 @@ pub struct DriverMetrics {
     pub lost: Counter,
     /// Records put into quarantine.
     pub quarantined: Counter,
+    /// Shards that were restored from a snapshot and what came after it.
+    pub snapshots_used: Counter,
     /// Forward jumps of the wall clock that stopped all decisions.
     pub clock_jumps: Counter,
     /// By how much the wall clock runs ahead of what is believed, in seconds; 0 while decisions are made.
@@ -65,6 +67,7 @@ impl DriverMetrics {
             shards: Gauge::default(),
             lost: Counter::default(),
             quarantined: Counter::default(),
+            snapshots_used: Counter::default(),
             clock_jumps: Counter::default(),
             clock_ahead_seconds: Gauge::default(),
             broker_clock_offset_seconds: Gauge::default(),
@@ -77,6 +80,11 @@ impl DriverMetrics {
             registry.register("shards", "Shards owned and live", this.shards.clone());
             registry.register("lost", "Times that all shards were lost at once", this.lost.clone());
             registry.register("quarantined", "Records put into quarantine", this.quarantined.clone());
+            registry.register(
+                "snapshots_used",
+                "Shards restored from a snapshot and what came after it",
+                this.snapshots_used.clone(),
+            );
             registry.register(
                 "clock_jumps",
                 "Forward jumps of the wall clock that stopped all decisions",

@@ -61,6 +61,7 @@ pub fn run(
         shards: config.shards,
         health: health.component("dispatcher"),
         metrics: DriverMetrics::register(metrics, "dispatcher"),
+        snapshots: None,
     };
     join(config, parts, DispatcherMetrics::register(metrics))
         .map_err(|source| DriverError::Log { service: "dispatcher", source })?

@@ -7,6 +7,7 @@ mod metrics;
 mod service;
 mod wheel;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct TriggerConfig {
     pub tzdb: Option<String>,
     /// How far the wall clock may jump forward before nothing is decided any more.
     pub clock_jump_max: Duration,
+    /// Folder for snapshots of the jobs held, which make a restart fast; `None` for none.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// Runs a trigger on the calling thread until shutdown is asked.
@@ -52,6 +55,7 @@ pub fn run(
         shards: config.shards,
         health: health.component("trigger"),
         metrics: DriverMetrics::register(metrics, "trigger"),
+        snapshots: config.snapshots.clone(),
     };
     let service = TriggerService::new(config, TriggerMetrics::register(metrics));
     Driver::join(service, parts).map_err(|source| DriverError::Log { service: "trigger", source })?.run(shutdown)

@@ -200,6 +200,14 @@ impl Service for TriggerService {
         machine.has_unsaved()
     }
 
+    fn snapshot(&self, machine: &TriggerMachine) -> Option<Vec<u8>> {
+        Some(machine.snapshot())
+    }
+
+    fn restore_snapshot(&self, machine: &mut TriggerMachine, bytes: &[u8]) -> Option<()> {
+        machine.restore_snapshot(bytes)
+    }
+
     fn save(&self, machine: &mut TriggerMachine, shard: Shard, max: usize) -> (Vec<NewRecord>, bool) {
         let (states, is_complete) = machine.take_unsaved(max);
         let records = states.iter().map(|state| record(topic::TRIGGER_STATE, shard.0, &state.job, state)).collect();

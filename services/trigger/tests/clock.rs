@@ -48,9 +48,10 @@ impl Installation {
             shards,
             health: health.component("trigger"),
             metrics: DriverMetrics::register(&metrics, "trigger"),
+            snapshots: None,
         };
-        let driver = orloj_trigger::driver(TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX }, parts)
-            .expect("in memory");
+        let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
+        let driver = orloj_trigger::driver(config, parts).expect("in memory");
         let mut this = Self { clock, log, metrics, health, driver };
         this.offer("a/b");
         this.pass(5);

@@ -2,8 +2,10 @@
 //! Invariant: an append covers all that was decided and how far inputs were consumed; when its outcome is in
 //! doubt every machine is dropped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use orloj_domain::owner::POSITIONS_KEY;
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
@@ -168,7 +170,7 @@ impl<S: Service> Driver<S> {
             Ok(positions) => {
                 let elapsed = self.parts.clock.monotonic().saturating_sub(started);
                 self.parts.metrics.appended(count, elapsed);
-                self.committed(&shards, &positions);
+                self.committed(&shards, &records, &positions);
             }
             Err(error) => self.not_appended(&shards, records, error),
         }
@@ -197,7 +199,10 @@ impl<S: Service> Driver<S> {
         (!records.is_empty()).then_some((shards, records))
     }
 
-    fn committed(&mut self, shards: &[Shard], positions: &[Position]) {
+    fn committed(&mut self, shards: &[Shard], records: &[NewRecord], positions: &[Position]) {
+        if self.snapshots.is_some() {
+            self.extend_tails(records, positions);
+        }
         let mut events = 0;
         for shard in shards {
             if let Some(run) = self.shards.get_mut(shard) {
@@ -212,6 +217,23 @@ impl<S: Service> Driver<S> {
             }
         }
         self.service.committed(events);
+    }
+
+    /// Notes the last records of each partition that a restore reads; only those are hashed.
+    fn extend_tails(&mut self, records: &[NewRecord], positions: &[Position]) {
+        let topics: Vec<&String> = self.topics.state.iter().chain(&self.topics.decisions).collect();
+        let mut is_last = BTreeSet::new();
+        for (record, position) in records.iter().zip(positions).rev() {
+            let Some(topic) = topics.iter().position(|topic| **topic == record.topic) else { continue };
+            let is_positions = record.key.as_deref() == Some(POSITIONS_KEY.as_bytes());
+            if !is_last.insert((record.partition, topic, is_positions)) {
+                continue;
+            }
+            if let Some(run) = self.shards.get_mut(&Shard(record.partition)) {
+                run.has_changed = true;
+                run.tails.extend(&record.topic, position.offset, record.key.as_deref(), record.value.as_deref());
+            }
+        }
     }
 
     /// Reacts to each class of failure; only a batch that certainly left no trace is tried again.

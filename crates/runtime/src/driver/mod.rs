@@ -10,8 +10,13 @@ mod replay;
 mod service;
 mod shard_run;
 mod shared;
+mod snapshot;
+mod snapshots;
+mod tails;
+mod take_over;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +25,7 @@ use orloj_domain::time::Timestamp;
 
 use crate::clock::Clock;
 use crate::health::Component;
-use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record, RestoreRange, TakenShard, TopicPartition};
+use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record, TopicPartition};
 use crate::metrics::DriverMetrics;
 use crate::shutdown::Shutdown;
 
@@ -28,8 +33,10 @@ pub use clock_guard::CLOCK_JUMP_MAX;
 use clock_guard::{ClockGuard, ClockSight};
 pub use inbound::{Undecodable, check_partition, quarantined};
 pub use service::{Inbound, Machine, Service, ServiceTopics, SharedInput, SharedStart, WriteContext};
-use shard_run::{Phase, ShardRun};
+use shard_run::ShardRun;
 use shared::SharedReading;
+use snapshot::Folder;
+use snapshots::Snapshots;
 
 /// Most records taken from the log in one turn.
 const POLL_RECORDS_MAX: usize = 4096;
@@ -75,6 +82,8 @@ pub struct DriverParts {
     pub health: Component,
     /// Counters and histograms.
     pub metrics: DriverMetrics,
+    /// Folder for snapshots of the machines, which save a restart most of its reading; `None` for none.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// One service instance: its machines and their share of the log.
@@ -95,6 +104,7 @@ pub struct Driver<S: Service> {
     /// On the monotonic clock: no warning about a failed append before this.
     warn_at: Duration,
     clock_guard: ClockGuard,
+    snapshots: Option<Snapshots>,
 }
 
 impl<S: Service> Driver<S> {
@@ -116,6 +126,7 @@ impl<S: Service> Driver<S> {
             shards: parts.shards.get(),
         })?;
         let clock_guard = ClockGuard::new(parts.clock.now(), parts.clock.monotonic(), parts.clock_jump_max);
+        let folder = parts.snapshots.clone().map(|path| Folder::new(path, S::NAME, parts.shards));
         Ok(Self {
             service,
             topics,
@@ -128,6 +139,7 @@ impl<S: Service> Driver<S> {
             shared_retry_at: Duration::ZERO,
             warn_at: Duration::ZERO,
             clock_guard,
+            snapshots: folder.map(Snapshots::new),
         })
     }
 
@@ -173,6 +185,7 @@ impl<S: Service> Driver<S> {
         }
         self.save_lazily();
         self.flush();
+        self.take_snapshot();
         self.report();
         Ok(())
     }
@@ -206,8 +219,11 @@ impl<S: Service> Driver<S> {
             self.save_lazily();
             self.flush();
         }
-        self.shards.clear();
         self.owner.leave();
+        // Behind the release: whoever comes next need not wait for it.
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.take_all(&self.service, &mut self.shards);
+        }
     }
 
     fn time_to_next_wake(&self) -> Duration {
@@ -354,65 +370,6 @@ impl<S: Service> Driver<S> {
         self.parts.metrics.lost.inc();
     }
 
-    /// Restores the shards, then starts reading their inputs.
-    fn take_over(&mut self, taken: &[TakenShard]) -> Result<(), LogError> {
-        let mut runs = self.restore_state(taken)?;
-        self.start_after_saved(&mut runs);
-        self.restore_decisions(taken, &mut runs)?;
-        let now = self.parts.clock.now();
-        let mut inputs = Vec::new();
-        for (shard, mut run) in runs {
-            self.service.restored(&run.machine, now);
-            for topic in &self.topics.inputs {
-                let next = run.positions.get(topic).copied().unwrap_or(0);
-                inputs.push((TopicPartition::new(topic.clone(), shard.0), next));
-            }
-            run.phase = Phase::CatchingUp(self.topics.inputs.iter().cloned().collect());
-            run.checkpoint_due = now.plus(CHECKPOINT_INTERVAL);
-            self.backlog.retain(|record| record.partition != shard.0 || self.topics.is_shared(&record.topic));
-            self.shards.insert(shard, run);
-            for input in self.service.shared_state() {
-                self.decide(shard, &input, now);
-            }
-        }
-        self.read_after_shared(inputs)
-    }
-
-    fn restore_state(&mut self, taken: &[TakenShard]) -> Result<BTreeMap<Shard, ShardRun<S::Machine>>, LogError> {
-        let mut runs: BTreeMap<_, _> =
-            taken.iter().map(|taken| (taken.shard, ShardRun::new(self.service.machine(taken.shard)))).collect();
-        let ranges = ranges(taken, &self.topics.state, |_, _| 0);
-        let owner = &mut self.owner;
-        replay::replay_all(&self.service, &mut runs, &ranges, &mut |fold| owner.restore(&ranges, fold))?;
-        Ok(runs)
-    }
-
-    /// Decisions that the saved state covers need not be read again.
-    fn start_after_saved(&self, runs: &mut BTreeMap<Shard, ShardRun<S::Machine>>) {
-        let Some(decisions) = self.topics.decisions.first() else { return };
-        for run in runs.values_mut() {
-            run.decided_next = run.positions.get(decisions).copied().unwrap_or(0);
-        }
-    }
-
-    fn restore_decisions(
-        &mut self,
-        taken: &[TakenShard],
-        runs: &mut BTreeMap<Shard, ShardRun<S::Machine>>,
-    ) -> Result<(), LogError> {
-        let ranges = ranges(taken, &self.topics.decisions, |shard, topic| {
-            runs.get(&shard).and_then(|run| run.positions.get(topic)).copied().unwrap_or(0)
-        });
-        let owner = &mut self.owner;
-        replay::replay_all(&self.service, runs, &ranges, &mut |fold| owner.restore(&ranges, fold))?;
-        for range in ranges {
-            if let Some(run) = runs.get_mut(&Shard(range.at.partition)) {
-                run.decided_next = run.decided_next.max(range.until);
-            }
-        }
-        Ok(())
-    }
-
     fn report(&mut self) {
         let live = self.shards.values().filter(|run| run.is_live()).count();
         self.parts.metrics.shards.set(i64::try_from(live).unwrap_or(i64::MAX));
@@ -424,18 +381,4 @@ impl<S: Service> Driver<S> {
             self.parts.health.ready();
         }
     }
-}
-
-fn ranges(taken: &[TakenShard], topics: &[String], from: impl Fn(Shard, &str) -> i64) -> Vec<RestoreRange> {
-    let mut ranges = Vec::new();
-    for shard in taken {
-        for (topic, until) in &shard.restore_until {
-            let from = from(shard.shard, topic);
-            if topics.contains(topic) && from < *until {
-                let at = TopicPartition::new(topic.clone(), shard.shard.0);
-                ranges.push(RestoreRange { at, from, until: *until });
-            }
-        }
-    }
-    ranges
 }

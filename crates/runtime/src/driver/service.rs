@@ -167,6 +167,17 @@ pub trait Service: Send + Sync + 'static {
         (Vec::new(), true)
     }
 
+    /// The machine as bytes that [`Service::restore_snapshot`] of this very build reads back; `None` if this service
+    /// has no use for snapshots. What `save` still has to write must be in it too.
+    fn snapshot(&self, _machine: &Self::Machine) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes a snapshot into a machine that knows nothing yet; `None` if it can't be read.
+    fn restore_snapshot(&self, _machine: &mut Self::Machine, _bytes: &[u8]) -> Option<()> {
+        None
+    }
+
     /// Looks at all machines once per turn, for metrics; must be cheap.
     fn observe(&self, _machines: &mut dyn Iterator<Item = &Self::Machine>) {}
 

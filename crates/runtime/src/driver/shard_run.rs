@@ -8,6 +8,7 @@ use orloj_domain::owner::{BARRIER_KEY, POSITIONS_KEY, ShardPositions};
 use orloj_domain::time::Timestamp;
 
 use super::service::{Machine, Service};
+use super::tails::{Tails, Trial};
 use crate::codec;
 use crate::log::{NewRecord, Record};
 
@@ -38,6 +39,14 @@ pub(super) struct ShardRun<M> {
     /// While a round of saving goes on: the decision offset it will cover.
     pub(super) save_mark: Option<i64>,
     pub(super) checkpoint_due: Timestamp,
+    /// Up to where the machine covers the topics of a restore.
+    pub(super) tails: Tails,
+    /// The snapshot that the machine began with, while the log has not proved it.
+    pub(super) trial: Option<Trial>,
+    /// Something was committed or consumed since the last snapshot.
+    pub(super) has_changed: bool,
+    /// On the monotonic clock: no snapshot before this.
+    pub(super) snapshot_due: Duration,
     /// On the monotonic clock: left out of batches until then, because its partitions do not answer.
     pub(super) stalled_until: Option<Duration>,
 }
@@ -57,6 +66,10 @@ impl<M: Machine> ShardRun<M> {
             decided_next: 0,
             save_mark: None,
             checkpoint_due: Timestamp::MAX,
+            tails: Tails::default(),
+            trial: None,
+            has_changed: true,
+            snapshot_due: Duration::MAX,
             stalled_until: None,
         }
     }
@@ -90,8 +103,15 @@ impl<M: Machine> ShardRun<M> {
 
     /// Takes one record of a state or decision topic while restoring.
     pub(super) fn replay<S: Service<Machine = M>>(&mut self, service: &S, record: &Record) {
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        if let Some(trial) = &mut self.trial
+            && !trial.is_behind(&record.topic, record.offset, key, value)
+        {
+            return;
+        }
         match record.key_text() {
-            Some(BARRIER_KEY) => {}
+            // The last record of each restore is our own barrier.
+            Some(BARRIER_KEY) => self.tails.extend(&record.topic, record.offset, key, value),
             Some(POSITIONS_KEY) => self.replay_positions(record),
             Some(_) | None => {
                 if let Err(error) = service.replay(&mut self.machine, record) {
@@ -99,6 +119,16 @@ impl<M: Machine> ShardRun<M> {
                 }
             }
         }
+    }
+
+    /// Where a restore must begin to read a topic if the machine came from a snapshot.
+    pub(super) fn trial_start(&self, topic: &str) -> Option<i64> {
+        self.trial.as_ref().and_then(|trial| trial.start_of(topic))
+    }
+
+    /// True if the machine began with a snapshot that the log has not borne out.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.trial.as_ref().is_some_and(|trial| !trial.has_held())
     }
 
     fn replay_positions(&mut self, record: &Record) {
@@ -118,6 +148,7 @@ impl<M: Machine> ShardRun<M> {
             None => drop(self.positions.insert(record.topic.clone(), record.offset + 1)),
         }
         self.has_new_positions = true;
+        self.has_changed = true;
         false
     }
 

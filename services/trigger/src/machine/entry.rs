@@ -77,6 +77,54 @@ impl Entry {
         }
     }
 
+    /// How many numbers a job has.
+    pub(super) const NUMBERS: usize = 7;
+
+    /// The numbers, in the order that [`Entry::of_snapshot`] takes them.
+    pub(super) fn numbers(&self) -> [i64; Self::NUMBERS] {
+        let Self { version, definition_offset, jobs_next, commands_next, effective_from, cursor, fires, .. } = self;
+        let (effective_from, cursor) = (effective_from.millis(), cursor.millis());
+        [*version, *definition_offset, *jobs_next, *commands_next, effective_from, cursor, *fires]
+    }
+
+    /// A job from its parts; `rare` is a state of which only what most jobs don't have counts.
+    pub(super) fn of_snapshot(
+        job: JobId,
+        (terms, rules): (Option<SharedTerms>, Option<SharedRules>),
+        numbers: [i64; Self::NUMBERS],
+        rare: Option<TriggerState>,
+    ) -> Self {
+        let [version, definition_offset, jobs_next, commands_next, effective_from, cursor, fires] = numbers;
+        let (effective_from, cursor) = (Timestamp::from_millis(effective_from), Timestamp::from_millis(cursor));
+        let rare = rare.map(|state| {
+            let TriggerState { pause, recent_commands, after_finish, .. } = state;
+            Box::new(Rare { pause, recent_commands, after_finish })
+        });
+        Self {
+            job,
+            terms,
+            rules,
+            rare,
+            version,
+            definition_offset,
+            jobs_next,
+            commands_next,
+            effective_from,
+            cursor,
+            fires,
+        }
+    }
+
+    /// True if it has what most jobs don't have.
+    pub(super) fn is_rare(&self) -> bool {
+        self.rare.is_some()
+    }
+
+    /// What is shared of its definition; absent when deleted.
+    pub(super) fn shared_terms(&self) -> Option<&SharedTerms> {
+        self.terms.as_ref()
+    }
+
     /// Gives back what was shared.
     pub(super) fn give_up(self, shares: &Shares) {
         shares.give_up(self.terms, self.rules);

@@ -8,6 +8,7 @@ mod due;
 mod entry;
 mod offered;
 mod shared;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 

@@ -158,6 +158,15 @@ impl Shares {
         (terms, Some(rules))
     }
 
+    /// The rules of one more job that holds `terms`, if they are its own; `definition` is that of any of them.
+    pub(super) fn rules_of(&self, definition: &JobDefinition, terms: &SharedTerms, job: &JobId) -> Option<SharedRules> {
+        if terms.value.rules.is_some() {
+            return None;
+        }
+        let (_, rules) = self.take(&JobDefinition { job: job.clone(), ..definition.clone() }, false);
+        rules
+    }
+
     /// A job no longer holds these.
     pub(super) fn give_up(&self, terms: Option<SharedTerms>, rules: Option<SharedRules>) {
         let mut pools = self.pools();
