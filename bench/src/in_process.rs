@@ -34,8 +34,7 @@ impl Services {
             let service = *service;
             threads.push(std::thread::spawn(move || match service {
                 "trigger" => {
-                    let config =
-                        TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
+                    let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
                     orloj_trigger::run(config, log, clock, &health, &metrics, &shutdown).expect("a trigger");
                 }
                 "dispatcher" => {

@@ -212,12 +212,8 @@ impl World {
         };
         slot.process = Some(match slot.kind {
             0 => {
-                let config = TriggerConfig {
-                    shards: self.shards,
-                    tzdb: None,
-                    clock_jump_max: CLOCK_JUMP_MAX,
-                    snapshots: None,
-                };
+                let config =
+                    TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
                 Process::Trigger(orloj_trigger::driver(config, parts("trigger")).expect("in memory"))
             }
             1 => {

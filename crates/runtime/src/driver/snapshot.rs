@@ -103,3 +103,66 @@ impl Folder {
         Path::new(&self.path).join(format!("{}-{shard}.snapshot", self.service))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: Shard = Shard(1);
+
+    fn folder(path: &Path) -> Folder {
+        Folder::new(path.to_owned(), "trigger", ShardCount::new(4).expect("a valid count"))
+    }
+
+    fn head(folder: &Folder) -> Head {
+        let tail = Tail { proof: 7, digest: 9, covered: 8 };
+        folder.head(SHARD, BTreeMap::from([("state".to_owned(), tail)]), BTreeMap::from([("jobs".to_owned(), 3)]))
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let folder = folder(directory.path());
+        assert_eq!(folder.read(SHARD), Ok(None));
+        for body in [b"older".as_slice(), b"body", b""] {
+            folder.write(&head(&folder), body).expect("a writable folder");
+            assert_eq!(folder.read(SHARD), Ok(Some((head(&folder), body.to_vec()))));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_damaged_in_any_place_is_refused() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let folder = folder(directory.path());
+        folder.write(&head(&folder), b"body").expect("a writable folder");
+        let path = folder.path_of(SHARD);
+        let good = fs::read(&path).expect("it was written");
+        for place in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[place] ^= 1;
+            fs::write(&path, &bytes).expect("a writable folder");
+            assert!(folder.read(SHARD).is_err(), "byte {place} was changed");
+            fs::write(&path, &good[..place]).expect("a writable folder");
+            assert!(folder.read(SHARD).is_err(), "only {place} bytes are left");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_version_service_or_shard_is_refused() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let folder = folder(directory.path());
+        let good = head(&folder);
+        let changed: [(&str, Head); 3] = [
+            ("version", Head { version: "999.0.0".to_owned(), ..good.clone() }),
+            ("service", Head { service: "dispatcher".to_owned(), ..good.clone() }),
+            ("shards", Head { shards: 8, ..good.clone() }),
+        ];
+        for (what, head) in changed {
+            folder.write(&head, b"body").expect("a writable folder");
+            assert!(folder.read(SHARD).is_err(), "another {what}");
+        }
+        folder.write(&good, b"body").expect("a writable folder");
+        fs::copy(folder.path_of(SHARD), folder.path_of(Shard(2))).expect("a writable folder");
+        assert!(folder.read(Shard(2)).is_err(), "another shard");
+    }
+}

@@ -89,6 +89,12 @@ impl Snapshots {
     }
 }
 
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        self.finish_writing();
+    }
+}
+
 impl<S: Service> Driver<S> {
     /// Writes the snapshot of one shard, if one is due.
     pub(super) fn take_snapshot(&mut self) {
