@@ -116,10 +116,13 @@ impl Installation {
     }
 
     fn offer(&self, job: u8, schedule: usize) {
+        self.offer_schedule(job, SCHEDULES[schedule]);
+    }
+
+    fn offer_schedule(&self, job: u8, schedule: &str) {
         let text = format!(
             r#"{{"apiVersion":"orloj/v1","kind":"Job","metadata":{{"namespace":"a","name":"job-{job}"}},
-                "spec":{{"schedule":{},"run":{{"exec":{{"command":["/bin/true"]}}}}}}}}"#,
-            SCHEDULES[schedule]
+                "spec":{{"schedule":{schedule},"run":{{"exec":{{"command":["/bin/true"]}}}}}}}}"#
         );
         let definition = manifest::parse_json(&text).expect("a valid manifest");
         self.append(topic::JOBS, job, Some(codec::encode(&definition)));
@@ -299,4 +302,30 @@ fn a_damaged_snapshot_is_ignored() {
     assert_eq!(trigger.states(&installation).len(), usize::from(JOBS));
     trigger.driver.leave();
     assert_eq!(compare(&installation), u64::from(SHARDS.unsigned_abs()), "and replaced by a good one");
+}
+
+/// A one-shot each second; the process crashes around the instant of its first snapshot, which it takes 150 s after the
+/// takeover. What was decided just before that stands in the snapshot and not yet in the state topic.
+#[test]
+fn what_only_decisions_explain_is_still_saved_after_a_restore_by_snapshot() {
+    let mut used = 0;
+    for seconds in 86..=96 {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let installation = Installation::new(folder.path(), START_MS);
+        let mut trigger = installation.start(true);
+        for job in 0..120u8 {
+            let at = Timestamp::from_millis(START_MS + (70 + i64::from(job)) * 1000);
+            installation.offer_schedule(job, &format!(r#"{{"at":"{at}"}}"#));
+        }
+        installation.pass(&mut trigger, seconds);
+        // One turn more, in which it decides and takes its snapshot; the next would save what it decided.
+        installation.clock.advance(Duration::from_secs(1));
+        trigger.driver.turn(Duration::ZERO).expect("nothing needs a person");
+        trigger.driver.crash();
+        let trigger = installation.start(true);
+        used += trigger.snapshots_used();
+        trigger.driver.leave();
+        compare(&installation);
+    }
+    assert!(used > 0, "no snapshot was taken in time");
 }
