@@ -4,6 +4,9 @@
 
 CARGO ?= cargo
 ARGS ?=
+W ?= W1
+N ?=
+RUNS ?= 1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,9 +33,10 @@ faults: setup-test ## the long form of the tests that kill and freeze things on 
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-bench: setup-test ## workloads with their calibration, one JSON line each; see bench/README.md
-	$(CARGO) build --release --package orloj-bench --package orloj
-	@exec "$${CARGO_TARGET_DIR:-target}/release/orloj-bench" $(ARGS)
+bench: setup-test ## one workload with its calibration: make bench W=W1 N=100000 RUNS=3; see bench/README.md
+	$(CARGO) build --release --package orloj-bench
+	$(CARGO) build --release --package orloj
+	@exec "$${CARGO_TARGET_DIR:-target}/release/orloj-bench" --workload $(W) $(if $(N),--jobs $(N)) --runs $(RUNS) $(ARGS)
 
 setup:
 	@scripts/setup.sh build

@@ -17,7 +17,7 @@ use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Driver, DriverParts};
+use orloj_runtime::driver::{CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
@@ -92,9 +92,10 @@ impl Installation {
             shards: self.shards,
             health: Health::new().component("trigger"),
             metrics: DriverMetrics::register(&metrics, "trigger"),
+            clock_jump_max: CLOCK_JUMP_MAX,
             snapshots: has_snapshots.then(|| self.folder.clone()),
         };
-        let config = TriggerConfig { shards: self.shards, tzdb: None, snapshots: None };
+        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
         let driver = orloj_trigger::driver(config, parts).expect("in memory");
         Trigger { driver, metrics }
     }
@@ -130,17 +131,12 @@ impl Installation {
 
     fn command(&mut self, job: u8, kind: CommandType) {
         self.commands += 1;
-        let command = Command {
-            kind,
-            command_id: CommandId::new(&format!("command-{}", self.commands)).expect("a valid id"),
-            at: None,
-            actor: None,
-            reason: None,
-            params: std::collections::BTreeMap::new(),
-            run_id: None,
-            from: None,
-            until: None,
-        };
+        let id = CommandId::new(&format!("command-{}", self.commands)).expect("a valid id");
+        let mut command = Command::new(kind, id);
+        if kind == CommandType::Backfill {
+            command.from = Some(Timestamp::from_millis(START_MS - 600_000));
+            command.until = Some(Timestamp::from_millis(START_MS - 300_000));
+        }
         self.append(topic::COMMANDS, job, Some(codec::encode(&command)));
     }
 
@@ -194,7 +190,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let job = || 0..JOBS;
-    let kind = prop::sample::select(vec![CommandType::RunNow, CommandType::Pause, CommandType::Resume]);
+    let kind =
+        prop::sample::select(vec![CommandType::RunNow, CommandType::Pause, CommandType::Resume, CommandType::Backfill]);
     let step = prop_oneof![
         4 => (job(), 0..SCHEDULES.len()).prop_map(|(job, schedule)| Step::Offer(job, schedule)),
         1 => job().prop_map(Step::Delete),

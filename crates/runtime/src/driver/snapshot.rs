@@ -3,8 +3,9 @@
 //! damaged, of another version, service or shard is as good as none, and nothing ever waits for one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use orloj_domain::shard::{Shard, ShardCount};
@@ -53,13 +54,14 @@ impl Folder {
 
     /// Replaces the snapshot of a shard. Whoever is interrupted leaves the older one.
     pub(super) fn write(&self, head: &Head, body: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.path)?;
+        // Definitions hold what people put into them: nobody else's to read.
+        DirBuilder::new().mode(0o700).recursive(true).create(&self.path)?;
         let head_bytes = serde_json::to_vec(head)?;
         let length = u32::try_from(head_bytes.len()).map_err(io::Error::other)?;
         let path = self.path_of(Shard(head.shard));
         // Two processes that share a folder by mistake may write into one file; then its checksum is wrong.
         let aside = path.with_extension("tmp");
-        let mut file = File::create(&aside)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         let mut digest = Sha256::new();
         for part in [MAGIC.as_slice(), &length.to_le_bytes(), &head_bytes, body] {
             digest.update(part);

@@ -41,6 +41,19 @@ struct Rare {
     backfill: Option<Backfill>,
 }
 
+impl Rare {
+    /// Nothing if the job has none of it.
+    fn of(state: &TriggerState) -> Option<Box<Self>> {
+        let rare = Self {
+            pause: state.pause.clone(),
+            recent_commands: state.recent_commands.clone(),
+            after_finish: state.after_finish,
+            backfill: state.backfill.clone(),
+        };
+        (rare != Self::default()).then(|| Box::new(rare))
+    }
+}
+
 /// What a decision does to its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -56,17 +69,11 @@ impl Entry {
     /// Takes a state; `is_checked` says that its definition was checked by this process.
     pub(super) fn new(state: &TriggerState, is_checked: bool, shares: &Shares) -> Self {
         let (terms, rules) = state.definition.as_ref().map(|definition| shares.take(definition, is_checked)).unzip();
-        let rare = Rare {
-            pause: state.pause.clone(),
-            recent_commands: state.recent_commands.clone(),
-            after_finish: state.after_finish,
-            backfill: state.backfill.clone(),
-        };
         Self {
             job: state.job.clone(),
             terms,
             rules: rules.flatten(),
-            rare: (rare != Rare::default()).then(|| Box::new(rare)),
+            rare: Rare::of(state),
             version: state.version,
             definition_offset: state.definition_offset,
             jobs_next: state.jobs_next,
@@ -92,19 +99,15 @@ impl Entry {
         job: JobId,
         (terms, rules): (Option<SharedTerms>, Option<SharedRules>),
         numbers: [i64; Self::NUMBERS],
-        rare: Option<TriggerState>,
+        rare: Option<&TriggerState>,
     ) -> Self {
         let [version, definition_offset, jobs_next, commands_next, effective_from, cursor, fires] = numbers;
         let (effective_from, cursor) = (Timestamp::from_millis(effective_from), Timestamp::from_millis(cursor));
-        let rare = rare.map(|state| {
-            let TriggerState { pause, recent_commands, after_finish, .. } = state;
-            Box::new(Rare { pause, recent_commands, after_finish })
-        });
         Self {
             job,
             terms,
             rules,
-            rare,
+            rare: rare.and_then(Rare::of),
             version,
             definition_offset,
             jobs_next,

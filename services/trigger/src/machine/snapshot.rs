@@ -97,7 +97,7 @@ impl TriggerMachine {
         }
         let rare =
             if flags & IS_RARE == 0 { None } else { Some(codec::decode::<TriggerState>(take_bytes(left)?).ok()?) };
-        let entry = Entry::of_snapshot(job, (terms, rules), numbers, rare);
+        let entry = Entry::of_snapshot(job, (terms, rules), numbers, rare.as_ref());
         let index = self.insert(entry)?;
         if flags & IS_UNSAVED != 0 {
             self.unsaved.insert(index);
