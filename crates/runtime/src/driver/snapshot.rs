@@ -118,7 +118,7 @@ mod tests {
 
     fn head(folder: &Folder) -> Head {
         let tail = Tail { proof: 7, digest: 9, covered: 8 };
-        folder.head(SHARD, BTreeMap::from([("state".to_owned(), tail)]), BTreeMap::from([("jobs".to_owned(), 3)]))
+        folder.head(SHARD, BTreeMap::from([("state".to_owned(), tail)]), BTreeMap::from([("input".to_owned(), 3)]))
     }
 
     #[test]
