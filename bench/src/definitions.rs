@@ -30,7 +30,7 @@ fn bare() -> JobDefinition {
 
 /// One instant.
 pub(crate) fn at(at: Timestamp) -> ScheduleRule {
-    ScheduleRule::AtRule(AtRule { at })
+    ScheduleRule::AtRule(AtRule { at, exclude: Vec::new(), only: Vec::new() })
 }
 
 /// A cron expression in UTC.
@@ -41,6 +41,8 @@ pub(crate) fn cron(expression: String) -> ScheduleRule {
         dialect: Dialect::Unix,
         gap: DstGap::Shift,
         fold: DstFold::First,
+        exclude: Vec::new(),
+        only: Vec::new(),
     })
 }
 

@@ -58,5 +58,6 @@ fn every(bed: &Bed, index: usize, rate: usize) -> ScheduleRule {
     let second = bed.clock.now().millis() / 10_000 * 10_000;
     let offset = i64::try_from(index * 1000 / rate).unwrap_or(0);
     let period_ms = i64::try_from(PERIOD_SECONDS * 1000).unwrap_or(0);
-    ScheduleRule::EveryRule(EveryRule { period_ms, anchor: Timestamp::from_millis(second - period_ms + offset) })
+    let anchor = Timestamp::from_millis(second - period_ms + offset);
+    ScheduleRule::EveryRule(EveryRule { period_ms, anchor, exclude: Vec::new(), only: Vec::new() })
 }

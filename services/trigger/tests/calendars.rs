@@ -49,6 +49,7 @@ impl Installation {
     fn join(&mut self) {
         let (metrics, health) = (Metrics::new(), Health::new());
         let parts = DriverParts {
+            snapshots: None,
             log: Arc::new(self.log.clone()),
             clock: Arc::new(self.clock.clone()),
             shards: self.shards,
@@ -56,7 +57,7 @@ impl Installation {
             metrics: DriverMetrics::register(&metrics, "trigger"),
             clock_jump_max: CLOCK_JUMP_MAX,
         };
-        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX };
+        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
         self.drivers.push(orloj_trigger::driver(config, parts).expect("in memory"));
     }
 

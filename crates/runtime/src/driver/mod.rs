@@ -25,7 +25,7 @@ use orloj_domain::time::Timestamp;
 
 use crate::clock::Clock;
 use crate::health::Component;
-use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record, TopicPartition};
+use crate::log::{Log, LogError, Owner, OwnerEvent, OwnerSpec, Record};
 use crate::metrics::DriverMetrics;
 use crate::shutdown::Shutdown;
 
