@@ -19,7 +19,7 @@ use orloj_runtime::log::{Log, LogError};
 use orloj_runtime::metrics::{DriverMetrics, Metrics};
 use orloj_runtime::shutdown::Shutdown;
 
-pub use machine::{Shares, TriggerEvent, TriggerInput, TriggerMachine};
+pub use machine::{LostZones, Shares, TriggerEvent, TriggerInput, TriggerMachine};
 pub use metrics::TriggerMetrics;
 pub use service::TriggerService;
 

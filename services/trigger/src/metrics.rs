@@ -19,6 +19,10 @@ pub struct TriggerMetrics {
     lateness_seconds: Histogram,
     /// Jobs of all owned shards that have a next fire time.
     pub(crate) armed_jobs: Gauge,
+    /// Jobs whose time zone is taken from the copy that comes with the program.
+    pub(crate) bundled_zone_jobs: Gauge,
+    /// Jobs that have no fire times because nobody knows their time zone.
+    pub(crate) unknown_zone_jobs: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,6 +46,8 @@ impl TriggerMetrics {
             answers: Family::default(),
             lateness_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             armed_jobs: Gauge::default(),
+            bundled_zone_jobs: Gauge::default(),
+            unknown_zone_jobs: Gauge::default(),
         };
         metrics.with(|registry| {
             let registry = registry.sub_registry_with_prefix("orloj_trigger");
@@ -53,6 +59,10 @@ impl TriggerMetrics {
                 this.lateness_seconds.clone(),
             );
             registry.register("armed_jobs", "Jobs that have a next fire time", this.armed_jobs.clone());
+            let help = "Jobs whose time zone the system has lost, taken from the copy that comes with the program";
+            registry.register("bundled_zone_jobs", help, this.bundled_zone_jobs.clone());
+            let help = "Jobs that do not fire because nobody knows their time zone any more";
+            registry.register("unknown_zone_jobs", help, this.unknown_zone_jobs.clone());
         });
         this
     }

@@ -7,6 +7,7 @@ use orloj_domain::calendar::CalendarSet;
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::JobId;
 use orloj_domain::job_event::FieldError;
+use orloj_domain::schedule;
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -18,7 +19,7 @@ use orloj_runtime::driver::{
 use orloj_runtime::log::{NewRecord, Record, TopicPartition};
 
 use crate::TriggerConfig;
-use crate::machine::{Shares, TriggerEvent, TriggerInput, TriggerMachine};
+use crate::machine::{LostZones, Shares, TriggerEvent, TriggerInput, TriggerMachine};
 use crate::metrics::TriggerMetrics;
 
 /// The trigger as the driver sees it.
@@ -191,9 +192,39 @@ impl Service for TriggerService {
         }
     }
 
+    fn restored(&mut self, machine: &TriggerMachine, _now: Timestamp) {
+        if machine.lost_zones() == LostZones::default() {
+            return;
+        }
+        for (zone, job) in machine.lost_zone_names() {
+            if schedule::is_bundled_zone(zone) {
+                tracing::warn!(zone, %job, "the system's time zone data has no such zone: taken from the copy that comes along");
+            } else {
+                tracing::error!(
+                    zone,
+                    %job,
+                    "nobody knows this time zone any more: its jobs do not fire until the time zone data has it again; what \
+                     they miss is judged by their misfire policy then"
+                );
+            }
+        }
+    }
+
     fn observe(&self, machines: &mut dyn Iterator<Item = &TriggerMachine>) {
-        let armed: usize = machines.map(TriggerMachine::armed).sum();
-        self.metrics.armed_jobs.set(i64::try_from(armed).unwrap_or(i64::MAX));
+        let (mut armed, mut lost) = (0, LostZones::default());
+        for machine in machines {
+            let zones = machine.lost_zones();
+            armed += machine.armed();
+            lost = LostZones { bundled: lost.bundled + zones.bundled, unknown: lost.unknown + zones.unknown };
+        }
+        let gauges = [
+            (&self.metrics.armed_jobs, armed),
+            (&self.metrics.bundled_zone_jobs, lost.bundled),
+            (&self.metrics.unknown_zone_jobs, lost.unknown),
+        ];
+        for (gauge, count) in gauges {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     fn has_unsaved(&self, machine: &TriggerMachine) -> bool {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use orloj_domain::fire::NO_CALENDAR;
 use orloj_domain::id::CalendarName;
-use orloj_domain::job::{JobDefinition, MissedKind};
+use orloj_domain::job::{JobDefinition, MissedKind, ScheduleRule};
 use orloj_domain::manifest::duration_text;
+use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
 
 use super::{Decided, Facts, Paused, Verdict, Version};
@@ -120,6 +121,12 @@ fn not_a_fire_time(facts: &Facts, version: Option<&Version>, definition: Option<
     if is_manual {
         return "It is not a fire time: the job has no schedule and runs only by hand.".to_owned();
     }
+    if let Some(zone) = definition.and_then(lost_zone) {
+        return format!(
+            "It can't be told: nobody here knows the time zone {zone} any more. The job does not fire until the time zone \
+             data has it again; what it misses is judged by its misfire policy then."
+        );
+    }
     let early = definition.and_then(|definition| definition.not_before).filter(|bound| facts.instant < *bound);
     if let Some(bound) = early {
         return format!("It is not a fire time: `notBefore` is {bound}.");
@@ -138,6 +145,17 @@ fn not_a_fire_time(facts: &Facts, version: Option<&Version>, definition: Option<
         Some(next) => format!("It is not a fire time of the schedule; the next one after it is {next}."),
         None => "It is not a fire time of the schedule, and there is none after it.".to_owned(),
     }
+}
+
+/// A time zone of the definition that neither the system nor the copy that comes along has.
+fn lost_zone(definition: &JobDefinition) -> Option<&str> {
+    definition.schedule.iter().find_map(|rule| match rule {
+        ScheduleRule::CronRule(rule) if schedule::zone(&rule.time_zone).is_none() => Some(rule.time_zone.as_str()),
+        ScheduleRule::CronRule(_)
+        | ScheduleRule::EveryRule(_)
+        | ScheduleRule::AtRule(_)
+        | ScheduleRule::AfterFinishRule(_) => None,
+    })
 }
 
 /// What the answer rests on.

@@ -11,7 +11,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{AfterFinish, Backfill, Pause, TriggerState};
 
 use super::RECENT_COMMANDS_MAX;
-use super::shared::{SharedRules, SharedTerms, Shares, Terms};
+use super::shared::{SharedRules, SharedTerms, Shares, Terms, Zones};
 
 const _: () = assert!(size_of::<Entry>() == 96, "a job is 96 bytes beside its id, its timer and its place by name");
 
@@ -184,6 +184,11 @@ impl Entry {
     /// The terms in force; absent when deleted.
     pub(super) fn terms(&self) -> Option<&Terms> {
         self.terms.as_ref().map(|terms| &terms.value)
+    }
+
+    /// Whether its time zones are known; those of a deleted job are nobody's concern.
+    pub(super) fn zones(&self) -> Zones {
+        self.terms().map_or(Zones::Known, |terms| terms.zones)
     }
 
     pub(super) fn pause(&self) -> Option<&Pause> {

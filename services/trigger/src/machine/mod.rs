@@ -28,6 +28,7 @@ use orloj_runtime::driver::Machine;
 use crate::wheel::{JOBS_MAX, Wheel};
 use entry::{Entry, Settled};
 pub use shared::Shares;
+use shared::{Terms, Zones};
 
 /// Most decisions of one tick; if more is due, the next tick goes on.
 const DECISIONS_PER_TICK_MAX: usize = 2000;
@@ -103,6 +104,37 @@ pub enum TriggerEvent {
     Calendars(Arc<CalendarSet>),
 }
 
+/// Jobs whose time zone the system does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LostZones {
+    /// It is in the copy that comes with the program, and taken from there.
+    pub bundled: usize,
+    /// Nobody knows it: they have no fire times until it is known again.
+    pub unknown: usize,
+}
+
+impl LostZones {
+    fn of(&mut self, zones: Zones) -> Option<&mut usize> {
+        match zones {
+            Zones::Known => None,
+            Zones::Bundled => Some(&mut self.bundled),
+            Zones::Unknown => Some(&mut self.unknown),
+        }
+    }
+
+    fn add(&mut self, zones: Zones) {
+        if let Some(count) = self.of(zones) {
+            *count += 1;
+        }
+    }
+
+    fn take_off(&mut self, zones: Zones) {
+        if let Some(count) = self.of(zones) {
+            *count -= 1;
+        }
+    }
+}
+
 /// The jobs of one shard. A job keeps its index for good: deleted ones stay, for the sake of their versions.
 #[derive(Debug)]
 pub struct TriggerMachine {
@@ -112,6 +144,8 @@ pub struct TriggerMachine {
     wheel: Wheel,
     shares: Shares,
     calendars: Arc<CalendarSet>,
+    /// Jobs whose time zone the system does not know.
+    lost_zones: LostZones,
     /// Jobs whose cursor only decisions explain so far.
     unsaved: BTreeSet<u32>,
     /// Those of them that the running round of saving still has to write.
@@ -135,6 +169,7 @@ impl TriggerMachine {
             wheel: Wheel::new(),
             shares,
             calendars: Arc::default(),
+            lost_zones: LostZones::default(),
             unsaved: BTreeSet::new(),
             saving: BTreeSet::new(),
         }
@@ -155,6 +190,21 @@ impl TriggerMachine {
     #[must_use]
     pub fn armed(&self) -> usize {
         self.wheel.len()
+    }
+
+    /// How many jobs have a time zone that the system does not know.
+    #[must_use]
+    pub fn lost_zones(&self) -> LostZones {
+        self.lost_zones
+    }
+
+    /// The time zones that the system does not know, each with one of the jobs that want it; looks at every job.
+    #[must_use]
+    pub fn lost_zone_names(&self) -> BTreeMap<&str, &JobId> {
+        let lost = self.jobs.iter().filter(|entry| entry.zones() != Zones::Known);
+        let named =
+            lost.flat_map(|entry| entry.terms().into_iter().flat_map(Terms::zone_names).map(|zone| (zone, &entry.job)));
+        named.filter(|(zone, _)| Zones::of_one(zone) != Zones::Known).collect()
     }
 
     /// Takes a saved state while restoring.
@@ -192,12 +242,15 @@ impl TriggerMachine {
 
     fn put(&mut self, state: &TriggerState, is_checked: bool) {
         let mut entry = Entry::new(state, is_checked, &self.shares);
+        self.lost_zones.add(entry.zones());
         let index = if let Some(&index) = self.index_by_id.get(&state.job) {
             let place = &mut self.jobs[index as usize];
             // One text for the id and for its place by name, however often the job is edited.
             entry.job.clone_from(&place.job);
             // What both share was taken before it is given back, so that it stays.
-            std::mem::replace(place, entry).give_up(&self.shares);
+            let before = std::mem::replace(place, entry);
+            self.lost_zones.take_off(before.zones());
+            before.give_up(&self.shares);
             self.unsaved.remove(&index);
             self.saving.remove(&index);
             index

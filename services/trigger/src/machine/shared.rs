@@ -22,6 +22,38 @@ pub(super) type SharedTerms = Arc<Shared<Terms>>;
 /// Rules that other jobs may hold too.
 pub(super) type SharedRules = Arc<Shared<Vec<Rule>>>;
 
+/// Whether the time zones of a definition, which were known when it was accepted, still are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Zones {
+    /// By the system.
+    Known,
+    /// One of them only by the copy that comes with the program.
+    Bundled,
+    /// One of them nowhere: the job has no fire times until it is known again, and is judged then.
+    Unknown,
+}
+
+impl Zones {
+    fn of(schedule: &[ScheduleRule]) -> Self {
+        zones_of(schedule).map(Self::of_one).max().unwrap_or(Self::Known)
+    }
+
+    pub(super) fn of_one(name: &str) -> Self {
+        match schedule::zone(name) {
+            None => Self::Unknown,
+            Some(_) if schedule::is_bundled_zone(name) => Self::Bundled,
+            Some(_) => Self::Known,
+        }
+    }
+}
+
+fn zones_of(schedule: &[ScheduleRule]) -> impl Iterator<Item = &str> {
+    schedule.iter().filter_map(|rule| match rule {
+        ScheduleRule::CronRule(rule) => Some(rule.time_zone.as_str()),
+        ScheduleRule::EveryRule(_) | ScheduleRule::AtRule(_) | ScheduleRule::AfterFinishRule(_) => None,
+    })
+}
+
 /// A definition without the job it is for, and what was parsed of it.
 #[derive(Debug)]
 pub(super) struct Terms {
@@ -41,6 +73,7 @@ pub(super) struct Terms {
     pub(super) rules: Option<Vec<Rule>>,
     /// The calendars that the rules name; absent if they name none.
     pub(super) calendars: Option<Box<ScheduleCalendars>>,
+    pub(super) zones: Zones,
     /// This process has found nothing to complain about in a definition with these terms.
     is_checked: AtomicBool,
 }
@@ -63,8 +96,14 @@ impl Terms {
             spec: definition.spec.clone(),
             rules,
             calendars: ScheduleCalendars::of(schedule).map(Box::new),
+            zones: Zones::of(schedule),
             is_checked: AtomicBool::new(false),
         }
+    }
+
+    /// Names of the time zones that the schedule is written for.
+    pub(super) fn zone_names(&self) -> impl Iterator<Item = &str> {
+        zones_of(&self.schedule)
     }
 
     /// The whole definition, as it was accepted for `job`.
@@ -234,8 +273,8 @@ impl<T> Pool<T> {
     }
 }
 
-/// The rules of a definition. Those that no longer parse (a time zone that an update removed) leave the job
-/// without fire times, and say so: its definition was valid when it was accepted.
+/// The rules of a definition. Those that no longer parse, as it was valid when it was accepted, have lost their time
+/// zone: the job has no fire times meanwhile (`Zones::Unknown`), and its cursor waits.
 fn parsed(definition: &JobDefinition) -> Vec<Rule> {
     manifest::rules_of(definition).unwrap_or_default()
 }

@@ -111,6 +111,7 @@ impl TriggerMachine {
         if self.index_by_id.insert(entry.job.clone(), index).is_some() {
             return None;
         }
+        self.lost_zones.add(entry.zones());
         self.jobs.push(entry);
         self.arm(index);
         Some(index)

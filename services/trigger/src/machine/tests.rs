@@ -4,18 +4,19 @@ mod after_finish;
 mod backfill;
 mod calendars;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, RunId};
-use orloj_domain::job::JobDefinition;
+use orloj_domain::job::{JobDefinition, ScheduleRule};
 use orloj_domain::job_event::JobEventType;
 use orloj_domain::manifest;
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
-use super::{TriggerEvent, TriggerInput, TriggerMachine};
+use super::{LostZones, TriggerEvent, TriggerInput, TriggerMachine};
 
 /// A round second: 2027-01-15T08:00:00Z.
 const START: i64 = 1_800_000_000;
@@ -438,4 +439,28 @@ fn a_state_comes_back_as_it_was_replayed() {
     restored.replay_state(&state);
     restored.replay_state(&state);
     assert_eq!(restored.state(&job()), Some(state));
+}
+
+/// A zone that nobody knows any more: nothing is decided, the cursor waits, and the alarm has a name.
+#[test]
+fn a_job_whose_zone_is_lost_waits_and_is_told() {
+    let mut bench = Bench::new();
+    bench.offer(r#""schedule":{"cron":"*/10 * * * * *","timeZone":"Europe/Berlin"}"#);
+    bench.jump_to(10);
+    assert_eq!(bench.machine.lost_zones(), LostZones::default());
+    let mut state = bench.machine.state(&job()).expect("a job");
+    let Some(ScheduleRule::CronRule(rule)) = state.definition.as_mut().map(|definition| &mut definition.schedule[0])
+    else {
+        panic!("a cron rule")
+    };
+    rule.time_zone = "Atlantis/Capital".to_owned();
+    let mut restored = TriggerMachine::new(None);
+    restored.replay_state(&state);
+    assert_eq!(restored.lost_zones(), LostZones { bundled: 0, unknown: 1 });
+    assert_eq!(restored.lost_zone_names(), BTreeMap::from([("Atlantis/Capital", &job())]));
+    assert_eq!(restored.next_deadline(), None);
+    assert!(restored.decide(&TriggerInput::Tick, at(600)).is_empty());
+    assert_eq!(restored.state(&job()).map(|state| state.cursor), Some(at(10)), "what is missed is judged later");
+    restored.replay_state(&bench.machine.state(&job()).expect("a job"));
+    assert_eq!(restored.lost_zones(), LostZones::default());
 }
