@@ -87,7 +87,7 @@ struct Arguments {
     /// Schedule of the jobs of `memory`.
     #[arg(long, default_value = "* * * * *")]
     cron: String,
-    /// Fire times a second of `W3` [1,000], runs a second of `start` [200].
+    /// Fire times a second of `W3` (1,000 if nothing is said), runs a second of `start` (200)
     #[arg(long)]
     rate: Option<usize>,
     /// Length of a measured stretch.

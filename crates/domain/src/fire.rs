@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CalendarName, CommandId, Incarnation, JobId, RunId};
-use crate::job::{RunSpec, words};
+use crate::job::{MissedPolicy, RunSpec, words};
 use crate::time::Timestamp;
 
 words! {
@@ -104,6 +104,8 @@ pub struct FireDecision {
     pub incarnation: Option<Incarnation>,
     /// Parameters of the run.
     pub params: BTreeMap<String, String>,
+    /// The misfire policy that it rests on; absent where none was asked.
+    pub missed: Option<MissedPolicy>,
     /// Requested: the trigger waits for a `RunEnded` command once the run has ended.
     pub reports_end: bool,
     /// Requested: all that the run needs.

@@ -76,6 +76,7 @@ impl Ask {
             incarnation: None,
             params: BTreeMap::new(),
             calendars: BTreeMap::new(),
+            missed: None,
             reports_end: false,
             spec: Some(self.spec()),
         }

@@ -119,6 +119,7 @@ pub(crate) fn decision(job: &JobId, seconds: i64, decision: Decision) -> FireDec
         actor: None,
         fires: 1,
         calendars: BTreeMap::new(),
+        missed: None,
         reports_end: false,
         tzdb: None,
         incarnation: None,

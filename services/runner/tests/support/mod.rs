@@ -232,6 +232,7 @@ pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
         incarnation: None,
         params: BTreeMap::new(),
         calendars: BTreeMap::new(),
+        missed: None,
         reports_end: false,
         spec: Some(spec(target)),
     };

@@ -124,19 +124,25 @@ impl TriggerMachine {
     ) -> FireDecision {
         let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
         decision.fire_time = time;
+        let asked = entry.terms().map(|terms| terms.missed.clone());
         let run_of = |time| Some(RunId::of_fire_time(&entry.job, entry.version, time));
         match verdict {
             Verdict::OnTime | Verdict::Late => {
                 decision.decision = Decision::Requested;
                 decision.reason = (verdict == Verdict::Late).then_some(Reason::Misfire);
+                decision.missed = asked.filter(|_| verdict == Verdict::Late);
                 decision.run_id = run_of(time);
                 decision.reports_end = entry.after_finish().is_some();
                 decision.spec = entry.terms().map(|terms| terms.spec.clone());
             }
-            Verdict::Skipped => decision.reason = Some(Reason::Misfire),
+            Verdict::Skipped => {
+                decision.reason = Some(Reason::Misfire);
+                decision.missed = asked;
+            }
             Verdict::Coalesced => {
                 decision.decision = Decision::Coalesced;
                 decision.reason = Some(Reason::Misfire);
+                decision.missed = asked;
                 decision.coalesced_into = newest;
                 decision.run_id = newest.and_then(run_of);
             }
@@ -159,6 +165,8 @@ impl TriggerMachine {
         decision.fire_time = first;
         decision.range_end = (!is_only).then_some(end);
         decision.reason = Some(reason);
+        let is_misfire = reason == Reason::Misfire;
+        decision.missed = entry.terms().filter(|_| is_misfire).map(|terms| terms.missed.clone());
         Some(decision)
     }
 

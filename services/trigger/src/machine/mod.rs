@@ -344,6 +344,7 @@ fn decision_of(entry: &Entry, trigger: TriggerKind, tzdb: Option<&String>, now: 
         calendars: BTreeMap::new(),
         incarnation: None,
         params: BTreeMap::new(),
+        missed: None,
         reports_end: false,
         spec: None,
     }
