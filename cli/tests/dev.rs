@@ -146,7 +146,9 @@ fn a_day_at_the_desk() {
 
     let (code, out, err) = dev.orloj(&["pause", "demo/greet", "--reason", "lunch"]);
     assert!(code == 0 && out.contains("job demo/greet paused at job.events/"), "{out}{err}");
-    assert_eq!(dev.json(&["get", "jobs", "demo/greet"])["state"], "paused");
+    let paused = dev.json(&["get", "jobs", "demo/greet"]);
+    assert_eq!((&paused["state"], &paused["pause"]["reason"]), (&"paused".into(), &"lunch".into()), "{paused}");
+    assert!(paused["pause"]["actor"].as_str().is_some_and(|actor| !actor.is_empty()), "{paused}");
     let (_, out, _) = dev.orloj(&["describe", "job", "demo/greet"]);
     assert!(out.contains("Paused because: lunch"), "{out}");
     assert_eq!(dev.orloj(&["resume", "demo/greet"]).0, 0);

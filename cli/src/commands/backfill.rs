@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{Context, job_id, job_path, new_key, offer};
+use super::{Context, actor, job_id, job_path, new_key, offer};
 use crate::args::Namespace;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, text};
@@ -94,6 +94,7 @@ fn body_of(arguments: &BackfillArguments) -> Value {
         "concurrency": arguments.concurrency,
         "reason": arguments.reason,
         "cancel": arguments.cancel,
+        "actor": actor(),
         "params": params,
         "onlyMissed": arguments.only_missed,
         "dryRun": arguments.dry_run,

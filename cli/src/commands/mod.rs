@@ -55,6 +55,15 @@ pub(crate) fn job_path(job: &JobId) -> String {
     format!("/api/v1/jobs/{job}")
 }
 
+/// Who asks, for whoever reads the history: the user and the machine.
+#[expect(clippy::disallowed_methods, reason = "the environment says who the user is")]
+pub(crate) fn actor() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() { user } else { format!("{user}@{host}") }
+}
+
 /// A key that names one request, however often it is sent.
 pub(crate) fn new_key() -> String {
     uuid::Uuid::new_v4().to_string()

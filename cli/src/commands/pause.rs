@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Context, job_id, job_path, new_key, offer};
+use super::{Context, actor, job_id, job_path, new_key, offer};
 use crate::args::Namespace;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output;
@@ -56,7 +56,7 @@ pub(crate) struct ResumeArguments {
 }
 
 pub(crate) fn pause(context: &Context, arguments: &PauseArguments) -> Outcome {
-    ask(context, &arguments.job, &arguments.namespace, "pause", json!({ "reason": arguments.reason }))
+    ask(context, &arguments.job, &arguments.namespace, "pause", json!({ "reason": arguments.reason, "actor": actor() }))
 }
 
 pub(crate) fn resume(context: &Context, arguments: &ResumeArguments) -> Outcome {
@@ -64,7 +64,7 @@ pub(crate) fn resume(context: &Context, arguments: &ResumeArguments) -> Outcome 
         Missed::Drop => "drop",
         Missed::Accumulate => "accumulate",
     };
-    let body = json!({ "reason": arguments.reason, "missed": missed });
+    let body = json!({ "reason": arguments.reason, "missed": missed, "actor": actor() });
     ask(context, &arguments.job, &arguments.namespace, "resume", body)
 }
 

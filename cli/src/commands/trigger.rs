@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Context, job_id, job_path, new_key};
+use super::{Context, actor, job_id, job_path, new_key};
 use crate::args::Namespace;
 use crate::client::Client;
 use crate::exit::{Code, Failure, Outcome};
@@ -45,7 +45,11 @@ pub(crate) fn run(context: &Context, arguments: TriggerArguments) -> Outcome {
     let job = job_id(&arguments.job, &arguments.namespace)?;
     let client = context.client()?;
     let params: BTreeMap<String, String> = arguments.params.into_iter().collect();
-    let written = client.post(&format!("{}/trigger", job_path(&job)), &new_key(), &json!({ "params": params }))?;
+    let written = client.post(
+        &format!("{}/trigger", job_path(&job)),
+        &new_key(),
+        &json!({ "params": params, "actor": actor() }),
+    )?;
     let run_id = output::text(&written.body, "runId");
     if !arguments.wait {
         if !output::document(context.global.output, &written.body, &format!("run/{run_id}"))? {

@@ -116,21 +116,71 @@ fn a_command_names_its_run_and_asks_once_per_key() {
     let again = world.ask("POST", "/api/v1/jobs/a/b/trigger", &key, None);
     assert_eq!(again.json()["runId"], json!(expected));
 
-    let paused = world.ask("POST", "/api/v1/jobs/a/b/pause", &[], Some(r#"{"reason": "lunch"}"#));
+    let paused = world.ask("POST", "/api/v1/jobs/a/b/pause", &[], Some(r#"{"reason": "lunch", "actor": "ana"}"#));
     let command: orloj_domain::command::Command =
         codec::decode(record_at(&world, &position_of(&paused)).value.as_deref().expect("a value")).expect("readable");
     assert_eq!((command.kind, command.reason.as_deref()), (CommandType::Pause, Some("lunch")));
+    assert_eq!(command.actor.as_deref(), Some("ana"));
     for (path, headers, body, status) in [
         ("resume", &[][..], Some(r#"{"params": {"a": "b"}}"#), 422),
         ("trigger", &[], Some(r#"{"params": {"a": 1}}"#), 422),
         ("trigger", &[], Some("nothing"), 400),
         ("trigger", &[("Idempotency-Key", "")], None, 400),
         ("trigger?x=1", &[], None, 400),
+        ("pause", &[], Some(r#"{"missed": "drop"}"#), 422),
+        ("resume", &[], Some(r#"{"missed": "unknown"}"#), 422),
+        ("resume", &[], Some(r#"{"missed": "accumulate", "actor": " "}"#), 202),
+        ("pause", &[], Some(r#"{"actor": "a\nb"}"#), 422),
         ("resume", &[], None, 202),
     ] {
         let answer = world.ask("POST", &format!("/api/v1/jobs/a/b/{path}"), headers, body);
         assert_eq!(answer.status, status, "{path} {body:?}: {}", answer.text);
     }
+}
+
+#[test]
+fn a_backfill_is_refused_by_the_field_that_is_wrong() {
+    let (world, _directory) = world();
+    let job = job("a/b");
+    let ask = |body: &str| world.ask("POST", "/api/v1/jobs/a/b/backfill", &[], Some(body));
+    let range = r#""from": "2026-11-01T00:00:00Z", "until": "2026-11-08T00:00:00Z""#;
+    assert_eq!(ask(&format!("{{{range}}}")).status, 404);
+    world.fold(about(topic::TRIGGER_STATE, &job, &records::state(&job, 1, Some(records::definition(&job)), 0)));
+    for (body, field) in [
+        ("{}".to_owned(), "from"),
+        (r#"{"from": "yesterday"}"#.to_owned(), "from"),
+        (r#"{"from": "2026-11-08T00:00:00Z", "until": "2026-11-01T00:00:00Z"}"#.to_owned(), "until"),
+        (r#"{"fireTimes": ["2026-11-01T02:31:00Z"]}"#.to_owned(), "fireTimes"),
+        (format!(r#"{{{range}, "max": 6}}"#), "max"),
+        (format!(r#"{{{range}, "concurrency": 0}}"#), "concurrency"),
+        (r#"{"from": "2126-01-01T00:00:00Z", "until": "2126-02-01T00:00:00Z"}"#.to_owned(), "from"),
+        (
+            r#"{"from": "1970-01-01T00:00:00Z", "until": "2026-11-01T00:00:00Z", "onlyMissed": true}"#.to_owned(),
+            "onlyMissed",
+        ),
+        (r#"{"form": 1}"#.to_owned(), "body"),
+    ] {
+        let answer = ask(&body);
+        assert_eq!(
+            (answer.status, &answer.json()["errors"][0]["field"]),
+            (422, &json!(field)),
+            "{body}: {}",
+            answer.text
+        );
+    }
+    let preview = ask(&format!(r#"{{{range}, "dryRun": true}}"#));
+    assert_eq!((preview.status, &preview.json()["count"]), (200, &json!(7)), "{}", preview.text);
+    let sent = ask(&format!(r#"{{{range}, "actor": "ana", "params": {{"tenant": "7"}}}}"#));
+    let record = record_at(&world, &position_of(&sent));
+    let command: orloj_domain::command::Command =
+        codec::decode(record.value.as_deref().expect("a value")).expect("readable");
+    assert_eq!((command.kind, command.actor.as_deref()), (CommandType::Backfill, Some("ana")));
+    assert_eq!(sent.json()["count"], 7);
+    let cancel = ask(&format!(r#"{{"cancel": "{}"}}"#, command.command_id));
+    let record = record_at(&world, &position_of(&cancel));
+    let cancelled: orloj_domain::command::Command =
+        codec::decode(record.value.as_deref().expect("a value")).expect("readable");
+    assert_eq!((cancelled.kind, cancelled.backfill_id), (CommandType::Cancel, Some(command.command_id)));
 }
 
 #[test]

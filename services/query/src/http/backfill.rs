@@ -20,7 +20,7 @@ use orloj_runtime::codec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::commands::{command_id, request};
+use super::commands::{actor, command_id, request};
 use super::job_writes::{accepted, append, invalid, json_body, must_exist};
 use super::params::Params;
 use super::{Api, JobPath, Problem, document, jobs};
@@ -41,6 +41,7 @@ struct Request {
     dry_run: bool,
     params: BTreeMap<String, String>,
     reason: Option<String>,
+    actor: Option<String>,
     /// Id of a backfill to be ended.
     cancel: Option<CommandId>,
 }
@@ -55,12 +56,14 @@ pub(super) async fn post(
     params.finish()?;
     let request: Request = request(&json_body(&headers, body).await?)?;
     if let Some(backfill) = request.cancel {
-        return cancel(&api, &job, &headers, backfill, request.reason).await;
+        let actor = actor(request.actor)?;
+        return cancel(&api, &job, &headers, backfill, (actor, request.reason)).await;
     }
     let now = api.clock.now();
     let (from, until, fire_times) = instants(&request).map_err(invalid)?;
     let mut command = Command {
         at: Some(now),
+        actor: actor(request.actor)?,
         reason: request.reason,
         params: request.params,
         from,
@@ -119,12 +122,12 @@ async fn cancel(
     job: &JobId,
     headers: &HeaderMap,
     backfill: CommandId,
-    reason: Option<String>,
+    (actor, reason): (Option<String>, Option<String>),
 ) -> Result<Response, Problem> {
     must_exist(api, job).await?;
     let id = command_id(headers)?;
     let (at, backfill_id) = (Some(api.clock.now()), Some(backfill));
-    let command = Command { at, reason, backfill_id, ..Command::new(CommandType::Cancel, id) };
+    let command = Command { at, actor, reason, backfill_id, ..Command::new(CommandType::Cancel, id) };
     let position = append(api, topic::COMMANDS, job, Some(codec::encode(&command))).await?;
     Ok(accepted(&position, json!({"job": job, "commandId": command.command_id})))
 }

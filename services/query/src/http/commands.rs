@@ -23,6 +23,9 @@ use super::{Api, JobPath, Problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// Longest name of who asks.
+const ACTOR_CHARACTERS_MAX: usize = 128;
+
 /// What the body of a command may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +36,9 @@ struct Request {
     reason: Option<String>,
     #[serde(default)]
     missed: Option<PauseMissed>,
+    /// Who asks, as the client names itself.
+    #[serde(default)]
+    actor: Option<String>,
 }
 
 pub(super) async fn trigger(
@@ -88,6 +94,7 @@ async fn ask(
     must_exist(api, job).await?;
     let command = Command {
         at: Some(api.clock.now()),
+        actor: actor(request.actor)?,
         reason: request.reason,
         params: request.params,
         missed: request.missed,
@@ -99,6 +106,19 @@ async fn ask(
         document["runId"] = json!(RunId::of_command(job, &command_id));
     }
     Ok(accepted(&position, document))
+}
+
+/// Who asks; nobody if it is left out.
+pub(super) fn actor(found: Option<String>) -> Result<Option<String>, Problem> {
+    let found = found.filter(|actor| !actor.trim().is_empty());
+    let is_good = |actor: &str| actor.chars().count() <= ACTOR_CHARACTERS_MAX && !actor.chars().any(char::is_control);
+    match found {
+        Some(actor) if !is_good(&actor) => {
+            let message = format!("must be at most {ACTOR_CHARACTERS_MAX} printable characters");
+            Err(invalid(vec![FieldError::new("actor", actor.escape_debug(), message)]))
+        }
+        found => Ok(found),
+    }
 }
 
 /// The body of a command; empty for one that says nothing.
