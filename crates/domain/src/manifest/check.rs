@@ -12,6 +12,7 @@ use crate::job::{
 };
 use crate::job_event::FieldError;
 use crate::schedule::{self, ScheduleError};
+use crate::time::Timestamp;
 
 use super::{availability, check_spec};
 
@@ -77,6 +78,28 @@ pub fn rules_of(definition: &JobDefinition) -> Result<Vec<schedule::Rule>, Vec<F
         errors.push(FieldError::new("spec.schedule", waiting, message));
     }
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
+}
+
+/// Complains about cron expressions that name a year and fire no more after `after`. Others fire for as long as there are
+/// years; a single instant that has passed is for the misfire policy to judge.
+#[must_use]
+pub fn check_ahead(definition: &JobDefinition, after: Timestamp) -> Vec<FieldError> {
+    let seed = definition.job.as_str();
+    let mut errors = Vec::new();
+    for (index, rule) in definition.schedule.iter().enumerate() {
+        let ScheduleRule::CronRule(cron) = rule else { continue };
+        // Only the seventh field is a year.
+        if cron.expression.split_whitespace().count() < 7 {
+            continue;
+        }
+        let path = path_of_rule(definition.schedule.len(), index);
+        let is_over = |rule: schedule::Rule| rule.next_after(after.to_jiff()).is_none();
+        if cron_rule(&path, cron, seed).is_ok_and(is_over) {
+            let message = "all that it names has passed: write a year to come in the seventh field, or leave it out";
+            errors.push(FieldError::new(format!("{path}.cron"), &cron.expression, message));
+        }
+    }
+    errors
 }
 
 /// Where a rule of a schedule stands in the manifest: alone, or in a list.

@@ -34,6 +34,11 @@ impl TriggerMachine {
             let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
             return vec![TriggerEvent::Answered(Box::new(answer))];
         }
+        // Not for what is in force already: it was ahead once.
+        let errors = manifest::check_ahead(definition, effective_from(entry, at, now));
+        if !errors.is_empty() {
+            return self.decide_unusable(job, offset, errors, now);
+        }
         self.accept(job, offset, at, definition, now)
     }
 

@@ -464,3 +464,16 @@ fn a_job_whose_zone_is_lost_waits_and_is_told() {
     restored.replay_state(&bench.machine.state(&job()).expect("a job"));
     assert_eq!(restored.lost_zones(), LostZones::default());
 }
+
+#[test]
+fn years_that_have_passed_are_refused_and_one_that_passes_later_is_not() {
+    let mut bench = Bench::new();
+    let yearly = |year: i32| format!(r#""schedule":{{"cron":"0 0 0 1 6 * {year}"}}"#);
+    let refused = bench.offer(&yearly(2026));
+    assert_eq!(told(&refused), "rejected:v0");
+    let TriggerEvent::Answered(answer) = &refused[0] else { panic!("{refused:?}") };
+    assert_eq!(answer.errors[0].field, "spec.schedule.cron");
+    assert_eq!(told(&bench.offer(&yearly(2027))), "accepted:v1");
+    bench.jump_to(366 * 86_400);
+    assert_eq!(told(&bench.offer(&yearly(2027))), "unchanged:v1");
+}
