@@ -111,7 +111,11 @@ impl Orloj {
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        self.wait_end()
+        let status = self.wait_end();
+        if !status.success() {
+            eprintln!("--- orloj ended with {status}; it said:\n{}", self.said());
+        }
+        status
     }
 
     /// Waits for the end.
