@@ -46,8 +46,9 @@ pub use self::phases::TakeoverPhases;
 
 /// The membership is served at least this often, whatever goes on.
 const SERVE_INTERVAL: Duration = Duration::from_millis(40);
-/// Longest time for giving everything back; then the successor shuts us out.
-const LEAVE_MAX: Duration = Duration::from_secs(5);
+/// Longest time for giving everything back; then the successor shuts us out. Shorter than the five seconds after which
+/// the process is ended: a group that is slow to let go (as amid rebalances) is no reason to end badly.
+const LEAVE_MAX: Duration = Duration::from_secs(4);
 
 /// One instance of a service among the owners of its shards.
 pub(crate) struct KafkaOwner {
