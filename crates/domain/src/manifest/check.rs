@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::calendar::CALENDARS_OF_RULE_MAX;
-use crate::id::{CalendarName, check_label};
+use crate::id::{CalendarName, JobId, check_label};
 use crate::job::{
     CronRule, DEFINITION_BYTES_MAX, Dialect, DstFold, DstGap, JobDefinition, RULES_MAX, ScheduleRule, Target,
 };
@@ -57,22 +57,30 @@ pub fn after_finish_of(definition: &JobDefinition) -> Option<Duration> {
 /// # Errors
 /// Every complaint about the schedule.
 pub fn rules_of(definition: &JobDefinition) -> Result<Vec<schedule::Rule>, Vec<FieldError>> {
-    let count = definition.schedule.len();
+    rules_for(&definition.schedule, &definition.job)
+}
+
+/// The rules of a schedule, but for `afterFinish`; `job` is what `H` is a hash of.
+///
+/// # Errors
+/// Every complaint about the schedule.
+pub fn rules_for(written: &[ScheduleRule], job: &JobId) -> Result<Vec<schedule::Rule>, Vec<FieldError>> {
+    let count = written.len();
     if count > RULES_MAX {
         let message = format!("has more than {RULES_MAX} rules; split the job");
         return Err(vec![FieldError::new("spec.schedule", count, message)]);
     }
     let mut rules = Vec::with_capacity(count);
     let mut errors = Vec::new();
-    for (index, rule) in definition.schedule.iter().enumerate() {
+    for (index, rule) in written.iter().enumerate() {
         let path = path_of_rule(count, index);
-        match rule_of(&path, rule, definition.job.as_str()) {
+        match rule_of(&path, rule, job.as_str()) {
             Ok(rule) => rules.extend(rule),
             Err(error) => errors.push(error),
         }
         errors.extend(too_many_calendars(&path, rule));
     }
-    let waiting = definition.schedule.iter().filter(|rule| matches!(rule, ScheduleRule::AfterFinishRule(_))).count();
+    let waiting = written.iter().filter(|rule| matches!(rule, ScheduleRule::AfterFinishRule(_))).count();
     if waiting > 1 {
         let message = "has more than one `afterFinish`, and the shortest would always win; keep one";
         errors.push(FieldError::new("spec.schedule", waiting, message));

@@ -12,7 +12,7 @@ mod tests;
 mod values;
 mod write;
 
-pub use check::{after_finish_of, calendars_of, check, check_ahead, rules_of};
+pub use check::{after_finish_of, calendars_of, check, check_ahead, rules_for, rules_of};
 pub use convert::to_definition;
 pub use shape::{
     Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,

@@ -101,7 +101,7 @@ impl TriggerMachine {
         if let Some(calendars) = calendars.filter(|_| backfill.fire_times.is_empty()) {
             decision.calendars = calendars.positions(&self.calendars);
         }
-        decision.spec = entry.terms().map(|terms| terms.spec.clone());
+        decision.spec = entry.terms().map(|terms| terms.definition().spec.clone());
         if let Some(spec) = &mut decision.spec {
             spec.priority = PRIORITY;
         }

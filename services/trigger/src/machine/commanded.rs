@@ -82,7 +82,7 @@ impl TriggerMachine {
         decision.command_id = Some(command.command_id.clone());
         decision.actor.clone_from(&command.actor);
         decision.params.clone_from(&command.params);
-        decision.spec = entry.terms().map(|terms| terms.spec.clone());
+        decision.spec = entry.terms().map(|terms| terms.definition().spec.clone());
         vec![TriggerEvent::Decided(Box::new(decision))]
     }
 

@@ -53,7 +53,7 @@ impl TriggerMachine {
             Some(_) | None => None,
         };
         let mut fires = entry.fires;
-        let max_fires = terms.max_fires.unwrap_or(i64::MAX);
+        let max_fires = terms.definition().max_fires.unwrap_or(i64::MAX);
         for mut decision in gathered(older, &self.decisions_on(entry, terms, &times, now)) {
             if fires >= max_fires {
                 break;
@@ -103,7 +103,7 @@ impl TriggerMachine {
     fn judged(&self, entry: &Entry, terms: &Terms, times: &[Timestamp], now: Timestamp) -> Vec<FireDecision> {
         let due: Vec<Timestamp> = times.iter().map(|time| entry.due_of(*time)).collect();
         let newest = times.last().copied();
-        let verdicts = judge(&due, &terms.missed, now);
+        let verdicts = judge(&due, &terms.definition().missed, now);
         times.iter().zip(verdicts).map(|(time, verdict)| self.decision_on(entry, *time, verdict, newest, now)).collect()
     }
 
@@ -124,7 +124,7 @@ impl TriggerMachine {
     ) -> FireDecision {
         let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
         decision.fire_time = time;
-        let asked = entry.terms().map(|terms| terms.missed.clone());
+        let asked = entry.terms().map(|terms| terms.definition().missed.clone());
         let run_of = |time| Some(RunId::of_fire_time(&entry.job, entry.version, time));
         match verdict {
             Verdict::OnTime | Verdict::Late => {
@@ -133,7 +133,7 @@ impl TriggerMachine {
                 decision.missed = asked.filter(|_| verdict == Verdict::Late);
                 decision.run_id = run_of(time);
                 decision.reports_end = entry.after_finish().is_some();
-                decision.spec = entry.terms().map(|terms| terms.spec.clone());
+                decision.spec = entry.terms().map(|terms| terms.definition().spec.clone());
             }
             Verdict::Skipped => {
                 decision.reason = Some(Reason::Misfire);
@@ -166,7 +166,7 @@ impl TriggerMachine {
         decision.range_end = (!is_only).then_some(end);
         decision.reason = Some(reason);
         let is_misfire = reason == Reason::Misfire;
-        decision.missed = entry.terms().filter(|_| is_misfire).map(|terms| terms.missed.clone());
+        decision.missed = entry.terms().filter(|_| is_misfire).map(|terms| terms.definition().missed.clone());
         Some(decision)
     }
 

@@ -166,7 +166,7 @@ impl Entry {
     fn finish_fire_time(&self, terms: &Terms) -> Option<Timestamp> {
         let stand = self.after_finish().filter(|stand| stand.awaits.is_none())?;
         let at = terms.after_finish.map(|delay| stand.since.plus(delay))?;
-        Some(terms.not_before.map_or(at, |bound| at.max(bound)))
+        Some(terms.definition().not_before.map_or(at, |bound| at.max(bound)))
     }
 
     /// True if a rule names a calendar.
@@ -247,19 +247,18 @@ impl Entry {
 
     /// When a fire time is due: itself plus its stable offset.
     pub(super) fn due_of(&self, fire_time: Timestamp) -> Timestamp {
-        let width = self.terms().map_or(0, |terms| terms.jitter_ms);
+        let width = self.terms().map_or(0, |terms| terms.definition().jitter_ms);
         fire_time.plus(jitter(&self.job, fire_time, width))
     }
 
     /// True while fire times are requested.
     pub(super) fn is_active(&self) -> bool {
-        self.pause().is_none() && self.terms().is_some_and(|terms| !terms.suspend)
+        self.pause().is_none() && self.terms().is_some_and(|terms| !terms.definition().suspend)
     }
 
     /// What bounds the fire times.
     pub(super) fn bounds(&self) -> Bounds {
-        self.terms()
-            .map_or(Bounds::default(), |terms| Bounds { not_before: terms.not_before, not_after: terms.not_after })
+        self.terms().map_or(Bounds::default(), |terms| terms.definition().bounds())
     }
 
     /// The rules in force, but for `afterFinish`.
@@ -274,7 +273,7 @@ impl Entry {
     /// The first fire time after `after`, paused or not.
     pub(super) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let terms = self.terms()?;
-        if terms.max_fires.is_some_and(|max| self.fires >= max) {
+        if terms.definition().max_fires.is_some_and(|max| self.fires >= max) {
             return None;
         }
         let bounds = self.bounds();

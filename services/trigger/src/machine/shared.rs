@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use orloj_domain::calendar::ScheduleCalendars;
 use orloj_domain::id::JobId;
-use orloj_domain::job::{JobDefinition, MissedPolicy, RunSpec, ScheduleRule};
+use orloj_domain::job::{JobDefinition, ScheduleRule};
 use orloj_domain::manifest;
 use orloj_domain::schedule::{self, Rule};
-use orloj_domain::time::Timestamp;
 
 /// Terms that other jobs may hold too.
 pub(super) type SharedTerms = Arc<Shared<Terms>>;
@@ -54,21 +53,13 @@ fn zones_of(schedule: &[ScheduleRule]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A definition without the job it is for, and what was parsed of it.
+/// What definitions that differ only in the job have in common, and what was parsed of it.
 #[derive(Debug)]
 pub(super) struct Terms {
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-    schedule: Vec<ScheduleRule>,
-    pub(super) not_before: Option<Timestamp>,
-    pub(super) not_after: Option<Timestamp>,
-    pub(super) max_fires: Option<i64>,
-    pub(super) jitter_ms: i64,
+    /// That of whichever job came first.
+    definition: JobDefinition,
     /// Delay of the `afterFinish` rule, if there is one.
     pub(super) after_finish: Option<Duration>,
-    pub(super) missed: MissedPolicy,
-    pub(super) suspend: bool,
-    pub(super) spec: RunSpec,
     /// Absent if they depend on the job: then each job has its own.
     pub(super) rules: Option<Vec<Rule>>,
     /// The calendars that the rules name; absent if they name none.
@@ -80,74 +71,55 @@ pub(super) struct Terms {
 
 impl Terms {
     fn new(definition: &JobDefinition) -> Self {
-        let JobDefinition { job: _, labels, annotations, schedule, .. } = definition;
-        let rules = (!depends_on_job(schedule)).then(|| parsed(definition));
+        let schedule = &definition.schedule;
         Self {
-            labels: labels.clone(),
-            annotations: annotations.clone(),
-            schedule: schedule.clone(),
-            not_before: definition.not_before,
-            not_after: definition.not_after,
-            max_fires: definition.max_fires,
-            jitter_ms: definition.jitter_ms,
+            definition: definition.clone(),
             after_finish: manifest::after_finish_of(definition),
-            missed: definition.missed.clone(),
-            suspend: definition.suspend,
-            spec: definition.spec.clone(),
-            rules,
+            rules: (!depends_on_job(schedule)).then(|| parsed(schedule, &definition.job)),
             calendars: ScheduleCalendars::of(schedule).map(Box::new),
             zones: Zones::of(schedule),
             is_checked: AtomicBool::new(false),
         }
     }
 
-    /// Names of the time zones that the schedule is written for.
-    pub(super) fn zone_names(&self) -> impl Iterator<Item = &str> {
-        zones_of(&self.schedule)
+    /// A definition that says this. Whose it is, it does not tell.
+    pub(super) fn definition(&self) -> &JobDefinition {
+        &self.definition
     }
 
     /// The whole definition, as it was accepted for `job`.
     pub(super) fn definition_of(&self, job: &JobId) -> JobDefinition {
-        JobDefinition {
-            job: job.clone(),
-            labels: self.labels.clone(),
-            annotations: self.annotations.clone(),
-            schedule: self.schedule.clone(),
-            not_before: self.not_before,
-            not_after: self.not_after,
-            max_fires: self.max_fires,
-            jitter_ms: self.jitter_ms,
-            missed: self.missed.clone(),
-            suspend: self.suspend,
-            spec: self.spec.clone(),
-        }
+        JobDefinition { job: job.clone(), ..self.definition.clone() }
+    }
+
+    /// Names of the time zones that the schedule is written for.
+    pub(super) fn zone_names(&self) -> impl Iterator<Item = &str> {
+        zones_of(&self.definition.schedule)
     }
 
     /// True if the definition says the same, for whichever job.
     pub(super) fn are_those_of(&self, definition: &JobDefinition) -> bool {
-        // Taken apart by name, so that a field that is added can't be forgotten here.
-        let JobDefinition {
-            job: _,
-            labels,
-            annotations,
-            schedule,
-            not_before,
-            not_after,
-            max_fires,
-            jitter_ms,
-            missed,
-            suspend,
-            spec,
-        } = definition;
-        self.schedule == *schedule
-            && self.spec == *spec
-            && self.labels == *labels
-            && self.annotations == *annotations
-            && (self.not_before, self.not_after) == (*not_before, *not_after)
-            && (self.max_fires, self.jitter_ms) == (*max_fires, *jitter_ms)
-            && self.missed == *missed
-            && self.suspend == *suspend
+        said_by(&self.definition) == said_by(definition)
     }
+}
+
+/// All that a definition says but for the job.
+fn said_by(definition: &JobDefinition) -> impl Hash + PartialEq {
+    // Taken apart by name, so that a field that is added can't be forgotten here.
+    let JobDefinition {
+        job: _,
+        labels,
+        annotations,
+        schedule,
+        not_before,
+        not_after,
+        max_fires,
+        jitter_ms,
+        missed,
+        suspend,
+        spec,
+    } = definition;
+    ((not_before, not_after, max_fires, jitter_ms, suspend), (schedule, spec, missed, labels, annotations))
 }
 
 /// Terms and rules in use, each once; clones are the same pool.
@@ -185,25 +157,24 @@ impl Shares {
         if terms.value.rules.is_some() {
             return (terms, None);
         }
-        // Many jobs, but few distinct rules: `H * * * *` is one of sixty.
-        let rules = parsed(definition);
+        let rules = self.own_rules(&definition.schedule, &definition.job);
+        (terms, Some(rules))
+    }
+
+    /// The rules of one more job that holds `terms`, if they are its own.
+    pub(super) fn rules_of(&self, terms: &Terms, job: &JobId) -> Option<SharedRules> {
+        terms.rules.is_none().then(|| self.own_rules(&terms.definition.schedule, job))
+    }
+
+    /// Rules that depend on the job. Many jobs, but few distinct rules: `H * * * *` is one of sixty.
+    fn own_rules(&self, schedule: &[ScheduleRule], job: &JobId) -> SharedRules {
+        let rules = parsed(schedule, job);
         let mut hasher = DefaultHasher::new();
         rules.hash(&mut hasher);
         let hash = hasher.finish();
         let mut pools = self.pools();
         let found = pools.rules.find(hash, |shared| *shared == rules);
-        let rules = found.unwrap_or_else(|| pools.rules.keep(hash, |_| false, rules));
-        drop(pools);
-        (terms, Some(rules))
-    }
-
-    /// The rules of one more job that holds `terms`, if they are its own; `definition` is that of any of them.
-    pub(super) fn rules_of(&self, definition: &JobDefinition, terms: &SharedTerms, job: &JobId) -> Option<SharedRules> {
-        if terms.value.rules.is_some() {
-            return None;
-        }
-        let (_, rules) = self.take(&JobDefinition { job: job.clone(), ..definition.clone() }, false);
-        rules
+        found.unwrap_or_else(|| pools.rules.keep(hash, |_| false, rules))
     }
 
     /// A job no longer holds these.
@@ -275,8 +246,8 @@ impl<T> Pool<T> {
 
 /// The rules of a definition. Those that no longer parse, as it was valid when it was accepted, have lost their time
 /// zone: the job has no fire times meanwhile (`Zones::Unknown`), and its cursor waits.
-fn parsed(definition: &JobDefinition) -> Vec<Rule> {
-    manifest::rules_of(definition).unwrap_or_default()
+fn parsed(schedule: &[ScheduleRule], job: &JobId) -> Vec<Rule> {
+    manifest::rules_for(schedule, job).unwrap_or_default()
 }
 
 /// True if another job with the same schedule may have other fire times.
@@ -289,22 +260,7 @@ fn depends_on_job(schedule: &[ScheduleRule]) -> bool {
 
 /// A hash of everything but the job.
 fn hash_of(definition: &JobDefinition) -> u64 {
-    // Taken apart by name, so that a field that is added can't be forgotten here.
-    let JobDefinition {
-        job: _,
-        labels,
-        annotations,
-        schedule,
-        not_before,
-        not_after,
-        max_fires,
-        jitter_ms,
-        missed,
-        suspend,
-        spec,
-    } = definition;
     let mut hasher = DefaultHasher::new();
-    (labels, annotations, schedule, missed, spec).hash(&mut hasher);
-    (not_before, not_after, max_fires, jitter_ms, suspend).hash(&mut hasher);
+    said_by(definition).hash(&mut hasher);
     hasher.finish()
 }

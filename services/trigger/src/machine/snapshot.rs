@@ -23,7 +23,7 @@ const IS_UNSAVED: u8 = 1;
 const IS_RARE: u8 = 2;
 
 impl TriggerMachine {
-    /// All jobs as bytes. Only this very build reads them back.
+    /// All jobs as bytes. Only a build of the same version and layout reads them back.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
         let mut terms: BTreeMap<*const (), u32> = BTreeMap::new();
@@ -68,26 +68,27 @@ impl TriggerMachine {
         let mut known = Vec::new();
         for _ in 0..terms {
             let definition = codec::decode::<JobDefinition>(take_bytes(&mut left)?).ok()?;
-            let (shared, _) = self.shares.take(&definition, false);
-            known.push((definition, shared));
+            let (shared, rules) = self.shares.take(&definition, false);
+            // Each job takes its own.
+            self.shares.give_up(None, rules);
+            known.push(shared);
         }
         for _ in 0..jobs {
             self.restore_job(&known, &mut left)?;
         }
-        for (_, shared) in known {
+        for shared in known {
             self.shares.give_up(Some(shared), None);
         }
         left.is_empty().then_some(())
     }
 
-    fn restore_job(&mut self, known: &[(JobDefinition, SharedTerms)], left: &mut &[u8]) -> Option<()> {
+    fn restore_job(&mut self, known: &[SharedTerms], left: &mut &[u8]) -> Option<()> {
         let job: JobId = std::str::from_utf8(take_bytes(left)?).ok()?.parse().ok()?;
         let (terms, rules) = match number(left)? {
             NO_TERMS => (None, None),
             place => {
-                let (definition, shared) = known.get(usize::try_from(place).ok()?)?;
-                let rules = self.shares.rules_of(definition, shared, &job);
-                (Some(SharedTerms::clone(shared)), rules)
+                let shared = known.get(usize::try_from(place).ok()?)?;
+                (Some(SharedTerms::clone(shared)), self.shares.rules_of(&shared.value, &job))
             }
         };
         let flags = take(left, 1)?[0];
