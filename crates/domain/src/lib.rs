@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod backfill;
 pub mod calendar;
 pub mod command;
+mod complaints;
 pub mod fire;
 pub mod id;
 pub mod job;

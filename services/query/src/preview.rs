@@ -56,7 +56,7 @@ pub fn of_expression(
         spread_by: SpreadBy::Expression,
     };
     let described = schedule::describe(&written, from.to_jiff())?;
-    let rule = schedule::parse_rule(expression, dialect, zone, written.gap, written.fold, expression)?;
+    let rule = described.rule;
     let next = |after: Timestamp| rule.next_after(after.to_jiff()).map(|at| (Timestamp::from(at), None));
     Ok(Preview {
         expression: expression.trim().to_owned(),

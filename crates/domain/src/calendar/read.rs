@@ -4,6 +4,7 @@
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
+use crate::complaints::Complaints;
 use crate::id::CalendarName;
 use crate::job_event::FieldError;
 use crate::manifest::API_VERSION;
@@ -44,11 +45,11 @@ pub fn parse_json(text: &str) -> Result<(CalendarManifest, Calendar), Vec<FieldE
 /// # Errors
 /// Every complaint at once.
 pub fn to_calendar(manifest: &CalendarManifest) -> Result<Calendar, Vec<FieldError>> {
-    let mut reading = Reading { errors: Vec::new() };
-    reading.constant("apiVersion", &manifest.api_version, API_VERSION);
-    reading.constant("kind", &manifest.kind, KIND);
+    let mut reading = Reading::default();
+    reading.complaints.constant("apiVersion", &manifest.api_version, API_VERSION);
+    reading.complaints.constant("kind", &manifest.kind, KIND);
     if let Some(namespace) = &manifest.metadata.namespace {
-        reading.complain(
+        reading.complaints.add(
             "metadata.namespace",
             namespace,
             "calendars have no namespace, all jobs share them; remove it",
@@ -60,31 +61,22 @@ pub fn to_calendar(manifest: &CalendarManifest) -> Result<Calendar, Vec<FieldErr
     let zone = reading.zone(spec.time_zone.as_deref());
     let include = reading.include(&spec.include);
     match name {
-        Some(name) if reading.errors.is_empty() => Ok(Calendar { name, zone, days, include }),
-        Some(_) | None => Err(reading.errors),
+        Some(name) if reading.complaints.0.is_empty() => Ok(Calendar { name, zone, days, include }),
+        Some(_) | None => Err(reading.complaints.0),
     }
 }
 
+#[derive(Default)]
 struct Reading {
-    errors: Vec<FieldError>,
+    complaints: Complaints,
 }
 
 impl Reading {
-    fn complain(&mut self, field: impl Into<String>, value: impl std::fmt::Display, message: impl Into<String>) {
-        self.errors.push(FieldError::new(field, value, message));
-    }
-
-    fn constant(&mut self, field: &str, value: &str, expected: &str) {
-        if value != expected {
-            self.complain(field, value, format!("must be `{expected}`"));
-        }
-    }
-
     fn name(&mut self, field: &str, text: &str) -> Option<CalendarName> {
         match CalendarName::new(text) {
             Ok(name) => Some(name),
             Err(error) => {
-                self.complain(field, text, format!("is no calendar name; {}", error.rule));
+                self.complaints.add(field, text, format!("is no calendar name; {}", error.rule));
                 None
             }
         }
@@ -94,7 +86,7 @@ impl Reading {
         match schedule::find_zone(name?) {
             Ok(zone) => Some(zone),
             Err(error) => {
-                self.complain("spec.timeZone", &error.value, error.message);
+                self.complaints.add("spec.timeZone", &error.value, error.message);
                 None
             }
         }
@@ -104,7 +96,7 @@ impl Reading {
         if names.len() > INCLUDES_MAX {
             let message =
                 format!("names more than {INCLUDES_MAX} calendars; include some in another, and that one here");
-            self.complain("spec.include", names.len(), message);
+            self.complaints.add("spec.include", names.len(), message);
             return Vec::new();
         }
         let named =
@@ -116,7 +108,7 @@ impl Reading {
         let entries = spec.dates.len() + spec.ranges.len() + spec.weekdays.len() + spec.yearly.len();
         if entries > ENTRIES_MAX {
             let message = format!("names more than {ENTRIES_MAX} days and ranges; split it, and `include` its parts");
-            self.complain("spec", format!("{entries} entries"), message);
+            self.complaints.add("spec", format!("{entries} entries"), message);
             return Days::default();
         }
         let mut ranges = Vec::with_capacity(spec.dates.len() + spec.ranges.len());
@@ -129,7 +121,7 @@ impl Reading {
             let to = self.date(&format!("{path}.to"), &range.to);
             match from.zip(to) {
                 Some((from, to)) if from > to => {
-                    self.complain(format!("{path}.to"), to, format!("is before `from`, {from}; swap the two"));
+                    self.complaints.add(format!("{path}.to"), to, format!("is before `from`, {from}; swap the two"));
                 }
                 both => ranges.extend(both),
             }
@@ -143,7 +135,7 @@ impl Reading {
                 Some((month, day)) => days.add_yearly(month, day),
                 None => {
                     let message = "is no day of the year; write month and day, as in `12-25`";
-                    self.complain(format!("spec.yearly[{index}]"), text, message);
+                    self.complaints.add(format!("spec.yearly[{index}]"), text, message);
                 }
             }
         }
@@ -156,7 +148,7 @@ impl Reading {
         match text.parse::<Date>() {
             Ok(date) if is_plain => Some(date),
             Ok(_) | Err(_) => {
-                self.complain(field, text, "is no date; write year, month and day, as in `2026-12-25`");
+                self.complaints.add(field, text, "is no date; write year, month and day, as in `2026-12-25`");
                 None
             }
         }
@@ -169,7 +161,7 @@ impl Reading {
             None => weekday(text).map(|day| (day, day)),
         };
         let Some((first, last)) = bounds else {
-            return self.complain(field, text, "is no day of the week; write `SAT`, `saturday` or `MON-FRI`");
+            return self.complaints.add(field, text, "is no day of the week; write `SAT`, `saturday` or `MON-FRI`");
         };
         for (index, day) in first.cycle_forward().enumerate().take(7) {
             days.add_weekday(day);

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::complaints::Complaints;
 use crate::id::{CalendarName, JobId, QueueName, check_label};
 use crate::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
@@ -39,30 +40,21 @@ pub(super) const KAFKA_CLUSTER: &str = "default";
 /// # Errors
 /// Every complaint at once.
 pub fn to_definition(manifest: Manifest) -> Result<JobDefinition, Vec<FieldError>> {
-    let mut reading = Reading { errors: Vec::new() };
-    reading.constant("apiVersion", &manifest.api_version, API_VERSION);
-    reading.constant("kind", &manifest.kind, KIND);
+    let mut reading = Reading::default();
+    reading.complaints.constant("apiVersion", &manifest.api_version, API_VERSION);
+    reading.complaints.constant("kind", &manifest.kind, KIND);
     let definition = reading.definition(manifest.metadata, manifest.spec);
-    let mut errors = reading.errors;
+    let mut errors = reading.complaints.0;
     errors.extend(check(&definition));
     if errors.is_empty() { Ok(definition) } else { Err(errors) }
 }
 
+#[derive(Default)]
 struct Reading {
-    errors: Vec<FieldError>,
+    complaints: Complaints,
 }
 
 impl Reading {
-    fn complain(&mut self, field: impl Into<String>, value: impl std::fmt::Display, message: impl Into<String>) {
-        self.errors.push(FieldError::new(field, value, message));
-    }
-
-    fn constant(&mut self, field: &str, value: &str, expected: &str) {
-        if value != expected {
-            self.complain(field, value, format!("must be `{expected}`"));
-        }
-    }
-
     fn millis(&mut self, field: &str, text: Option<&str>, default_ms: i64) -> i64 {
         self.optional_millis(field, text).unwrap_or(default_ms)
     }
@@ -72,7 +64,7 @@ impl Reading {
         match parse_duration(text).map(whole_millis) {
             Ok(millis) => Some(millis),
             Err(message) => {
-                self.complain(field, text, message);
+                self.complaints.add(field, text, message);
                 None
             }
         }
@@ -83,7 +75,7 @@ impl Reading {
         match parse_instant(text) {
             Ok(instant) => Some(instant),
             Err(message) => {
-                self.complain(field, text, message);
+                self.complaints.add(field, text, message);
                 None
             }
         }
@@ -113,7 +105,7 @@ impl Reading {
             [("metadata.namespace", "namespace", namespace), ("metadata.name", "job name", &metadata.name)]
         {
             if let Err(error) = check_label(what, value) {
-                self.complain(field, value, format!("is no {what}; {}", error.rule));
+                self.complaints.add(field, value, format!("is no {what}; {}", error.rule));
             }
         }
         // Either label may be refused; the checks that follow need some id for the seed of `H`.
@@ -157,7 +149,7 @@ impl Reading {
         let present: Vec<&str> = kinds.iter().filter(|(_, is_present)| *is_present).map(|(name, _)| *name).collect();
         let [kind] = present[..] else {
             let message = "names exactly one of `cron`, `every`, `at` and `afterFinish`; write a list for more rules";
-            self.complain(path, present.join(", "), message);
+            self.complaints.add(path, present.join(", "), message);
             return refused();
         };
         self.companions(path, kind, &rule);
@@ -202,7 +194,11 @@ impl Reading {
             match CalendarName::new(text) {
                 Ok(name) => calendars.push(name),
                 Err(error) => {
-                    self.complain(format!("{path}[{index}]"), text, format!("is no calendar name; {}", error.rule));
+                    self.complaints.add(
+                        format!("{path}[{index}]"),
+                        text,
+                        format!("is no calendar name; {}", error.rule),
+                    );
                 }
             }
         }
@@ -219,7 +215,7 @@ impl Reading {
         ] {
             if is_present && kind != partner {
                 let message = format!("belongs to `{partner}` and means nothing beside `{kind}`; remove it");
-                self.complain(format!("{path}.{field}"), "", message);
+                self.complaints.add(format!("{path}.{field}"), "", message);
             }
         }
     }
@@ -243,7 +239,7 @@ impl Reading {
     fn queue(&mut self, queue: Option<&str>) -> QueueName {
         let Some(text) = queue else { return QueueName::default() };
         QueueName::new(text).unwrap_or_else(|error| {
-            self.complain("spec.queue", text, format!("is no queue name; {}", error.rule));
+            self.complaints.add("spec.queue", text, format!("is no queue name; {}", error.rule));
             QueueName::default()
         })
     }
@@ -274,7 +270,7 @@ impl Reading {
         let present: Vec<&str> = kinds.iter().filter(|(_, is_present)| *is_present).map(|(name, _)| *name).collect();
         if present.len() != 1 {
             let message = "names exactly one of `exec`, `shell`, `http`, `kafka` and `handler`";
-            self.complain("spec.run", present.join(", "), message);
+            self.complaints.add("spec.run", present.join(", "), message);
             return stand_in();
         }
         match run {

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use orloj_domain::id::JobId;
+use orloj_domain::time::Timestamp;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::params::Params;
 use super::wait::Wait;
 use super::{Api, JobPath, Problem, document};
-use crate::explain::{explain, moments};
-use crate::views;
+use crate::explain::{Moment, explain, moments};
+use crate::views::{self, Definitions};
 
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
@@ -22,23 +25,45 @@ pub(super) async fn get(
     let text = params.text("at")?.ok_or_else(|| Problem::bad_parameter("at", "", "is missing"))?;
     params.finish()?;
     wait.done(&api).await?;
-    let (reading, asked) = (Arc::clone(&api), job.clone());
-    let versions = api.read(move |connection| views::versions(connection, &reading.definitions, &asked)).await?;
-    if versions.is_empty() {
-        return Err(Problem::not_found(&format!("job {job}")));
-    }
-    let meant = moments(&text, &versions).map_err(|message| Problem::bad_parameter("at", &text, message))?;
-    let (reading, asked, now) = (Arc::clone(&api), job.clone(), api.clock.now());
-    let items: Vec<Value> = api
-        .read(move |connection| {
-            let answer = |moment: crate::explain::Moment| {
-                let facts = views::facts(connection, &reading.definitions, &asked, moment.instant, now)?;
-                let mut item = json!(explain(&facts));
-                item["note"] = json!(moment.note);
-                Ok(item)
-            };
-            meant.into_iter().map(answer).collect()
-        })
-        .await?;
+    let (reading, asked, about, now) = (Arc::clone(&api), job.clone(), text.clone(), api.clock.now());
+    // All in one view of the projection, so that facts agree with each other.
+    let answer = api.read(move |connection| answers(connection, &reading.definitions, &asked, &about, now)).await?;
+    let items = match answer {
+        Answer::Items(items) => items,
+        Answer::NoSuchJob => return Err(Problem::not_found(&format!("job {job}"))),
+        Answer::NoInstant(message) => return Err(Problem::bad_parameter("at", &text, message)),
+    };
     Ok(wait.mark(&api, document(&json!({"job": job, "at": text, "items": items}))))
+}
+
+enum Answer {
+    Items(Vec<Value>),
+    NoSuchJob,
+    /// Why the text is none; continues the sentence that it starts.
+    NoInstant(String),
+}
+
+fn answers(
+    connection: &Connection,
+    definitions: &Definitions,
+    job: &JobId,
+    text: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Answer> {
+    let versions = views::versions(connection, definitions, job)?;
+    if versions.is_empty() {
+        return Ok(Answer::NoSuchJob);
+    }
+    let meant = match moments(text, &versions) {
+        Ok(meant) => meant,
+        Err(message) => return Ok(Answer::NoInstant(message)),
+    };
+    let answer = |moment: Moment| {
+        let facts = views::facts(connection, definitions, job, &versions, (moment.instant, now))?;
+        let mut item = json!(explain(&facts));
+        item["note"] = json!(moment.note);
+        Ok(item)
+    };
+    let items: rusqlite::Result<Vec<Value>> = meant.into_iter().map(answer).collect();
+    Ok(Answer::Items(items?))
 }

@@ -33,13 +33,13 @@ pub(crate) fn versions(connection: &Connection, definitions: &Definitions, job: 
     statement.query_map([job.as_str()], row)?.collect()
 }
 
-/// What is known around an instant.
+/// What is known around an instant; `versions` are those that [`versions`] has read in the same view.
 pub(crate) fn facts(
     connection: &Connection,
     definitions: &Definitions,
     job: &JobId,
-    instant: Timestamp,
-    now: Timestamp,
+    versions: &[Version],
+    (instant, now): (Timestamp, Timestamp),
 ) -> Result<Facts> {
     let of_job = "SELECT cursor, fires FROM jobs WHERE job = ?1";
     let of_job = connection.prepare_cached(of_job)?.query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -50,7 +50,7 @@ pub(crate) fn facts(
     Ok(Facts {
         now,
         instant,
-        versions: versions(connection, definitions, job)?,
+        versions: versions.to_vec(),
         decided: decided(connection, job, instant)?,
         decided_before: before.map(Timestamp::from_millis),
         paused: paused(connection, job, instant)?,

@@ -73,6 +73,8 @@ pub struct Description {
     pub sentence: String,
     /// What the writer may not have meant, at most one of each kind.
     pub lints: Vec<Lint>,
+    /// The rule itself.
+    pub rule: Rule,
 }
 
 /// Puts an expression into words. Clock changes within a year of `now` are looked at for hints.
@@ -81,17 +83,20 @@ pub struct Description {
 /// Those of [`parse_rule`].
 pub fn describe(written: &Written<'_>, now: Timestamp) -> Result<Description, ScheduleError> {
     let Written { expression, dialect, zone, gap, fold, spread_seed, .. } = *written;
-    let rule = match parse_rule(expression, dialect, zone, gap, fold, spread_seed)? {
+    let parsed = parse_rule(expression, dialect, zone, gap, fold, spread_seed)?;
+    let plain = |sentence, rule| Description { sentence, lints: Vec::new(), rule };
+    let rule = match parsed {
         Rule::Cron(rule) => rule,
-        Rule::Every(rule) => return Ok(Description { sentence: describe_every(&rule), lints: Vec::new() }),
-        Rule::At(rule) => return Ok(Description { sentence: describe_at(&rule), lints: Vec::new() }),
+        Rule::Every(rule) => return Ok(plain(describe_every(&rule), Rule::Every(rule))),
+        Rule::At(rule) => return Ok(plain(describe_at(&rule), Rule::At(rule))),
     };
     let upper = cron::check_text(expression)?;
     let text = cron::expand_alias(&upper, dialect)?;
     let fields = Fields::parse(&text, dialect, Spread::new(spread_seed))?;
     let sentence = sentence(&fields, &rule, written.spread_by);
     let has_seconds_field = text.split_ascii_whitespace().count() > 5;
-    Ok(Description { sentence, lints: lints::lints(&fields, has_seconds_field, &rule, written, now) })
+    let lints = lints::lints(&fields, has_seconds_field, &rule, written, now);
+    Ok(Description { sentence, lints, rule: Rule::Cron(rule) })
 }
 
 /// A period in words, with the instant that it is counted from.
