@@ -4,9 +4,11 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -82,12 +84,14 @@ impl FromStr for JobId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let (namespace, name) = text.split_once('/').ok_or(IdError {
+        let (namespace, name) = text.split_once('/').ok_or_else(|| IdError {
             what: "job id",
             value: text.to_owned(),
             rule: "write `namespace/name`",
         })?;
-        Self::new(namespace, name)
+        check_label("namespace", namespace)?;
+        check_label("job name", name)?;
+        Ok(Self(text.into()))
     }
 }
 
@@ -116,13 +120,27 @@ macro_rules! text_like {
         }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Parsed(PhantomData))
             }
         }
     };
 }
 text_like!(JobId);
+
+/// Reads an id from its text, wherever that stands.
+struct Parsed<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $rule:literal, $check:expr) => {
@@ -279,8 +297,7 @@ impl Serialize for RunId {
 
 impl<'de> Deserialize<'de> for RunId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Parsed(PhantomData))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The schemas of one record, parsed once: the current one writes and reads, older ones are resolved to it.
-//! Not here: framings other than single-object. Invariant: one deserialisation path; what another schema wrote
-//! is first rewritten under the current schema, so both paths give the same record.
+//! Not here: framings other than single-object. Invariant: what another schema wrote is first rewritten under the
+//! current schema, so that it ends up as the same record; bytes that the fast way does not take are judged by the slow
+//! one.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,7 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    ALLOCATION_BYTES_MAX, DecodeError, HEADER_BYTES, SINGLE_OBJECT_MAGIC, encoder, fingerprint, resolve, schemas,
+    ALLOCATION_BYTES_MAX, DecodeError, HEADER_BYTES, SINGLE_OBJECT_MAGIC, decoder, encoder, fingerprint, resolve,
+    schemas,
 };
 
 /// Longest problem text that is passed on, in characters.
@@ -122,7 +124,7 @@ impl Contract {
         out
     }
 
-    pub(super) fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, DecodeError> {
+    pub(super) fn decode<T: Serialize + DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, DecodeError> {
         let (fingerprint, body) = self.unframe(bytes)?;
         if fingerprint == self.current.fingerprint {
             return self.decode_current(body);
@@ -133,7 +135,7 @@ impl Contract {
         }
     }
 
-    pub(super) fn decode_written_with<T: DeserializeOwned>(
+    pub(super) fn decode_written_with<T: Serialize + DeserializeOwned>(
         &self,
         writer: &WriterSchema,
         body: &[u8],
@@ -151,11 +153,27 @@ impl Contract {
         self.decode_current(&rewritten)
     }
 
-    fn decode_current<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, DecodeError> {
+    fn decode_current<T: Serialize + DeserializeOwned>(&self, body: &[u8]) -> Result<T, DecodeError> {
+        if let Ok((record, [])) = decoder::read::<T>(body) {
+            debug_assert!(self.is_read_alike(body, &record), "{} and its schema disagree", self.record);
+            return Ok(record);
+        }
+        self.read_by_schema(body)
+    }
+
+    /// The slow way, which looks at the schema for every field and knows what is wrong.
+    fn read_by_schema<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, DecodeError> {
         let mut rest = body;
         let record = self.current.reader.read_deser(&mut rest).map_err(|error| self.refused(&error))?;
         self.check_rest(rest)?;
         Ok(record)
+    }
+
+    /// True if the slow way makes the same of the bytes.
+    fn is_read_alike<T: Serialize + DeserializeOwned>(&self, body: &[u8], record: &T) -> bool {
+        let Ok(again) = self.read_by_schema::<T>(body) else { return false };
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        encoder::write(record, &mut ours).is_ok() && encoder::write(&again, &mut theirs).is_ok() && ours == theirs
     }
 
     fn unframe<'a>(&self, bytes: &'a [u8]) -> Result<(u64, &'a [u8]), DecodeError> {

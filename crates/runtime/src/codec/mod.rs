@@ -6,6 +6,7 @@
 pub mod compatibility;
 pub mod confluent;
 mod contract;
+mod decoder;
 mod encoder;
 pub mod fingerprint;
 pub mod input;
