@@ -1,6 +1,7 @@
 //! What a job costs the trigger in memory: one machine restored from encoded states, then every job decided
 //! once. Invariant: measured as resident memory of this process, before anything else has run in it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orloj_domain::id::JobId;
@@ -31,7 +32,7 @@ pub(crate) fn run(jobs: usize, cron: &str) {
     for index in 0..jobs {
         state.job = JobId::new("bench", &format!("job-{index:08}")).expect("a valid id");
         if let Some(definition) = &mut state.definition {
-            definition.job.clone_from(&state.job);
+            Arc::make_mut(definition).job.clone_from(&state.job);
         }
         let restored = codec::decode::<TriggerState>(&codec::encode(&state)).expect("what was encoded");
         let started = Instant::now();
@@ -68,7 +69,7 @@ fn state(cron: &str, start: Timestamp) -> TriggerState {
     TriggerState {
         job: JobId::new("bench", "job").expect("a valid id"),
         version: 1,
-        definition: Some(definition(cron)),
+        definition: Some(definition(cron).into()),
         definition_offset: 0,
         jobs_next: 1,
         commands_next: 0,

@@ -133,7 +133,7 @@ fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition
         jitter_ms: if random.chance(25) { 700 } else { 0 },
         missed: MissedPolicy { policy, window_ms: 10_000, max: 5 },
         suspend: random.chance(5),
-        spec: spec(random),
+        spec: spec(random).into(),
     }
 }
 

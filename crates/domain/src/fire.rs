@@ -3,6 +3,7 @@
 //! (job, version, fire time); the last one of a job is its cursor.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +110,7 @@ pub struct FireDecision {
     /// Requested: the trigger waits for a `RunEnded` command once the run has ended.
     pub reports_end: bool,
     /// Requested: all that the run needs.
-    pub spec: Option<RunSpec>,
+    pub spec: Option<Arc<RunSpec>>,
 }
 
 impl FireDecision {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,7 @@ pub struct JobDefinition {
     /// No fire times are requested while true.
     pub suspend: bool,
     /// What a run of this job needs.
-    pub spec: RunSpec,
+    pub spec: Arc<RunSpec>,
 }
 
 impl JobDefinition {

@@ -3,6 +3,7 @@
 //! changes them; the cursor lags by at most the decisions behind the saved `fires` position.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ pub struct TriggerState {
     /// The version in force, counted from 1; after a delete, the last one that was.
     pub version: i64,
     /// The definition in force; absent when deleted.
-    pub definition: Option<JobDefinition>,
+    pub definition: Option<Arc<JobDefinition>>,
     /// Offset in `jobs` of the definition in force.
     pub definition_offset: i64,
     /// First offset of `jobs` that was not yet applied to this job.

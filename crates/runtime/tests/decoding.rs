@@ -87,15 +87,15 @@ fn an_older_value_decodes_with_defaults() {
     let spec = decision.spec.expect("spec");
     assert_eq!((spec.timeout_ms, spec.priority, spec.queue.as_str()), (5000, 5, "default"));
     assert_eq!(spec.retry.max_ms, 600_000);
-    let Target::ShellTarget(shell) = spec.target else { panic!("{:?}", spec.target) };
-    assert_eq!((shell.script.as_str(), shell.stdin.as_str(), shell.shell), ("true", "", None));
+    let Target::ShellTarget(shell) = &spec.target else { panic!("{:?}", spec.target) };
+    assert_eq!((shell.script.as_str(), shell.stdin.as_str(), shell.shell.as_ref()), ("true", "", None));
 }
 
 /// A handler has the fields that other targets have defaults for: only its name tells it apart.
 #[test]
 fn a_branch_is_matched_by_name() {
     let decision = old_decision(OldTarget::HandlerTarget(HandlerTarget { name: "send".to_owned() }));
-    let target = decision.spec.expect("spec").target;
+    let target = decision.spec.expect("spec").target.clone();
     let Target::HandlerTarget(handler) = target else { panic!("{target:?}") };
     assert_eq!((handler.name.as_str(), handler.payload.as_str()), ("send", "null"));
 }

@@ -113,9 +113,9 @@ impl Service for DispatcherService {
         }
     }
 
-    fn write(&self, context: &WriteContext<'_>, event: &Event) -> Vec<NewRecord> {
-        self.metrics.count(event);
-        write::records(context.shard, event)
+    fn write(&self, context: &WriteContext<'_>, event: Event, out: &mut Vec<NewRecord>) {
+        self.metrics.count(&event);
+        out.extend(write::records(context.shard, &event));
     }
 
     fn restored(&mut self, machine: &DispatcherMachine, _now: Timestamp) {

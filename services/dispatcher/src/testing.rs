@@ -78,7 +78,7 @@ impl Ask {
             calendars: BTreeMap::new(),
             missed: None,
             reports_end: false,
-            spec: Some(self.spec()),
+            spec: Some(self.spec().into()),
         }
     }
 
@@ -113,7 +113,7 @@ impl Ask {
     /// The record in `fires` that asks.
     pub(crate) fn record(&self, at: Timestamp) -> Record {
         Record {
-            topic: topic::FIRES.to_owned(),
+            topic: topic::FIRES.into(),
             partition: 0,
             offset: 7,
             timestamp: at,
@@ -202,7 +202,9 @@ impl World {
         let events = self.machine.decide(input, self.now());
         for event in &events {
             self.machine.apply(event);
-            for record in self.service.write(&context, event) {
+            let mut records = Vec::new();
+            self.service.write(&context, event.clone(), &mut records);
+            for record in records {
                 self.append(record);
             }
         }
@@ -214,10 +216,10 @@ impl World {
         match record.topic.as_str() {
             topic::RUN_STATE | topic::RUN_DELAY | topic::RUN_RETRY => match record.value {
                 Some(value) => {
-                    self.state.insert((record.topic, key), value);
+                    self.state.insert((record.topic.to_string(), key), value);
                 }
                 None => {
-                    let gone = self.state.remove(&(record.topic.clone(), key));
+                    let gone = self.state.remove(&(record.topic.to_string(), key));
                     assert!(gone.is_some(), "a tombstone in {} for nothing", record.topic);
                 }
             },
@@ -245,7 +247,7 @@ impl World {
 
 pub(crate) fn state_record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> Record {
     Record {
-        topic: topic.to_owned(),
+        topic: topic.into(),
         partition: 0,
         offset: 0,
         timestamp: START,

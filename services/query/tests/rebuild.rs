@@ -109,7 +109,7 @@ fn a_queue_that_comes_later_is_found() {
     let job: JobId = "a/b".parse().expect("a job");
     let mut decision = records::decision(&job, 0, orloj_domain::fire::Decision::Requested);
     if let Some(spec) = &mut decision.spec {
-        spec.queue = "slow".parse().expect("a queue");
+        Arc::make_mut(spec).queue = "slow".parse().expect("a queue");
     }
     let spec = TopicSpec {
         name: "dlq.slow".to_owned(),

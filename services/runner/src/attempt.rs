@@ -29,7 +29,7 @@ const ISOLATION: &str = "session";
 /// What an attempt runs.
 #[derive(Debug)]
 pub(crate) struct Work {
-    pub(crate) spec: RunSpec,
+    pub(crate) spec: Arc<RunSpec>,
     pub(crate) fire_time: Timestamp,
     pub(crate) params: BTreeMap<String, String>,
 }

@@ -55,7 +55,7 @@ impl TriggerService {
                 job,
                 offset: record.offset,
                 at: record.timestamp,
-                definition: Box::new(definition),
+                definition: Arc::new(definition),
             }),
             Err(reason) => {
                 let errors = reason.errors.clone();
@@ -160,28 +160,26 @@ impl Service for TriggerService {
         self.calendars = Arc::default();
     }
 
-    fn write(&self, context: &WriteContext<'_>, event: &TriggerEvent) -> Vec<NewRecord> {
-        self.metrics.count(event);
+    fn write(&self, context: &WriteContext<'_>, event: TriggerEvent, out: &mut Vec<NewRecord>) {
+        self.metrics.count(&event);
         let partition = context.shard.0;
-        let incarnation = Some(context.incarnation.clone());
-        match event {
-            TriggerEvent::Decided(decision) => {
-                let decision = FireDecision { incarnation, ..(**decision).clone() };
-                vec![record(topic::FIRES, partition, &decision.job, &decision)]
+        let (answer, state) = match event {
+            TriggerEvent::Decided(mut decision) => {
+                decision.incarnation = Some(context.incarnation.clone());
+                out.push(record(topic::FIRES, partition, &decision.job, &*decision));
+                return;
             }
-            TriggerEvent::Stated { answer, state } => {
-                let answer = orloj_domain::job_event::JobEvent { incarnation, ..(**answer).clone() };
-                vec![
-                    record(topic::TRIGGER_STATE, partition, &state.job, &**state),
-                    record(topic::JOB_EVENTS, partition, &answer.job, &answer),
-                ]
-            }
-            TriggerEvent::Kept(state) => vec![record(topic::TRIGGER_STATE, partition, &state.job, &**state)],
-            TriggerEvent::Answered(answer) => {
-                let answer = orloj_domain::job_event::JobEvent { incarnation, ..(**answer).clone() };
-                vec![record(topic::JOB_EVENTS, partition, &answer.job, &answer)]
-            }
-            TriggerEvent::Calendars(_) => Vec::new(),
+            TriggerEvent::Stated { answer, state } => (Some(answer), Some(state)),
+            TriggerEvent::Kept(state) => (None, Some(state)),
+            TriggerEvent::Answered(answer) => (Some(answer), None),
+            TriggerEvent::Calendars(_) => (None, None),
+        };
+        if let Some(state) = state {
+            out.push(record(topic::TRIGGER_STATE, partition, &state.job, &*state));
+        }
+        if let Some(mut answer) = answer {
+            answer.incarnation = Some(context.incarnation.clone());
+            out.push(record(topic::JOB_EVENTS, partition, &answer.job, &*answer));
         }
     }
 

@@ -20,7 +20,7 @@ pub fn reads_back_what_was_appended(backend: &mut impl Backend) {
     ];
     let large: Vec<u8> = (0..900_000_u32).map(|index| u8::try_from(index % 251).unwrap_or(0)).collect();
     let whole = |partition, key: Option<&[u8]>, value: Option<Vec<u8>>, headers| NewRecord {
-        topic: "events".to_owned(),
+        topic: "events".into(),
         partition,
         key: key.map(<[u8]>::to_vec),
         value,

@@ -29,6 +29,7 @@ macro_rules! conformance {
             ownership::members_share_the_shards,
             ownership::a_leaver_hands_over,
             ownership::an_append_needs_its_shards,
+            ownership::an_append_is_started_and_waited_for,
             ownership::inputs_are_read_and_caught_up,
             ownership::shared_inputs_stay_when_shards_go,
             ownership::owners_are_on_record,

@@ -54,6 +54,30 @@ pub fn an_append_needs_its_shards(backend: &mut impl Backend) {
     assert_eq!(texts(&decisions), ["1"], "nothing of what was refused");
 }
 
+/// What is started is there once it was waited for, in the order of the starts; what is refused comes back whole.
+pub fn an_append_is_started_and_waited_for(backend: &mut impl Backend) {
+    create_topics(&*backend.log());
+    let mut first = Member::join(&*backend.log());
+    let mut second = Member::join(&*backend.other());
+    until_shared(backend, &mut [&mut first, &mut second]);
+    let own = first.shards().pop_first().expect("a shard");
+    let foreign = second.shards().pop_first().expect("a shard");
+    let mut append = |shards: &[Shard], value: &str| {
+        let records = vec![record(STATE, own.0, "decision", value)];
+        let started = first.owner.start_append(shards, records.clone());
+        let appended = started.unwrap_or_else(|| first.owner.finish_append());
+        assert_eq!(appended.records, records, "what was given comes back");
+        appended.outcome
+    };
+    let offsets = ["1", "2", "3"].map(|value| append(&[own], value).expect("ours")[0].offset);
+    assert!(offsets.is_sorted(), "{offsets:?}");
+    let outcome = append(&[own, foreign], "4");
+    assert!(matches!(outcome, Err(AppendError::Refused(_))), "{outcome:?}");
+    let decisions = read_to_end(backend, &TopicPartition::new(STATE, own.0), 0, Isolation::Committed);
+    let decisions: Vec<_> = decisions.into_iter().filter(|record| record.key_text() == Some("decision")).collect();
+    assert_eq!(texts(&decisions), ["1", "2", "3"]);
+}
+
 /// Inputs come from where they were asked for, in order; what was there before is said to be through, once.
 pub fn inputs_are_read_and_caught_up(backend: &mut impl Backend) {
     let log = backend.log();

@@ -95,7 +95,7 @@ impl Reading {
             jitter_ms: self.millis("spec.jitter", spec.jitter.as_deref(), 0),
             missed: self.missed(&missed),
             suspend: spec.suspend.unwrap_or(false),
-            spec: self.run_spec(spec),
+            spec: self.run_spec(spec).into(),
         }
     }
 

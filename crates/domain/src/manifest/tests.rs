@@ -1,5 +1,7 @@
 //! The manifest as data: what is read, what is filled in, what is refused and how the complaint reads.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{Manifest, check, from_definition, parse_json, rules_of, to_definition};
@@ -86,7 +88,7 @@ fn targets_of_later_versions_are_kept_whole_by_the_conversion() {
     let errors = to_definition(manifest.clone()).expect_err("not available");
     assert_eq!(errors.len(), 1, "{errors:?}");
     let mut definition = read(json!({}));
-    definition.spec.target = Target::HttpTarget(crate::job::HttpTarget {
+    Arc::make_mut(&mut definition.spec).target = Target::HttpTarget(crate::job::HttpTarget {
         method: "POST".to_owned(),
         url: "https://billing.internal/run".to_owned(),
         headers: [
@@ -212,8 +214,9 @@ fn other_kinds_and_texts_that_are_no_manifest_are_refused() {
 fn definitions_that_came_as_records_pass_the_same_checks() {
     let mut definition = read(json!({}));
     assert!(check(&definition).is_empty());
-    definition.spec.retry.factor = f64::NAN;
-    definition.spec.retry.jitter = f64::INFINITY;
+    let retry = &mut Arc::make_mut(&mut definition.spec).retry;
+    retry.factor = f64::NAN;
+    retry.jitter = f64::INFINITY;
     definition.jitter_ms = -1;
     definition.schedule = vec![ScheduleRule::EveryRule(crate::job::EveryRule {
         period_ms: -5,

@@ -109,9 +109,19 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     // What the encoder refuses to write has no form to be read from.
     unsupported!(
-        deserialize_any, deserialize_i8, deserialize_i16, deserialize_i128, deserialize_u8, deserialize_u16,
-        deserialize_u32, deserialize_u64, deserialize_u128, deserialize_f32, deserialize_char,
-        deserialize_identifier, deserialize_ignored_any,
+        deserialize_any,
+        deserialize_i8,
+        deserialize_i16,
+        deserialize_i128,
+        deserialize_u8,
+        deserialize_u16,
+        deserialize_u32,
+        deserialize_u64,
+        deserialize_u128,
+        deserialize_f32,
+        deserialize_char,
+        deserialize_identifier,
+        deserialize_ignored_any,
     );
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -338,9 +348,7 @@ mod tests {
         for entry in fs::read_dir(folder).expect("vectors") {
             let path = entry.expect("a vector").path();
             let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-            if !path.extension().is_some_and(|extension| extension == "bin")
-                || name.split('.').next() != Some(T::NAME)
-            {
+            if path.extension().is_none_or(|extension| extension != "bin") || name.split('.').next() != Some(T::NAME) {
                 continue;
             }
             found += 1;

@@ -2,7 +2,7 @@
 //! Invariant: an append covers all that was decided and how far inputs were consumed; when its outcome is in
 //! doubt every machine is dropped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orloj_domain::owner::POSITIONS_KEY;
@@ -10,10 +10,10 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::{
-    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service, WriteContext,
-    quarantined,
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service, Size,
+    WriteContext, quarantined,
 };
-use crate::log::{AppendError, NewRecord, Position, Record, TopicPartition};
+use crate::log::{AppendError, Appended, NewRecord, Position, Record, TopicPartition};
 use crate::topics;
 
 /// Most records of one atomic append; what one machine answers to one input is never split.
@@ -26,6 +26,15 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Most state records saved lazily per shard and turn.
 const SAVES_PER_TURN_MAX: usize = 500;
 
+/// What an append is about, beside its records.
+#[derive(Debug)]
+pub(super) struct Batch {
+    shards: Vec<Shard>,
+    events: u64,
+    /// On the monotonic clock.
+    started: Duration,
+}
+
 impl<S: Service> Driver<S> {
     /// Runs what is due; false if more is due than fits a turn.
     pub(super) fn run_due(&mut self) -> bool {
@@ -36,7 +45,7 @@ impl<S: Service> Driver<S> {
             if !self.tick_until_full(now) {
                 return true;
             }
-            self.flush();
+            self.flush_aside();
             if self.retry_at.is_some() || self.shards.is_empty() {
                 return false;
             }
@@ -46,6 +55,7 @@ impl<S: Service> Driver<S> {
 
     /// Ticks every shard that is due; true if the batch is full and more is due.
     fn tick_until_full(&mut self, now: Timestamp) -> bool {
+        self.count_waiting();
         let shards: Vec<Shard> = self.shards.keys().copied().collect();
         for shard in shards {
             while self.is_due(shard, now) {
@@ -63,20 +73,37 @@ impl<S: Service> Driver<S> {
         deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    fn is_batch_full(&self) -> bool {
-        let records: usize = self.shards.values().map(|run| run.pending.len()).sum();
-        let bytes: usize = self.shards.values().map(|run| run.pending_bytes).sum();
-        records >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX
+    /// Counts what waits; from here on what is decided is added to it.
+    fn count_waiting(&mut self) {
+        self.waiting = Size::default();
+        for run in self.shards.values() {
+            self.waiting += Size { records: run.pending.len(), bytes: run.pending_bytes };
+        }
     }
 
-    /// Handles the records that wait, as many as fit a batch.
+    fn is_batch_full(&self) -> bool {
+        self.waiting.records >= BATCH_RECORDS_MAX || self.waiting.bytes >= BATCH_BYTES_MAX
+    }
+
+    /// Handles the records that wait, as many as fit a few batches; what comes due meanwhile goes before the rest.
     pub(super) fn run_backlog(&mut self) {
-        let now = self.parts.clock.now();
-        while !self.is_batch_full() {
-            let Some(record) = self.backlog.pop_front() else { break };
-            self.take_record(&record, now);
+        for _ in 0..BATCHES_PER_TURN_MAX {
+            let now = self.parts.clock.now();
+            self.count_waiting();
+            while !self.is_batch_full() {
+                let Some(record) = self.backlog.pop_front() else { break };
+                self.take_record(&record, now);
+            }
+            if self.backlog.is_empty() || self.next_deadline().is_some_and(|deadline| deadline <= now) {
+                break;
+            }
+            self.flush_aside();
+            if self.retry_at.is_some() {
+                return;
+            }
         }
         if self.backlog.is_empty() {
+            self.settle();
             self.read_what_waits();
             for run in self.shards.values_mut() {
                 run.go_live_if_caught_up();
@@ -101,7 +128,9 @@ impl<S: Service> Driver<S> {
                 tracing::warn!(service = S::NAME, position = %record.position(), %reason, "quarantined a record");
                 self.parts.metrics.quarantined.inc();
                 if let Some(run) = self.shards.get_mut(&shard) {
-                    run.push(vec![quarantined(record, &reason)]);
+                    let first = run.pending.len();
+                    run.pending.push(quarantined(record, &reason));
+                    self.waiting += run.count_from(first);
                     run.rests_on_positions = true;
                 }
                 if let Some(input) = input {
@@ -115,12 +144,14 @@ impl<S: Service> Driver<S> {
         let Some(run) = self.shards.get_mut(&shard) else { return };
         let incarnation = self.owner.incarnation();
         let context = WriteContext { shard, incarnation: &incarnation };
+        let first = run.pending.len();
         for event in run.machine.decide(input, now) {
             run.machine.apply(&event);
-            run.push(self.service.write(&context, &event));
             run.rests_on_positions |= !self.service.names_its_input(&event);
             run.pending_events += 1;
+            self.service.write(&context, event, &mut run.pending);
         }
+        self.waiting += run.count_from(first);
     }
 
     /// Saves state that so far only decisions explain, and positions that moved without a decision.
@@ -145,7 +176,9 @@ impl<S: Service> Driver<S> {
             }
             let mark = *run.save_mark.get_or_insert(run.decided_next);
             let (records, is_complete) = self.service.save(&mut run.machine, *shard, SAVES_PER_TURN_MAX);
-            run.push(records);
+            let first = run.pending.len();
+            run.pending.extend(records);
+            run.count_from(first);
             if is_complete {
                 if let Some(decisions) = decisions {
                     run.positions.insert(decisions.clone(), mark);
@@ -160,33 +193,58 @@ impl<S: Service> Driver<S> {
 
     /// Appends all that waits, of every shard that answers, in one atomic write.
     pub(super) fn flush(&mut self) {
-        if self.retry_at.is_some() {
-            return;
-        }
-        let Some((shards, records)) = self.gather() else { return };
-        let started = self.parts.clock.monotonic();
-        let count = records.len();
-        match self.owner.append(&shards, &records) {
-            Ok(positions) => {
-                let elapsed = self.parts.clock.monotonic().saturating_sub(started);
-                self.parts.metrics.appended(count, elapsed);
-                self.committed(&shards, &records, &positions);
-            }
-            Err(error) => self.not_appended(&shards, records, error),
+        let Some((batch, records)) = self.gather() else { return };
+        let outcome = self.owner.append(&batch.shards, &records);
+        self.appended(batch, Appended { records, outcome });
+    }
+
+    /// As [`Driver::flush`], but what comes next is decided while it is written; [`Driver::settle`] waits for its end.
+    fn flush_aside(&mut self) {
+        let Some((batch, records)) = self.gather() else { return };
+        match self.owner.start_append(&batch.shards, records) {
+            Some(appended) => self.appended(batch, appended),
+            None => self.underway = Some(batch),
         }
     }
 
-    /// The records of the next batch, in order of shard, with the positions they rest on.
-    fn gather(&mut self) -> Option<(Vec<Shard>, Vec<NewRecord>)> {
+    /// Waits for the append that is under way. Nothing is asked of the owner, and nothing is saved that rests on it,
+    /// before this.
+    pub(super) fn settle(&mut self) {
+        if let Some(batch) = self.underway.take() {
+            let appended = self.owner.finish_append();
+            self.appended(batch, appended);
+        }
+    }
+
+    fn appended(&mut self, batch: Batch, Appended { records, outcome }: Appended) {
+        match outcome {
+            Ok(positions) => {
+                let elapsed = self.parts.clock.monotonic().saturating_sub(batch.started);
+                self.parts.metrics.appended(records.len(), elapsed);
+                self.committed(&records, &positions);
+                self.service.committed(batch.events);
+            }
+            Err(error) => self.not_appended(&batch, records, error),
+        }
+    }
+
+    /// The records of the next batch, in order of shard, with the positions they rest on. One that is under way comes
+    /// to its end before.
+    fn gather(&mut self) -> Option<(Batch, Vec<NewRecord>)> {
+        self.settle();
+        if self.retry_at.is_some() {
+            return None;
+        }
         let state_topic = self.topics.state.first()?.clone();
-        let mut shards = Vec::new();
-        let mut records = Vec::new();
+        let mut batch = Batch { shards: Vec::new(), events: 0, started: self.parts.clock.monotonic() };
+        let mut records = Vec::with_capacity(self.waiting.records);
         for (shard, run) in &mut self.shards {
             let is_wanted = !run.pending.is_empty() || (run.must_save_positions && run.has_new_positions);
             if run.stalled_until.is_some() || !is_wanted {
                 continue;
             }
-            shards.push(*shard);
+            batch.shards.push(*shard);
+            batch.events += std::mem::take(&mut run.pending_events);
             records.append(&mut run.pending);
             run.pending_bytes = 0;
             if run.has_new_positions && (run.rests_on_positions || run.must_save_positions) {
@@ -196,18 +254,12 @@ impl<S: Service> Driver<S> {
             run.must_save_positions = false;
             run.rests_on_positions = false;
         }
-        (!records.is_empty()).then_some((shards, records))
+        (!records.is_empty()).then_some((batch, records))
     }
 
-    fn committed(&mut self, shards: &[Shard], records: &[NewRecord], positions: &[Position]) {
+    fn committed(&mut self, records: &[NewRecord], positions: &[Position]) {
         if self.snapshots.is_some() {
             self.extend_tails(records, positions);
-        }
-        let mut events = 0;
-        for shard in shards {
-            if let Some(run) = self.shards.get_mut(shard) {
-                events += std::mem::take(&mut run.pending_events);
-            }
         }
         if let Some(decisions) = self.topics.decisions.first() {
             for position in positions.iter().filter(|position| position.topic == *decisions) {
@@ -216,7 +268,6 @@ impl<S: Service> Driver<S> {
                 }
             }
         }
-        self.service.committed(events);
     }
 
     /// Notes the last records of each partition that a restore reads; only those are hashed.
@@ -237,7 +288,7 @@ impl<S: Service> Driver<S> {
     }
 
     /// Reacts to each class of failure; only a batch that certainly left no trace is tried again.
-    fn not_appended(&mut self, shards: &[Shard], records: Vec<NewRecord>, error: AppendError) {
+    fn not_appended(&mut self, batch: &Batch, records: Vec<NewRecord>, error: AppendError) {
         let now = self.parts.clock.monotonic();
         match &error {
             AppendError::Refused(_) | AppendError::Unknown(_) => {
@@ -249,7 +300,7 @@ impl<S: Service> Driver<S> {
             // The first run of a new queue: nothing has failed.
             AppendError::NoSuchTopic(name) if self.create_queue_topic(name) => {
                 self.retry_at = Some(now + RETRY_WAIT / 10);
-                self.put_back(shards, records);
+                self.put_back(batch, records);
                 return;
             }
             // Shards that write to it wait; the others must not.
@@ -267,20 +318,26 @@ impl<S: Service> Driver<S> {
             tracing::warn!(service = S::NAME, %error, records = records.len(), "append failed, trying again");
         }
         self.parts.health.not_ready(&error.to_string());
-        self.put_back(shards, records);
+        self.put_back(batch, records);
     }
 
-    /// What was gathered waits again, in the order it had.
-    fn put_back(&mut self, shards: &[Shard], records: Vec<NewRecord>) {
-        for shard in shards {
+    /// What was gathered waits again, in the order it had and before what was decided since.
+    fn put_back(&mut self, batch: &Batch, records: Vec<NewRecord>) {
+        let mut younger = BTreeMap::new();
+        for shard in &batch.shards {
             if let Some(run) = self.shards.get_mut(shard) {
-                run.pending_bytes = 0;
+                younger.insert(*shard, std::mem::take(&mut run.pending));
             }
         }
         for record in records {
             if let Some(run) = self.shards.get_mut(&Shard(record.partition)) {
                 run.pending_bytes += record.size_bytes();
                 run.pending.push(record);
+            }
+        }
+        for (shard, mut records) in younger {
+            if let Some(run) = self.shards.get_mut(&shard) {
+                run.pending.append(&mut records);
             }
         }
     }

@@ -45,7 +45,7 @@ pub fn quarantined(record: &Record, reason: &Undecodable) -> NewRecord {
     headers.push(Header::text("orloj-quarantine-offset", record.offset));
     headers.push(Header::text("orloj-quarantine-error", reason));
     NewRecord {
-        topic: topic::QUARANTINE.to_owned(),
+        topic: topic::QUARANTINE.into(),
         partition: record.partition,
         key: record.key.clone(),
         value: record.value.clone(),

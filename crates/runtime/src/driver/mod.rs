@@ -31,15 +31,16 @@ use crate::shutdown::Shutdown;
 
 pub use clock_guard::CLOCK_JUMP_MAX;
 use clock_guard::{ClockGuard, ClockSight};
+use flush::Batch;
 pub use inbound::{Undecodable, check_partition, quarantined};
 pub use service::{Inbound, Machine, Service, ServiceTopics, SharedInput, SharedStart, WriteContext};
-use shard_run::ShardRun;
+use shard_run::{ShardRun, Size};
 use shared::SharedReading;
 use snapshot::Folder;
 use snapshots::Snapshots;
 
 /// Most records taken from the log in one turn.
-const POLL_RECORDS_MAX: usize = 4096;
+const POLL_RECORDS_MAX: usize = 16_384;
 /// Longest wait in one turn; shutdown and records end it earlier.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long to wait before trying an append again that failed without a trace.
@@ -95,6 +96,10 @@ pub struct Driver<S: Service> {
     shards: BTreeMap<Shard, ShardRun<S::Machine>>,
     /// Records that wait until due work is done.
     backlog: VecDeque<Record>,
+    /// What waits to be appended, of all shards; counted at the beginning of each batch.
+    waiting: Size,
+    /// The append that was started and is waited for later; at the end of a turn there is none.
+    underway: Option<Batch>,
     /// Shared inputs (heartbeats, settings) as far as they were read.
     shared: SharedReading,
     /// On the monotonic clock: no append before this.
@@ -115,7 +120,7 @@ impl<S: Service> Driver<S> {
     pub fn join(service: S, parts: DriverParts) -> Result<Self, LogError> {
         let topics = service.topics();
         let restore = topics.state.iter().chain(&topics.decisions);
-        let shared = topics.shared.iter().map(|shared| shared.at.topic.clone());
+        let shared = topics.shared.iter().map(|shared| shared.at.topic.to_string());
         let owner = parts.log.own(OwnerSpec {
             service: S::NAME.to_owned(),
             membership_topic: topics.membership.clone(),
@@ -134,6 +139,8 @@ impl<S: Service> Driver<S> {
             owner,
             shards: BTreeMap::new(),
             backlog: VecDeque::new(),
+            waiting: Size::default(),
+            underway: None,
             shared: SharedReading::default(),
             retry_at: None,
             shared_retry_at: Duration::ZERO,
@@ -183,6 +190,7 @@ impl<S: Service> Driver<S> {
         if is_drained {
             self.run_backlog();
         }
+        self.settle();
         self.save_lazily();
         self.flush();
         self.take_snapshot();

@@ -120,8 +120,8 @@ pub trait Service: Send + Sync + 'static {
     /// Turns an input record of a shard into an input.
     fn read(&mut self, record: &Record, now: Timestamp) -> Inbound<<Self::Machine as Machine>::Input>;
 
-    /// Turns an event into the records that say it.
-    fn write(&self, context: &WriteContext<'_>, event: &<Self::Machine as Machine>::Event) -> Vec<NewRecord>;
+    /// Turns an event, which was applied, into the records that say it, behind those in `out`.
+    fn write(&self, context: &WriteContext<'_>, event: <Self::Machine as Machine>::Event, out: &mut Vec<NewRecord>);
 
     /// True if the event's own record says which input it came from, and reading that input again after a restore
     /// would decide nothing new. A batch of such events leaves the positions to the next lazy save.

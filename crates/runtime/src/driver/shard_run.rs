@@ -21,6 +21,20 @@ pub(super) enum Phase {
     Live,
 }
 
+/// How much waits to be appended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, more: Self) {
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+}
+
 pub(super) struct ShardRun<M> {
     pub(super) machine: M,
     pub(super) phase: Phase,
@@ -142,19 +156,22 @@ impl<M: Machine> ShardRun<M> {
 
     /// True if the record was consumed before; marks it as consumed otherwise.
     pub(super) fn is_repeat(&mut self, record: &Record) -> bool {
-        match self.positions.get_mut(&record.topic) {
+        match self.positions.get_mut(record.topic.as_str()) {
             Some(next) if record.offset < *next => return true,
             Some(next) => *next = record.offset + 1,
-            None => drop(self.positions.insert(record.topic.clone(), record.offset + 1)),
+            None => drop(self.positions.insert(record.topic.to_string(), record.offset + 1)),
         }
         self.has_new_positions = true;
         self.has_changed = true;
         false
     }
 
-    pub(super) fn push(&mut self, records: Vec<NewRecord>) {
-        self.pending_bytes += records.iter().map(NewRecord::size_bytes).sum::<usize>();
-        self.pending.extend(records);
+    /// Counts the pending records that were added, from the `first` of them on.
+    pub(super) fn count_from(&mut self, first: usize) -> Size {
+        let added = &self.pending[first..];
+        let size = Size { records: added.len(), bytes: added.iter().map(NewRecord::size_bytes).sum() };
+        self.pending_bytes += size.bytes;
+        size
     }
 
     /// The record that says how far inputs were consumed.

@@ -85,7 +85,9 @@ impl Core {
     pub(crate) fn check_sizes(&self, records: &[NewRecord]) -> Result<(), AppendError> {
         let limit = self.options.record_bytes_max;
         match records.iter().find(|record| record.size_bytes() > limit) {
-            Some(record) => Err(AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }),
+            Some(record) => {
+                Err(AppendError::TooLarge { topic: record.topic.to_string(), size_bytes: record.size_bytes() })
+            }
             None => Ok(()),
         }
     }
@@ -117,20 +119,55 @@ pub(crate) struct Submitter(Sender<Request>);
 impl Submitter {
     /// Hands a write over and waits until it is durable or refused.
     pub(crate) fn write(&self, write: Write) -> Reply {
+        answered(&self.start(write))
+    }
+
+    /// Hands a write over; the channel closes without an answer if the log does.
+    fn start(&self, write: Write) -> Receiver<Reply> {
         let bytes = size_bytes(&write.body);
         let (reply, answer) = bounded(1);
-        let gone = || AppendError::Refused("the log is closed".to_owned());
-        self.0.send(Request { write, bytes, reply }).map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?
+        // Dropped if the log is closed, and the channel with it.
+        let _ = self.0.send(Request { write, bytes, reply });
+        answer
+    }
+}
+
+fn answered(answer: &Receiver<Reply>) -> Reply {
+    answer.recv().unwrap_or_else(|_| Err(AppendError::Refused("the log is closed".to_owned())))
+}
+
+/// A write that was handed over.
+pub(crate) enum Underway {
+    /// Its outcome is known.
+    Done(Reply),
+    /// It is done when it is waited for.
+    Waiting(Box<Write>),
+    /// The writer thread has it.
+    Sent(Receiver<Reply>),
+}
+
+impl Underway {
+    /// Waits until it is durable or refused.
+    pub(crate) fn wait(self, core: &Core) -> Reply {
+        match self {
+            Self::Done(reply) => reply,
+            Self::Waiting(write) => core.apply(vec![*write]).pop().unwrap_or_else(|| Ok(Vec::new())),
+            Self::Sent(answer) => answered(&answer),
+        }
     }
 }
 
 impl Committer {
     /// Applies a write and waits until it is durable or refused.
     pub(crate) fn write(&self, core: &Core, write: Write) -> Reply {
+        self.start(write).wait(core)
+    }
+
+    /// Hands a write over. In the caller's thread it is put off as long as can be, as a slow disk would.
+    pub(crate) fn start(&self, write: Write) -> Underway {
         match self {
-            Self::Inline => core.apply(vec![write]).pop().unwrap_or_else(|| Ok(Vec::new())),
-            Self::Thread(submitter) => submitter.write(write),
+            Self::Inline => Underway::Waiting(Box::new(write)),
+            Self::Thread(submitter) => Underway::Sent(submitter.start(write)),
         }
     }
 }

@@ -26,7 +26,7 @@ use orloj_domain::time::Timestamp;
 
 use self::broker::Broker;
 use self::claimer::EmbeddedClaimer;
-use self::core::{Committer, Core, Threads};
+use self::core::{Committer, Core, Threads, Underway};
 use self::lock::DirectoryLock;
 pub use self::maintain::Upkeep;
 use self::owner::EmbeddedOwner;
@@ -145,8 +145,20 @@ impl EmbeddedLog {
     }
 
     pub(crate) fn append(&self, guard: Guard, records: Vec<NewRecord>) -> Reply {
-        self.core().check_sizes(&records)?;
-        self.write(Write { guard, body: Body::Append { records } })
+        self.finish_append(self.start_append(guard, records))
+    }
+
+    /// Hands an append over to the writer thread.
+    pub(crate) fn start_append(&self, guard: Guard, records: Vec<NewRecord>) -> Underway {
+        match self.core().check_sizes(&records) {
+            Ok(()) => self.inner.committer.start(Write { guard, body: Body::Append { records } }),
+            Err(error) => Underway::Done(Err(error)),
+        }
+    }
+
+    /// Waits until an append is durable or refused.
+    pub(crate) fn finish_append(&self, underway: Underway) -> Reply {
+        underway.wait(self.core())
     }
 }
 

@@ -10,14 +10,15 @@ use orloj_domain::id::Incarnation;
 use orloj_domain::owner::OwnerRecord;
 use orloj_domain::shard::Shard;
 
+use super::core::Underway;
 use super::cursors::Cursors;
 use super::owners::{MemberId, OwnerGroup};
 use super::signal::{Attempt, Signal};
 use super::write::Guard;
 use super::{EmbeddedLog, step_failed};
 use crate::log::{
-    AppendError, Isolation, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, Position, RestoreRange, TakenShard,
-    TopicPartition, Waker,
+    AppendError, Appended, Isolation, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, Position, RestoreRange,
+    TakenShard, TopicPartition, Waker,
 };
 
 /// Records read at once while restoring.
@@ -35,6 +36,8 @@ pub(crate) struct EmbeddedOwner {
     abandoned: Option<String>,
     /// Inputs that have yet to hand out what was committed when reading began, with that end.
     behind: BTreeMap<TopicPartition, i64>,
+    /// The append that was started and not yet waited for.
+    underway: Option<(Vec<NewRecord>, Underway)>,
 }
 
 impl EmbeddedOwner {
@@ -53,6 +56,7 @@ impl EmbeddedOwner {
             inputs,
             abandoned: None,
             behind: BTreeMap::new(),
+            underway: None,
         })
     }
 
@@ -202,7 +206,9 @@ impl EmbeddedOwner {
         // What is shared has partitions of its own, which are no shards: it goes only with everything.
         let shared = &self.spec.shared_topics;
         let is_gone = |at: &TopicPartition| {
-            shards.is_none_or(|shards| !shared.contains(&at.topic) && shards.contains(&Shard(at.partition)))
+            shards.is_none_or(|shards| {
+                !shared.iter().any(|topic| *topic == at.topic) && shards.contains(&Shard(at.partition))
+            })
         };
         self.inputs.remove_all(is_gone);
         self.behind.retain(|at, _| !is_gone(at));
@@ -304,6 +310,24 @@ impl Owner for EmbeddedOwner {
     fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
         let _call = self.begin();
         self.log.append(self.guard(shards), records.to_vec())
+    }
+
+    fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended> {
+        let _call = self.begin();
+        let write = self.log.start_append(self.guard(shards), records.clone());
+        self.underway = Some((records, write));
+        None
+    }
+
+    fn finish_append(&mut self) -> Appended {
+        let _call = self.begin();
+        match self.underway.take() {
+            Some((records, write)) => Appended { records, outcome: self.log.finish_append(write) },
+            None => {
+                let outcome = Err(AppendError::Refused("no append was started".to_owned()));
+                Appended { records: Vec::new(), outcome }
+            }
+        }
     }
 
     fn release(&mut self, shards: &[Shard]) -> Result<(), LogError> {

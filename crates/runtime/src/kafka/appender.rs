@@ -41,7 +41,7 @@ impl KafkaAppender {
         let record_bytes_max = self.config.record_bytes_max();
         for record in records {
             if record.size_bytes() > record_bytes_max {
-                return Err(AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() });
+                return Err(AppendError::TooLarge { topic: record.topic.to_string(), size_bytes: record.size_bytes() });
             }
         }
         self.ends.require_all(records)

@@ -109,14 +109,14 @@ impl Ends {
         {
             let known = lock(&self.known);
             for record in records {
-                if !known.get(&record.topic).is_some_and(|count| (0..*count).contains(&record.partition)) {
+                if !known.get(record.topic.as_str()).is_some_and(|count| (0..*count).contains(&record.partition)) {
                     unseen.insert((&record.topic, record.partition));
                 }
             }
         }
         for (topic, partition) in unseen {
             self.require(&TopicPartition::new(topic.clone(), partition)).map_err(|error| match error {
-                LogError::NoSuchTopic(_) => AppendError::NoSuchTopic(topic.clone()),
+                LogError::NoSuchTopic(_) => AppendError::NoSuchTopic(topic.to_string()),
                 LogError::Misconfigured(why) => AppendError::Refused(why),
                 error @ (LogError::Unavailable(_)
                 | LogError::Busy(_)
@@ -130,7 +130,7 @@ impl Ends {
     /// Makes sure that a partition exists; asks only for what was not seen before.
     pub(crate) fn require(&self, at: &TopicPartition) -> Result<(), LogError> {
         let is_within = |count: i32| (0..count).contains(&at.partition);
-        if lock(&self.known).get(&at.topic).copied().is_some_and(is_within) {
+        if lock(&self.known).get(at.topic.as_str()).copied().is_some_and(is_within) {
             return Ok(());
         }
         if is_within(self.partitions(&at.topic)?) { Ok(()) } else { Err(LogError::NoSuchTopic(at.to_string())) }

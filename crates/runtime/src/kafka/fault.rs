@@ -33,9 +33,9 @@ pub(crate) fn of_append(record: &NewRecord, error: &KafkaError, acknowledged: us
         return AppendError::Unknown(format!("{about}: {code}, after {acknowledged} records were appended"));
     }
     if code == Code::MessageSizeTooLarge || code == Code::MessageBatchTooLarge {
-        AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }
+        AppendError::TooLarge { topic: record.topic.to_string(), size_bytes: record.size_bytes() }
     } else if is_missing(code) {
-        AppendError::NoSuchTopic(record.topic.clone())
+        AppendError::NoSuchTopic(record.topic.to_string())
     } else if is_denied(code) || code == Code::InvalidRecord || code == Code::PolicyViolation {
         AppendError::Refused(format!("{about}: {code}"))
     } else {

@@ -55,14 +55,14 @@ impl KafkaReader {
 
     fn require(&mut self, at: &TopicPartition) -> Result<(), LogError> {
         let is_within = |count: i32| (0..count).contains(&at.partition);
-        if self.known.get(&at.topic).copied().is_some_and(is_within) {
+        if self.known.get(at.topic.as_str()).copied().is_some_and(is_within) {
             return Ok(());
         }
         let full_name = self.config.full_name(&at.topic);
         let answer = self.consumer.fetch_metadata(Some(&full_name), ANSWER_TIMEOUT);
         let metadata = answer.map_err(|error| fault::of_read(&at.to_string(), &error))?;
         let count = partition_count(&metadata, &full_name).unwrap_or(0);
-        self.known.insert(at.topic.clone(), count);
+        self.known.insert(at.topic.to_string(), count);
         if is_within(count) { Ok(()) } else { Err(LogError::NoSuchTopic(at.to_string())) }
     }
 
@@ -195,7 +195,7 @@ pub(crate) fn record_of(config: &KafkaConfig, message: &BorrowedMessage<'_>) -> 
         headers.iter().map(header).collect()
     });
     Some(Record {
-        topic: config.short_name(message.topic())?.to_owned(),
+        topic: config.short_name(message.topic())?.into(),
         partition: message.partition(),
         offset: message.offset(),
         timestamp: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0)),

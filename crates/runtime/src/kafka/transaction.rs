@@ -206,6 +206,7 @@ impl TransactionalProducer {
     pub(crate) fn enqueue(&mut self, records: &[NewRecord]) -> Result<(), AppendError> {
         let mut full_name = String::new();
         let mut name = None;
+        self.deliveries().expect(self.enqueued.len() + records.len());
         for record in records {
             if name != Some(&record.topic) {
                 full_name = format!("{}{}", self.prefix, record.topic);
@@ -238,7 +239,6 @@ impl TransactionalProducer {
             self.producer.wait_and_serve(self.limits.stall);
         }
         self.enqueued.push(TopicPartition::new(record.topic.clone(), record.partition));
-        self.deliveries().expect(index);
         Ok(())
     }
 
@@ -390,7 +390,7 @@ impl TransactionalProducer {
         let at = TopicPartition::new(record.topic.clone(), record.partition);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                AppendError::TooLarge { topic: record.topic.clone(), size_bytes: record.size_bytes() }
+                AppendError::TooLarge { topic: record.topic.to_string(), size_bytes: record.size_bytes() }
             }
             Some(code) => self.classify_delivery(code, &at),
             None => AppendError::Retriable(format!("{}: {at}: {error}", self.id)),
@@ -406,9 +406,9 @@ impl TransactionalProducer {
         match code {
             RDKafkaErrorCode::UnknownPartition
             | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition => AppendError::NoSuchTopic(at.topic.clone()),
+            | RDKafkaErrorCode::UnknownTopicOrPartition => AppendError::NoSuchTopic(at.topic.to_string()),
             RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
-                AppendError::TooLarge { topic: at.topic.clone(), size_bytes: 0 }
+                AppendError::TooLarge { topic: at.topic.to_string(), size_bytes: 0 }
             }
             RDKafkaErrorCode::MessageTimedOut => AppendError::Stalled(vec![at.clone()]),
             _ => AppendError::Retriable(format!("{}: {at}: {code}", self.id)),

@@ -13,7 +13,7 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 pub use error::{AppendError, LogError};
-pub use record::{Header, NewRecord, Position, Record, TopicPartition};
+pub use record::{Header, NewRecord, Position, Record, TopicName, TopicPartition};
 
 /// Which records a reader is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,15 @@ pub enum OwnerEvent {
     CaughtUp(TopicPartition),
 }
 
+/// What became of an append, and what was to be appended.
+#[derive(Debug)]
+pub struct Appended {
+    /// The records, as they were given.
+    pub records: Vec<NewRecord>,
+    /// Their positions in order, or why there are none.
+    pub outcome: Result<Vec<Position>, AppendError>,
+}
+
 /// A share in a service's shards, and the only way to write for them.
 pub trait Owner: Send {
     /// The incarnation in force; changes after [`OwnerEvent::Lost`].
@@ -172,6 +181,13 @@ pub trait Owner: Send {
     /// Appends all records or none, if and only if every shard of `shards` is still ours, and waits for the
     /// acknowledgement. Positions in the order of the records.
     fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError>;
+
+    /// Does as [`Owner::append`], and may return before it is done: with `None`, and then [`Owner::finish_append`] must
+    /// be called, and nothing else before it but [`Owner::incarnation`].
+    fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended>;
+
+    /// Waits for the end of the append that was started.
+    fn finish_append(&mut self) -> Appended;
 
     /// How far the clock of the log's servers is ahead of this machine's (behind, if negative) at least, in
     /// milliseconds, as the last append showed; `None` if they have no clock of their own, or nobody knows yet.

@@ -5,18 +5,22 @@ use std::fmt;
 
 use orloj_domain::time::Timestamp;
 
+/// Name of a topic, without the installation's prefix. Each record carries it, and it is copied again and again on the
+/// way: those of up to 23 bytes, which are all but long queues', are copied without memory of their own.
+pub type TopicName = smol_str::SmolStr;
+
 /// One partition of one topic; the topic's name is without the installation's prefix.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// Topic without prefix.
-    pub topic: String,
+    pub topic: TopicName,
     /// Partition, 0-based.
     pub partition: i32,
 }
 
 impl TopicPartition {
     /// Names a partition.
-    pub fn new(topic: impl Into<String>, partition: i32) -> Self {
+    pub fn new(topic: impl Into<TopicName>, partition: i32) -> Self {
         Self { topic: topic.into(), partition }
     }
 }
@@ -31,7 +35,7 @@ impl fmt::Display for TopicPartition {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// Topic without prefix.
-    pub topic: String,
+    pub topic: TopicName,
     /// Partition, 0-based.
     pub partition: i32,
     /// Offset within the partition.
@@ -61,7 +65,7 @@ impl std::str::FromStr for Position {
         let (topic, rest) = text.rsplit_once('/').ok_or_else(complaint)?;
         let (partition, offset) = rest.split_once('@').ok_or_else(complaint)?;
         Ok(Self {
-            topic: topic.to_owned(),
+            topic: topic.into(),
             partition: partition.parse().map_err(|_| complaint())?,
             offset: offset.parse().map_err(|_| complaint())?,
         })
@@ -88,7 +92,7 @@ impl Header {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Topic without prefix.
-    pub topic: String,
+    pub topic: TopicName,
     /// Partition, 0-based.
     pub partition: i32,
     /// Offset within the partition; grows, with holes.
@@ -127,7 +131,7 @@ impl Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
     /// Topic without prefix.
-    pub topic: String,
+    pub topic: TopicName,
     /// Partition; always explicit, never left to a partitioner.
     pub partition: i32,
     /// Key.
@@ -140,7 +144,7 @@ pub struct NewRecord {
 
 impl NewRecord {
     /// A record without headers.
-    pub fn new(topic: impl Into<String>, partition: i32, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) -> Self {
+    pub fn new(topic: impl Into<TopicName>, partition: i32, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) -> Self {
         Self { topic: topic.into(), partition, key: Some(key.into()), value, headers: Vec::new() }
     }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses some of the samples")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::command::{Command, CommandType, PauseMissed};
@@ -113,7 +114,7 @@ pub(crate) fn definition() -> JobDefinition {
         jitter_ms: 30_000,
         missed: MissedPolicy { policy: MissedKind::All, window_ms: 3_600_000, max: 100 },
         suspend: true,
-        spec: spec(Target::HttpTarget(HttpTarget {
+        spec: Arc::new(spec(Target::HttpTarget(HttpTarget {
             method: "POST".to_owned(),
             url: "https://billing.internal/run".to_owned(),
             headers: BTreeMap::from([
@@ -122,7 +123,7 @@ pub(crate) fn definition() -> JobDefinition {
             ]),
             body: "{}".to_owned(),
             success: vec!["200-299".to_owned(), "304".to_owned()],
-        })),
+        }))),
     }
 }
 
@@ -139,13 +140,13 @@ pub(crate) fn plain_definition(target: Target) -> JobDefinition {
         jitter_ms: 0,
         missed: MissedPolicy { policy: MissedKind::Skip, window_ms: 3_600_000, max: 100 },
         suspend: false,
-        spec: RunSpec {
+        spec: Arc::new(RunSpec {
             deadline_ms: None,
             concurrency: None,
             retry: RetryPolicy { non_retryable_exit_codes: Vec::new(), ..spec(exec()).retry },
             queue: QueueName::default(),
             ..spec(target)
-        },
+        }),
     }
 }
 
@@ -200,7 +201,7 @@ pub(crate) fn requested() -> FireDecision {
         missed: None,
         reports_end: true,
         params: texts(&[("tenant", "7")]),
-        spec: Some(spec(exec())),
+        spec: Some(spec(exec()).into()),
     }
 }
 
@@ -248,7 +249,7 @@ pub(crate) fn trigger_state() -> TriggerState {
     TriggerState {
         job: job(),
         version: 3,
-        definition: Some(plain_definition(shell())),
+        definition: Some(plain_definition(shell()).into()),
         definition_offset: 4711,
         jobs_next: 4713,
         commands_next: 13,

@@ -49,7 +49,7 @@ fn heartbeat(session: &str, lease_ms: i64) -> Record {
         is_draining: false,
         host: String::new(),
     });
-    Record { topic: topic::RUNNER_HEARTBEATS.to_owned(), ..state_record("", b"r", Some(value)) }
+    Record { topic: topic::RUNNER_HEARTBEATS.into(), ..state_record("", b"r", Some(value)) }
 }
 
 fn attempt_event(ask: &Ask, kind: AttemptEventType, outcome_kind: Option<OutcomeKind>) -> AttemptEvent {
@@ -71,7 +71,7 @@ fn attempt_event(ask: &Ask, kind: AttemptEventType, outcome_kind: Option<Outcome
 
 fn attempt_record(event: &AttemptEvent) -> Record {
     let key = event.job.as_str().as_bytes();
-    Record { topic: topic::ATTEMPT_EVENTS.to_owned(), ..state_record("", key, Some(codec::encode(event))) }
+    Record { topic: topic::ATTEMPT_EVENTS.into(), ..state_record("", key, Some(codec::encode(event))) }
 }
 
 /// Lives through: at these monotonic seconds, these sessions expire.

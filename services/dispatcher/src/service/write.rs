@@ -102,7 +102,7 @@ fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewReco
         Header::text("orloj-redrive-count", ended.redrives),
     ];
     NewRecord {
-        topic: topic::dead_letters(&request.queue),
+        topic: topic::dead_letters(&request.queue).into(),
         partition: shard.0,
         key: Some(request.job.as_str().as_bytes().to_vec()),
         value: Some(request.bytes.clone()),

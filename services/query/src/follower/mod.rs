@@ -237,7 +237,7 @@ impl Session<'_> {
         }
         if wanted > 0 {
             tracing::warn!(
-                topic = at.topic,
+                topic = %at.topic,
                 partition = at.partition,
                 wanted,
                 first,
@@ -352,7 +352,7 @@ impl Session<'_> {
                 self.follower.metrics.unreadable.inc();
                 let (topic, partition, offset) = (&record.topic, record.partition, record.offset);
                 tracing::warn!(
-                    topic,
+                    %topic,
                     partition,
                     offset,
                     reason = reason.0,

@@ -47,7 +47,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         document.to_string()
     });
     let backfill = state.backfill.as_ref().map(|backfill| backfill_json(backfill).to_string());
-    let definition = state.definition.as_ref();
+    let definition = state.definition.as_deref();
     changes.push(Change::Stated(Box::new(JobRow {
         job: state.job.to_string(),
         shard: record.partition,

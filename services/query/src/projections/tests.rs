@@ -23,7 +23,7 @@ fn job() -> JobId {
 
 fn record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> Record {
     Record {
-        topic: topic.to_owned(),
+        topic: topic.into(),
         partition: shards().shard_of_key(key).0,
         offset: 17,
         timestamp: Timestamp::from_millis(1000),

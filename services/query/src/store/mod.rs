@@ -147,7 +147,7 @@ impl Store {
         for (at, next) in positions {
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO positions (topic, partition, next) VALUES (?1, ?2, ?3)")?
-                .execute((&at.topic, at.partition, next))?;
+                .execute((at.topic.as_str(), at.partition, next))?;
         }
         Ok(transaction.commit()?)
     }

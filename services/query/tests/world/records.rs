@@ -2,6 +2,7 @@
 //! its job.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind};
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
@@ -58,7 +59,7 @@ pub(crate) fn state(job: &JobId, version: i64, definition: Option<JobDefinition>
     TriggerState {
         job: job.clone(),
         version,
-        definition,
+        definition: definition.map(Arc::new),
         definition_offset: offset,
         jobs_next: offset + 1,
         commands_next: 0,

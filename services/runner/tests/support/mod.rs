@@ -234,7 +234,7 @@ pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
         calendars: BTreeMap::new(),
         missed: None,
         reports_end: false,
-        spec: Some(spec(target)),
+        spec: Some(spec(target).into()),
     };
     ReadyAttempt { run_id, job, attempt: 1, token: 5, ready_at: at, request: codec::encode(&decision) }
 }

@@ -2,6 +2,8 @@
 //! may be asked (`domain::backfill`). Invariant: the decision is the progress marker, as for fire times of the
 //! schedule; a backfill never touches the cursor, nor counts against `maxFires`.
 
+use std::sync::Arc;
+
 use orloj_domain::backfill::{self, Ask};
 use orloj_domain::calendar::CalendarSet;
 use orloj_domain::command::Command;
@@ -103,7 +105,7 @@ impl TriggerMachine {
         }
         decision.spec = entry.terms().map(|terms| terms.definition().spec.clone());
         if let Some(spec) = &mut decision.spec {
-            spec.priority = PRIORITY;
+            Arc::make_mut(spec).priority = PRIORITY;
         }
         decision
     }

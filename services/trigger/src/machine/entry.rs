@@ -1,6 +1,7 @@
 //! One job in the machine, as small as it can be: its numbers, and shares of what other jobs have too. Not here:
 //! when it is due next (`Wheel`). Invariant: it converts from and to the state on the log without loss.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::calendar::{CalendarSet, Exclusion};
@@ -138,7 +139,7 @@ impl Entry {
         TriggerState {
             job: self.job.clone(),
             version: self.version,
-            definition: self.terms().map(|terms| terms.definition_of(&self.job)),
+            definition: self.terms().map(|terms| Arc::new(terms.definition_of(&self.job))),
             definition_offset: self.definition_offset,
             jobs_next: self.jobs_next,
             commands_next: self.commands_next,

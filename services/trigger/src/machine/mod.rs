@@ -49,7 +49,7 @@ pub enum TriggerInput {
         /// When it was appended.
         at: Timestamp,
         /// The definition, decoded but not checked.
-        definition: Box<JobDefinition>,
+        definition: Arc<JobDefinition>,
     },
     /// A definition was offered that can't be decoded.
     Unusable {

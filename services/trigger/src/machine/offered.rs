@@ -2,6 +2,8 @@
 //! what makes a definition valid (`domain::manifest::check`). Invariant: an edit counts from the instant its
 //! record was appended; what the older version owes up to then is settled before, nothing of it after.
 
+use std::sync::Arc;
+
 use orloj_domain::id::JobId;
 use orloj_domain::job::{JobDefinition, ScheduleRule};
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
@@ -18,7 +20,7 @@ impl TriggerMachine {
         job: &JobId,
         offset: i64,
         at: Timestamp,
-        definition: &JobDefinition,
+        definition: &Arc<JobDefinition>,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
         let entry = self.entry(job);
@@ -47,7 +49,7 @@ impl TriggerMachine {
         job: &JobId,
         offset: i64,
         at: Timestamp,
-        definition: &JobDefinition,
+        definition: &Arc<JobDefinition>,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
         let before = self.entry(job);
@@ -58,7 +60,7 @@ impl TriggerMachine {
         let state = TriggerState {
             job: job.clone(),
             version,
-            definition: Some(definition.clone()),
+            definition: Some(Arc::clone(definition)),
             definition_offset: offset,
             jobs_next: offset + 1,
             commands_next: before.map_or(0, |entry| entry.commands_next),

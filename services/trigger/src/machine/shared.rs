@@ -57,7 +57,7 @@ fn zones_of(schedule: &[ScheduleRule]) -> impl Iterator<Item = &str> {
 #[derive(Debug)]
 pub(super) struct Terms {
     /// That of whichever job came first.
-    definition: JobDefinition,
+    definition: Arc<JobDefinition>,
     /// Delay of the `afterFinish` rule, if there is one.
     pub(super) after_finish: Option<Duration>,
     /// Absent if they depend on the job: then each job has its own.
@@ -70,10 +70,10 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    fn new(definition: &JobDefinition) -> Self {
+    fn new(definition: &Arc<JobDefinition>) -> Self {
         let schedule = &definition.schedule;
         Self {
-            definition: definition.clone(),
+            definition: Arc::clone(definition),
             after_finish: manifest::after_finish_of(definition),
             rules: (!depends_on_job(schedule)).then(|| parsed(schedule, &definition.job)),
             calendars: ScheduleCalendars::of(schedule).map(Box::new),
@@ -89,7 +89,7 @@ impl Terms {
 
     /// The whole definition, as it was accepted for `job`.
     pub(super) fn definition_of(&self, job: &JobId) -> JobDefinition {
-        JobDefinition { job: job.clone(), ..self.definition.clone() }
+        JobDefinition { job: job.clone(), ..(*self.definition).clone() }
     }
 
     /// Names of the time zones that the schedule is written for.
@@ -129,28 +129,31 @@ pub struct Shares(Arc<Mutex<Pools>>);
 #[derive(Debug, Default)]
 struct Pools {
     terms: Pool<Terms>,
+    /// What was asked for last, which is what is taken next when it is accepted: two looks at a definition are one.
+    last_found: Option<(Arc<JobDefinition>, SharedTerms)>,
     rules: Pool<Vec<Rule>>,
 }
 
 impl Shares {
     /// True if a definition that says the same for another job was checked by this process and found good, and the
     /// check does not look at the job.
-    pub(super) fn is_checked(&self, definition: &JobDefinition) -> bool {
-        let found = self.pools().terms.find(hash_of(definition), |terms| terms.are_those_of(definition));
-        found.is_some_and(|terms| terms.value.rules.is_some() && terms.value.is_checked.load(Ordering::Relaxed))
+    pub(super) fn is_checked(&self, definition: &Arc<JobDefinition>) -> bool {
+        let (hash, is_same) = (hash_of(definition), |terms: &Terms| terms.are_those_of(definition));
+        let mut pools = self.pools();
+        let Some(terms) = pools.terms.find(hash, is_same) else { return false };
+        let is_checked = terms.value.rules.is_some() && terms.value.is_checked.load(Ordering::Relaxed);
+        pools.last_found = Some((Arc::clone(definition), terms));
+        is_checked
     }
 
     /// The terms of a definition, and the rules if they are those of its job alone. `is_checked` says that the
     /// definition was checked by this process.
-    pub(super) fn take(&self, definition: &JobDefinition, is_checked: bool) -> (SharedTerms, Option<SharedRules>) {
-        let is_same = |terms: &Terms| terms.are_those_of(definition);
-        let hash = hash_of(definition);
-        let found = self.pools().terms.find(hash, is_same);
-        // Parsed without the lock: other shards are restored meanwhile.
-        let terms = found.unwrap_or_else(|| {
-            let made = Terms::new(definition);
-            self.pools().terms.keep(hash, is_same, made)
-        });
+    pub(super) fn take(&self, definition: &Arc<JobDefinition>, is_checked: bool) -> (SharedTerms, Option<SharedRules>) {
+        let last_found = self.pools().last_found.take();
+        let terms = match last_found {
+            Some((found, terms)) if Arc::ptr_eq(&found, definition) => terms,
+            Some(_) | None => self.terms_of(definition),
+        };
         if is_checked {
             terms.value.is_checked.store(true, Ordering::Relaxed);
         }
@@ -159,6 +162,16 @@ impl Shares {
         }
         let rules = self.own_rules(&definition.schedule, &definition.job);
         (terms, Some(rules))
+    }
+
+    fn terms_of(&self, definition: &Arc<JobDefinition>) -> SharedTerms {
+        let (hash, is_same) = (hash_of(definition), |terms: &Terms| terms.are_those_of(definition));
+        let found = self.pools().terms.find(hash, is_same);
+        // Parsed without the lock: other shards are restored meanwhile.
+        found.unwrap_or_else(|| {
+            let made = Terms::new(definition);
+            self.pools().terms.keep(hash, is_same, made)
+        })
     }
 
     /// The rules of one more job that holds `terms`, if they are its own.
@@ -180,6 +193,8 @@ impl Shares {
     /// A job no longer holds these.
     pub(super) fn give_up(&self, terms: Option<SharedTerms>, rules: Option<SharedRules>) {
         let mut pools = self.pools();
+        // Not a job that holds it.
+        pools.last_found = None;
         if let Some(terms) = terms {
             pools.terms.give_up(&terms);
         }

@@ -67,7 +67,7 @@ impl TriggerMachine {
         let (terms, jobs) = (number(&mut left)?, number(&mut left)?);
         let mut known = Vec::new();
         for _ in 0..terms {
-            let definition = codec::decode::<JobDefinition>(take_bytes(&mut left)?).ok()?;
+            let definition = Arc::new(codec::decode::<JobDefinition>(take_bytes(&mut left)?).ok()?);
             let (shared, rules) = self.shares.take(&definition, false);
             // Each job takes its own.
             self.shares.give_up(None, rules);

@@ -5,6 +5,7 @@ mod backfill;
 mod calendars;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType};
@@ -29,12 +30,12 @@ fn job() -> JobId {
     "test/job".parse().expect("a valid id")
 }
 
-fn definition(spec: &str) -> Box<JobDefinition> {
+fn definition(spec: &str) -> Arc<JobDefinition> {
     let text = format!(
         r#"{{"apiVersion":"orloj/v1","kind":"Job","metadata":{{"namespace":"test","name":"job"}},
             "spec":{{{spec},"run":{{"exec":{{"command":["/bin/true"]}}}}}}}}"#
     );
-    Box::new(manifest::parse_json(&text).expect("a valid manifest"))
+    Arc::new(manifest::parse_json(&text).expect("a valid manifest"))
 }
 
 /// A machine with a clock: what happens to it is written down as short text.
@@ -314,7 +315,7 @@ fn what_cannot_be_used_is_answered_and_the_last_good_definition_stays() {
     let mut bench = Bench::new();
     bench.offer(r#""schedule":{"every":"10s"}"#);
     let mut broken = definition(r#""schedule":{"every":"10s"}"#);
-    broken.jitter_ms = -1;
+    Arc::make_mut(&mut broken).jitter_ms = -1;
     bench.offset += 1;
     let events =
         bench.give(&TriggerInput::Offered { job: job(), offset: bench.offset, at: bench.now, definition: broken });
@@ -371,7 +372,7 @@ fn saving_goes_in_rounds_and_covers_every_job() {
 fn offer_to_many(bench: &mut Bench, spec: &str, names: impl Iterator<Item = String>) {
     for name in names {
         let job = JobId::new("test", &name).expect("a valid id");
-        let definition = Box::new(JobDefinition { job: job.clone(), ..*definition(spec) });
+        let definition = Arc::new(JobDefinition { job: job.clone(), ..(*definition(spec)).clone() });
         bench.offset += 1;
         bench.give(&TriggerInput::Offered { job, offset: bench.offset, at: bench.now, definition });
     }
@@ -392,7 +393,7 @@ fn equal_definitions_are_held_once_and_given_up_with_the_last_job() {
         let due = bench.machine.entry(&state.job).and_then(super::Entry::due).expect("armed");
         let rules = manifest::rules_of(&JobDefinition {
             job: state.job.clone(),
-            ..*definition(r#""schedule":{"cron":"H * * * *"}"#)
+            ..(*definition(r#""schedule":{"cron":"H * * * *"}"#)).clone()
         });
         let next = orloj_domain::schedule::next_of(&rules.expect("rules"), bench.now.to_jiff());
         assert_eq!(Some(due), next.map(Timestamp::from), "{}: its own spread", state.job);
@@ -449,7 +450,7 @@ fn a_job_whose_zone_is_lost_waits_and_is_told() {
     bench.jump_to(10);
     assert_eq!(bench.machine.lost_zones(), LostZones::default());
     let mut state = bench.machine.state(&job()).expect("a job");
-    let Some(ScheduleRule::CronRule(rule)) = state.definition.as_mut().map(|definition| &mut definition.schedule[0])
+    let Some(ScheduleRule::CronRule(rule)) = state.definition.as_mut().map(|held| &mut Arc::make_mut(held).schedule[0])
     else {
         panic!("a cron rule")
     };

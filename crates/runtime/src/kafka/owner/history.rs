@@ -94,7 +94,7 @@ mod tests {
             })
         });
         Record {
-            topic: "owners".to_owned(),
+            topic: "owners".into(),
             partition: shard,
             offset: 0,
             timestamp: Timestamp::from_millis(0),

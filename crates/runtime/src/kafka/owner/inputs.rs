@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::kafka::client::{Complaints, drop_aside};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::fault;
-use crate::log::{Isolation, LogError, OwnerEvent, Record, TopicPartition};
+use crate::log::{Isolation, LogError, OwnerEvent, Record, TopicName, TopicPartition};
 
 /// Most records in one message of the channel, and most messages in the channel.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -94,14 +94,14 @@ impl Inputs {
     /// Stops reading the partitions that `is_stopped` picks.
     pub(super) fn stop(&mut self, is_stopped: impl Fn(&TopicPartition) -> bool) {
         let stopped: Vec<_> = self.current.keys().filter(|at| is_stopped(at)).cloned().collect();
-        let mut by_topic: BTreeMap<String, Vec<TopicPartition>> = BTreeMap::new();
+        let mut by_topic: BTreeMap<TopicName, Vec<TopicPartition>> = BTreeMap::new();
         for at in stopped {
             self.current.remove(&at);
             by_topic.entry(at.topic.clone()).or_default().push(at);
         }
         for (topic, stopped) in by_topic {
             if let Err(error) = self.ask(&topic, Request::Stop(stopped)) {
-                tracing::debug!(topic, %error, "not stopped; what it reads is dropped");
+                tracing::debug!(%topic, %error, "not stopped; what it reads is dropped");
             }
         }
     }

@@ -12,6 +12,7 @@ mod restore;
 mod ring;
 mod tail;
 mod takeover;
+mod writer;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,17 +31,17 @@ use self::reclaim::Reclaim;
 use self::ring::{Recipe, Ring};
 use self::tail::Tail;
 use self::takeover::Setback;
+use self::writer::Writer;
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::KafkaLog;
 use crate::kafka::client::Deadline;
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::ends::Ends;
-use crate::kafka::transaction::TransactionLimits;
+use crate::kafka::transaction::{TransactionLimits, TransactionalProducer};
 use crate::log::{
-    AppendError, Isolation, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, Position, Record, RestoreRange,
-    TopicPartition, Waker,
+    AppendError, Appended, Isolation, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, Position, Record,
+    RestoreRange, TopicPartition, Waker,
 };
-use crate::pause;
 
 pub use self::phases::TakeoverPhases;
 
@@ -76,6 +77,8 @@ pub(crate) struct KafkaOwner {
     /// Taken over and not released; may for a moment hold more than is assigned, while shards are asked back.
     held: BTreeSet<Shard>,
     broker_offset_ms: Option<i64>,
+    /// For appends that are started and waited for later; from the first of them on.
+    writer: Option<Writer>,
     /// Captured at the last assignment; `None` if it was void.
     membership: Option<Arc<Membership>>,
     /// A claim was refused under this membership: nothing is claimed before the next one.
@@ -127,6 +130,7 @@ impl KafkaOwner {
             claiming: BTreeSet::new(),
             held: BTreeSet::new(),
             broker_offset_ms: None,
+            writer: None,
             membership: None,
             is_stale: false,
             assigned_at: Duration::ZERO,
@@ -211,20 +215,29 @@ impl KafkaOwner {
         }
     }
 
-    fn try_append(&mut self, records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
-        let (positions, broker_offset_ms) = self.with_producer(|producer| {
-            pause::point("before-produce");
-            producer.begin()?;
-            producer.enqueue(records)?;
-            pause::point("after-produce");
-            let positions = producer.acknowledged()?;
-            pause::point("before-commit");
-            producer.commit()?;
-            pause::point("after-commit");
-            Ok((positions, producer.broker_offset_ms()))
-        })?;
-        self.broker_offset_ms = broker_offset_ms;
-        Ok(positions)
+    fn check_held(&self, shards: &[Shard]) -> Result<(), AppendError> {
+        match shards.iter().find(|shard| !self.held.contains(shard)) {
+            Some(shard) => Err(AppendError::Refused(format!("shard {shard} is not ours"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The producer that writes these records.
+    fn writing_producer(&mut self, records: &[NewRecord]) -> Result<TransactionalProducer, AppendError> {
+        self.ends.require_all(records)?;
+        self.take_producer().ok_or_else(|| AppendError::Refused("no producer is left".to_owned()))
+    }
+
+    fn written(&mut self, producer: TransactionalProducer) {
+        self.broker_offset_ms = producer.broker_offset_ms();
+        self.give_back_producer(producer);
+    }
+
+    /// Ends the incarnation if the outcome says that it is over, or leaves it in doubt.
+    fn judge_append(&mut self, outcome: &Result<Vec<Position>, AppendError>) {
+        if let Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) = outcome {
+            self.lose(reason);
+        }
     }
 
     fn leave_now(&mut self) {
@@ -285,18 +298,54 @@ impl Owner for KafkaOwner {
     }
 
     fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
-        if let Some(shard) = shards.iter().find(|shard| !self.held.contains(shard)) {
-            return Err(AppendError::Refused(format!("shard {shard} is not ours")));
-        }
+        self.check_held(shards)?;
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let outcome = self.ends.require_all(records).and_then(|()| self.try_append(records));
-        if let Err(AppendError::Refused(reason) | AppendError::Unknown(reason)) = &outcome {
-            let reason = reason.clone();
-            self.lose(&reason);
-        }
+        let outcome = self.writing_producer(records).and_then(|mut producer| {
+            let outcome = writer::append(&mut producer, records);
+            self.written(producer);
+            outcome
+        });
+        self.judge_append(&outcome);
         outcome
+    }
+
+    fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended> {
+        if self.writer.is_none() {
+            self.writer = Writer::start().ok();
+        }
+        let is_ready = self.writer.is_some() && !records.is_empty() && self.check_held(shards).is_ok();
+        let producer = if is_ready { self.writing_producer(&records).ok() } else { None };
+        let refused = match (&self.writer, producer) {
+            (Some(writer), Some(producer)) => match writer.write(producer, records) {
+                None => return None,
+                Some((producer, records)) => {
+                    self.writer = None;
+                    self.give_back_producer(producer);
+                    records
+                }
+            },
+            (_, _) => records,
+        };
+        // Nothing to wait for, or nobody to do it aside: what is wrong, if anything, is found here.
+        let outcome = self.append(shards, &refused);
+        Some(Appended { records: refused, outcome })
+    }
+
+    fn finish_append(&mut self) -> Appended {
+        let appended = match self.writer.as_ref().and_then(Writer::wait) {
+            Some((producer, appended)) => {
+                self.written(producer);
+                appended
+            }
+            None => {
+                self.writer = None;
+                Appended { records: Vec::new(), outcome: Err(AppendError::Unknown("the writer is gone".to_owned())) }
+            }
+        };
+        self.judge_append(&appended.outcome);
+        appended
     }
 
     fn release(&mut self, shards: &[Shard]) -> Result<(), LogError> {

@@ -107,7 +107,8 @@ impl KafkaOwner {
         // From here on nothing is written for them, whatever becomes of the release.
         let is_sole = self.spec.shards == 1;
         let topics = &self.per_shard_topics;
-        self.inputs.stop(|at| !is_sole && topics.contains(&at.topic) && released.contains(&Shard(at.partition)));
+        self.inputs
+            .stop(|at| !is_sole && topics.contains(at.topic.as_str()) && released.contains(&Shard(at.partition)));
         let outcome = if released.is_empty() { Ok(()) } else { self.write_tombstones(&released) };
         if let Err(error) = outcome {
             let reason = format!("release: {error}");

@@ -149,7 +149,7 @@ pub(super) fn out_of_range(
 pub(super) fn record_of(config: &KafkaConfig, message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| headers.iter()).into_iter().flatten();
     Record {
-        topic: config.short_name(message.topic()).unwrap_or(message.topic()).to_owned(),
+        topic: config.short_name(message.topic()).unwrap_or(message.topic()).into(),
         partition: message.partition(),
         offset: message.offset(),
         timestamp: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0)),

@@ -310,7 +310,7 @@ impl KafkaOwner {
             self.claiming.iter().map(|shard| (*shard, Vec::new())).collect();
         for position in positions.into_iter().take(barriers) {
             let of_shard = until.entry(Shard(position.partition)).or_default();
-            of_shard.push((position.topic, position.offset + 1));
+            of_shard.push((position.topic.to_string(), position.offset + 1));
         }
         Ok(until.into_iter().map(|(shard, restore_until)| TakenShard { shard, restore_until }).collect())
     }

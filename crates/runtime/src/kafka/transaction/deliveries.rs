@@ -29,9 +29,10 @@ impl Answers {
         self.stamped_ms = None;
     }
 
-    pub(super) fn expect(&mut self, index: usize) {
-        if self.answers.len() <= index {
-            self.answers.resize(index + 1, None);
+    /// Makes room for the answers to the first `count` records.
+    pub(super) fn expect(&mut self, count: usize) {
+        if self.answers.len() < count {
+            self.answers.resize(count, None);
         }
     }
 }
@@ -72,7 +73,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         let mut answers = lock(&self.answers);
-        answers.expect(index);
+        answers.expect(index + 1);
         let is_new = answers.answers.get(index).is_some_and(Option::is_none);
         let answer = match result {
             Ok(message) => Ok(message.offset()),
