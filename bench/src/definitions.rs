@@ -64,14 +64,31 @@ pub(crate) fn offer(
     indexes: std::ops::Range<usize>,
     schedule: impl Fn(usize) -> ScheduleRule,
 ) {
+    send(bed, offers(bed, prefix, indexes, schedule));
+}
+
+/// The records that offer the jobs `<prefix>-<index>`, each made when it is asked for.
+pub(crate) fn offers(
+    bed: &Bed,
+    prefix: &str,
+    indexes: std::ops::Range<usize>,
+    schedule: impl Fn(usize) -> ScheduleRule,
+) -> impl Iterator<Item = NewRecord> {
     let mut definition = bare();
-    let mut producer = Bulk::new(bed);
-    for index in indexes {
+    indexes.map(move |index| {
         definition.job = format!("bench/{prefix}-{index}").parse().expect("a valid id");
         definition.schedule = vec![schedule(index)];
         let partition = bed.shards.shard_of(&definition.job).0;
         let value = codec::encode(&definition);
-        producer.send(NewRecord::new(topic::JOBS, partition, definition.job.as_str(), Some(value)));
+        NewRecord::new(topic::JOBS, partition, definition.job.as_str(), Some(value))
+    })
+}
+
+/// Sends records; on return all are durable.
+pub(crate) fn send(bed: &Bed, records: impl IntoIterator<Item = NewRecord>) {
+    let mut producer = Bulk::new(bed);
+    for record in records {
+        producer.send(record);
     }
     producer.flush();
 }

@@ -23,6 +23,10 @@ use args::{Arguments, Command};
 use commands::Context;
 use exit::Outcome;
 
+/// Of what is allocated by one thread and freed by another, which is what the services do all day long (ADR 0017).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let Arguments { global, command } = Arguments::parse();
     match run(&Context { global }, command) {

@@ -16,7 +16,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{
     Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext, check_partition,
 };
-use orloj_runtime::log::{NewRecord, Record, TopicPartition};
+use orloj_runtime::log::{NewRecord, Record, TopicName, TopicPartition};
 
 use crate::TriggerConfig;
 use crate::machine::{LostZones, Shares, TriggerEvent, TriggerInput, TriggerMachine};
@@ -244,8 +244,8 @@ impl Service for TriggerService {
     }
 }
 
-fn record<T: codec::WireRecord>(topic: &str, partition: i32, job: &JobId, value: &T) -> NewRecord {
-    NewRecord::new(topic, partition, job.as_str(), Some(codec::encode(value)))
+fn record<T: codec::WireRecord>(topic: &'static str, partition: i32, job: &JobId, value: &T) -> NewRecord {
+    NewRecord::new(TopicName::new_static(topic), partition, job.as_str(), Some(codec::encode(value)))
 }
 
 fn decode<T: codec::WireRecord>(value: &[u8]) -> Result<T, Undecodable> {

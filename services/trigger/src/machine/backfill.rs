@@ -14,6 +14,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{Backfill, TriggerState};
 
 use super::entry::{Entry, remember};
+use super::offered::answer;
 use super::{TriggerEvent, TriggerMachine, decision_of};
 
 /// Priority of a backfill's runs: live ones of the same queue go first.
@@ -83,7 +84,7 @@ impl TriggerMachine {
             command_id: Some(backfill.command_id.clone()),
             actor: backfill.actor.clone(),
             reason: Some(format!("{} runs", backfill.requested)),
-            ..self.answer(&entry.job, JobEventType::BackfillFinished, None, now)
+            ..answer(&entry.job, entry.version, JobEventType::BackfillFinished, None, now)
         };
         let state = TriggerState { backfill: None, ..entry.state() };
         vec![TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) }]
@@ -116,7 +117,7 @@ impl TriggerMachine {
         let answer = JobEvent {
             command_id: Some(backfill.command_id.clone()),
             reason: Some(format!("{what} after {} runs", backfill.requested)),
-            ..self.answer(&entry.job, JobEventType::BackfillCancelled, None, now)
+            ..answer(&entry.job, entry.version, JobEventType::BackfillCancelled, None, now)
         };
         Some(TriggerEvent::Answered(Box::new(answer)))
     }

@@ -11,6 +11,7 @@ use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
 
 use super::backfill::backfill_without;
 use super::entry::{Entry, remember};
+use super::offered::answer;
 use super::offered::{effective_from, settled_until};
 use super::{TriggerEvent, TriggerMachine, decision_of};
 
@@ -165,7 +166,8 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> JobEvent {
-        let mut answer = self.answer(job, kind, None, now);
+        let version = self.entry(job).map_or(0, |entry| entry.version);
+        let mut answer = answer(job, version, kind, None, now);
         answer.command_offset = Some(offset);
         answer.command_id = Some(command.command_id.clone());
         answer.actor.clone_from(&command.actor);

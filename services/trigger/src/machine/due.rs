@@ -29,7 +29,7 @@ impl TriggerMachine {
             if events.len() >= DECISIONS_PER_TICK_MAX {
                 break;
             }
-            let entry = &self.jobs[job as usize];
+            let entry = self.jobs.get(job);
             let decided = self.settle_due(entry, now, now, Closing::No);
             // A backfill yields to fire times that are due: it has its turn once they are settled.
             events.extend(if decided.is_empty() { self.step_backfill(entry, now) } else { decided });

@@ -6,6 +6,7 @@ mod backfill;
 mod commanded;
 mod due;
 mod entry;
+mod jobs;
 mod offered;
 mod shared;
 mod snapshot;
@@ -27,6 +28,7 @@ use orloj_runtime::driver::Machine;
 
 use crate::wheel::{JOBS_MAX, Wheel};
 use entry::{Entry, Settled};
+use jobs::Jobs;
 pub use shared::Shares;
 use shared::{Terms, Zones};
 
@@ -139,8 +141,7 @@ impl LostZones {
 #[derive(Debug)]
 pub struct TriggerMachine {
     tzdb: Option<String>,
-    jobs: Vec<Entry>,
-    index_by_id: BTreeMap<JobId, u32>,
+    jobs: Jobs,
     wheel: Wheel,
     shares: Shares,
     calendars: Arc<CalendarSet>,
@@ -164,8 +165,7 @@ impl TriggerMachine {
     pub fn sharing(tzdb: Option<String>, shares: Shares) -> Self {
         Self {
             tzdb,
-            jobs: Vec::new(),
-            index_by_id: BTreeMap::new(),
+            jobs: Jobs::default(),
             wheel: Wheel::new(),
             shares,
             calendars: Arc::default(),
@@ -181,9 +181,9 @@ impl TriggerMachine {
         self.entry(job).map(Entry::state)
     }
 
-    /// All jobs, deleted ones included, in order of their ids.
+    /// All jobs, deleted ones included, in the order in which they came to be known.
     pub fn states(&self) -> impl Iterator<Item = TriggerState> {
-        self.index_by_id.values().map(|index| self.jobs[*index as usize].state())
+        self.jobs.iter().map(|(_, entry)| entry.state())
     }
 
     /// How many jobs have a next fire time.
@@ -201,7 +201,7 @@ impl TriggerMachine {
     /// The time zones that the system does not know, each with one of the jobs that want it; looks at every job.
     #[must_use]
     pub fn lost_zone_names(&self) -> BTreeMap<&str, &JobId> {
-        let lost = self.jobs.iter().filter(|entry| entry.zones() != Zones::Known);
+        let lost = self.jobs.iter().map(|(_, entry)| entry).filter(|entry| entry.zones() != Zones::Known);
         let named =
             lost.flat_map(|entry| entry.terms().into_iter().flat_map(Terms::zone_names).map(|zone| (zone, &entry.job)));
         named.filter(|(zone, _)| Zones::of_one(zone) != Zones::Known).collect()
@@ -231,20 +231,20 @@ impl TriggerMachine {
         let mut states = Vec::new();
         while states.len() < max {
             let Some(index) = self.saving.pop_first() else { break };
-            states.push(self.jobs[index as usize].state());
+            states.push(self.jobs.get(index).state());
         }
         (states, self.saving.is_empty())
     }
 
     fn entry(&self, job: &JobId) -> Option<&Entry> {
-        self.index_by_id.get(job).map(|index| &self.jobs[*index as usize])
+        self.jobs.find(job)
     }
 
     fn put(&mut self, state: &TriggerState, is_checked: bool) {
         let mut entry = Entry::new(state, is_checked, &self.shares);
         self.lost_zones.add(entry.zones());
-        let index = if let Some(&index) = self.index_by_id.get(&state.job) {
-            let place = &mut self.jobs[index as usize];
+        let index = if let Some(index) = self.jobs.index_of(&state.job) {
+            let place = self.jobs.get_mut(index);
             // One text for the id and for its place by name, however often the job is edited.
             entry.job.clone_from(&place.job);
             // What both share was taken before it is given back, so that it stays.
@@ -255,18 +255,15 @@ impl TriggerMachine {
             self.saving.remove(&index);
             index
         } else {
-            let index = u32::try_from(self.jobs.len()).unwrap_or(JOBS_MAX);
-            assert!(index < JOBS_MAX, "a shard holds fewer than {JOBS_MAX} jobs");
-            self.index_by_id.insert(entry.job.clone(), index);
-            self.jobs.push(entry);
-            index
+            let index = self.jobs.push(entry);
+            index.unwrap_or_else(|| panic!("a shard holds fewer than {JOBS_MAX} jobs"))
         };
         self.arm(index);
     }
 
     fn settle(&mut self, decision: &FireDecision) {
-        let Some(&index) = self.index_by_id.get(&decision.job) else { return };
-        match self.jobs[index as usize].settle(decision) {
+        let Some(index) = self.jobs.index_of(&decision.job) else { return };
+        match self.jobs.get_mut(index).settle(decision) {
             Settled::Nothing => return,
             Settled::Command => {}
             Settled::FireTimes => self.arm(index),
@@ -275,7 +272,7 @@ impl TriggerMachine {
     }
 
     fn arm(&mut self, index: u32) {
-        match self.jobs[index as usize].due() {
+        match self.jobs.get(index).due() {
             Some(due) => self.wheel.arm(index, due.millis()),
             None => self.wheel.disarm(index),
         }

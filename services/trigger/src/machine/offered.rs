@@ -33,7 +33,8 @@ impl TriggerMachine {
             return self.decide_unusable(job, offset, errors, now);
         }
         if entry.and_then(Entry::terms).is_some_and(|terms| terms.are_those_of(definition)) {
-            let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
+            let version = entry.map_or(0, |entry| entry.version);
+            let answer = answer(job, version, JobEventType::Unchanged, Some(offset), now);
             return vec![TriggerEvent::Answered(Box::new(answer))];
         }
         // Not for what is in force already: it was ahead once.
@@ -41,18 +42,17 @@ impl TriggerMachine {
         if !errors.is_empty() {
             return self.decide_unusable(job, offset, errors, now);
         }
-        self.accept(job, offset, at, definition, now)
+        self.accept(entry, (job, offset), at, definition, now)
     }
 
     fn accept(
         &self,
-        job: &JobId,
-        offset: i64,
+        before: Option<&Entry>,
+        (job, offset): (&JobId, i64),
         at: Timestamp,
         definition: &Arc<JobDefinition>,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        let before = self.entry(job);
         let from = effective_from(before, at, now);
         let mut events = before.map(|entry| self.close_interval(entry, from, now)).unwrap_or_default();
         let cursor = settled_until(&events).unwrap_or(from).max(from);
@@ -73,8 +73,7 @@ impl TriggerMachine {
             backfill: None,
         };
         events.extend(before.and_then(|entry| self.backfill_ended_by(entry, "an edit", now)));
-        let mut answer = self.answer(job, JobEventType::Accepted, Some(offset), now);
-        answer.version = version;
+        let answer = answer(job, version, JobEventType::Accepted, Some(offset), now);
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
         events
     }
@@ -86,18 +85,21 @@ impl TriggerMachine {
         errors: Vec<FieldError>,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
-        if self.entry(job).is_some_and(|entry| offset < entry.jobs_next) {
+        let entry = self.entry(job);
+        if entry.is_some_and(|entry| offset < entry.jobs_next) {
             return Vec::new();
         }
-        let mut answer = self.answer(job, JobEventType::Rejected, Some(offset), now);
+        let version = entry.map_or(0, |entry| entry.version);
+        let mut answer = answer(job, version, JobEventType::Rejected, Some(offset), now);
         answer.errors = errors;
         vec![TriggerEvent::Answered(Box::new(answer))]
     }
 
     pub(super) fn decide_deleted(&self, job: &JobId, offset: i64, at: Timestamp, now: Timestamp) -> Vec<TriggerEvent> {
-        let known = self.entry(job).filter(|entry| entry.terms().is_some());
-        let Some(entry) = known else {
-            let answer = self.answer(job, JobEventType::Unchanged, Some(offset), now);
+        let entry = self.entry(job);
+        let version = entry.map_or(0, |entry| entry.version);
+        let Some(entry) = entry.filter(|entry| entry.terms().is_some()) else {
+            let answer = answer(job, version, JobEventType::Unchanged, Some(offset), now);
             return vec![TriggerEvent::Answered(Box::new(answer))];
         };
         if offset < entry.jobs_next {
@@ -118,32 +120,32 @@ impl TriggerMachine {
             ..entry.state()
         };
         events.extend(self.backfill_ended_by(entry, "a delete", now));
-        let answer = self.answer(job, JobEventType::Deleted, Some(offset), now);
+        let answer = answer(job, version, JobEventType::Deleted, Some(offset), now);
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
         events
     }
+}
 
-    /// An answer about a job with everything filled in that its state tells.
-    pub(super) fn answer(
-        &self,
-        job: &JobId,
-        kind: JobEventType,
-        definition_offset: Option<i64>,
-        now: Timestamp,
-    ) -> JobEvent {
-        JobEvent {
-            kind,
-            job: job.clone(),
-            version: self.entry(job).map_or(0, |entry| entry.version),
-            at: now,
-            definition_offset,
-            command_offset: None,
-            command_id: None,
-            actor: None,
-            reason: None,
-            errors: Vec::new(),
-            incarnation: None,
-        }
+/// An answer about a job of this version; 0 if there is no such job.
+pub(super) fn answer(
+    job: &JobId,
+    version: i64,
+    kind: JobEventType,
+    definition_offset: Option<i64>,
+    now: Timestamp,
+) -> JobEvent {
+    JobEvent {
+        kind,
+        job: job.clone(),
+        version,
+        at: now,
+        definition_offset,
+        command_offset: None,
+        command_id: None,
+        actor: None,
+        reason: None,
+        errors: Vec::new(),
+        incarnation: None,
     }
 }
 

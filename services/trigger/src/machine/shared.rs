@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hashbrown::DefaultHashBuilder;
 use orloj_domain::calendar::ScheduleCalendars;
 use orloj_domain::id::JobId;
 use orloj_domain::job::{JobDefinition, ScheduleRule};
@@ -124,7 +125,11 @@ fn said_by(definition: &JobDefinition) -> impl Hash + PartialEq {
 
 /// Terms and rules in use, each once; clones are the same pool.
 #[derive(Debug, Clone, Default)]
-pub struct Shares(Arc<Mutex<Pools>>);
+pub struct Shares {
+    pools: Arc<Mutex<Pools>>,
+    /// With keys of its own: what is shared is other people's, and must not be made to collide.
+    hasher: DefaultHashBuilder,
+}
 
 #[derive(Debug, Default)]
 struct Pools {
@@ -138,7 +143,8 @@ impl Shares {
     /// True if a definition that says the same for another job was checked by this process and found good, and the
     /// check does not look at the job.
     pub(super) fn is_checked(&self, definition: &Arc<JobDefinition>) -> bool {
-        let (hash, is_same) = (hash_of(definition), |terms: &Terms| terms.are_those_of(definition));
+        let (hash, is_same) =
+            (self.hasher.hash_one(said_by(definition)), |terms: &Terms| terms.are_those_of(definition));
         let mut pools = self.pools();
         let Some(terms) = pools.terms.find(hash, is_same) else { return false };
         let is_checked = terms.value.rules.is_some() && terms.value.is_checked.load(Ordering::Relaxed);
@@ -165,7 +171,8 @@ impl Shares {
     }
 
     fn terms_of(&self, definition: &Arc<JobDefinition>) -> SharedTerms {
-        let (hash, is_same) = (hash_of(definition), |terms: &Terms| terms.are_those_of(definition));
+        let (hash, is_same) =
+            (self.hasher.hash_one(said_by(definition)), |terms: &Terms| terms.are_those_of(definition));
         let found = self.pools().terms.find(hash, is_same);
         // Parsed without the lock: other shards are restored meanwhile.
         found.unwrap_or_else(|| {
@@ -182,9 +189,7 @@ impl Shares {
     /// Rules that depend on the job. Many jobs, but few distinct rules: `H * * * *` is one of sixty.
     fn own_rules(&self, schedule: &[ScheduleRule], job: &JobId) -> SharedRules {
         let rules = parsed(schedule, job);
-        let mut hasher = DefaultHasher::new();
-        rules.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = self.hasher.hash_one(&rules);
         let mut pools = self.pools();
         let found = pools.rules.find(hash, |shared| *shared == rules);
         found.unwrap_or_else(|| pools.rules.keep(hash, |_| false, rules))
@@ -212,7 +217,7 @@ impl Shares {
 
     /// Whoever panicked with the lock held has left both pools whole.
     fn pools(&self) -> MutexGuard<'_, Pools> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -271,11 +276,4 @@ fn depends_on_job(schedule: &[ScheduleRule]) -> bool {
         ScheduleRule::CronRule(rule) => schedule::has_spread(&rule.expression),
         ScheduleRule::EveryRule(_) | ScheduleRule::AtRule(_) | ScheduleRule::AfterFinishRule(_) => false,
     })
-}
-
-/// A hash of everything but the job.
-fn hash_of(definition: &JobDefinition) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    said_by(definition).hash(&mut hasher);
-    hasher.finish()
 }

@@ -28,8 +28,8 @@ impl TriggerMachine {
     pub fn snapshot(&self) -> Vec<u8> {
         let mut terms: BTreeMap<*const (), u32> = BTreeMap::new();
         let (mut definitions, mut jobs) = (Vec::new(), Vec::new());
-        for (job, &index) in &self.index_by_id {
-            let entry = &self.jobs[index as usize];
+        for (index, entry) in self.jobs.iter() {
+            let job = &entry.job;
             let place = entry.shared_terms().map_or(NO_TERMS, |shared| {
                 let next = u32::try_from(terms.len()).unwrap_or(NO_TERMS);
                 *terms.entry(Arc::as_ptr(shared).cast()).or_insert_with(|| {
@@ -50,7 +50,7 @@ impl TriggerMachine {
             }
         }
         let mut bytes = Vec::with_capacity(16 + definitions.len() + jobs.len());
-        for count in [LAYOUT as usize, terms.len(), self.index_by_id.len()] {
+        for count in [LAYOUT as usize, terms.len(), self.jobs.len()] {
             bytes.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
         }
         bytes.extend(definitions);
@@ -108,12 +108,12 @@ impl TriggerMachine {
 
     /// Takes a job that is not known yet.
     fn insert(&mut self, entry: Entry) -> Option<u32> {
-        let index = u32::try_from(self.jobs.len()).ok().filter(|index| *index < super::JOBS_MAX)?;
-        if self.index_by_id.insert(entry.job.clone(), index).is_some() {
+        if self.jobs.index_of(&entry.job).is_some() {
             return None;
         }
-        self.lost_zones.add(entry.zones());
-        self.jobs.push(entry);
+        let zones = entry.zones();
+        let index = self.jobs.push(entry)?;
+        self.lost_zones.add(zones);
         self.arm(index);
         Some(index)
     }
