@@ -14,6 +14,8 @@ use crate::report::Report;
 use crate::trigger::Trigger;
 use crate::usage::rounded;
 
+/// Definitions before the first that count: as many as the broker takes to compile what it runs.
+const WARM: usize = 200_000;
 const COLUMNS: &[&str] = &[
     "jobs",
     "accepted_per_second",
@@ -30,8 +32,8 @@ pub(crate) fn run(bed: &Bed, jobs: usize, runs: usize) {
     let calibration = calibrate(bed);
     let trigger = Trigger::start(bed, "trigger");
     let mut answers = bed.reader(topic::JOB_EVENTS);
-    offer(bed, "warm", 0..20_000, yearly);
-    wait_for_answers(answers.as_mut(), 20_000, JobEventType::Accepted);
+    offer(bed, "warm", 0..WARM, yearly);
+    wait_for_answers(answers.as_mut(), WARM, JobEventType::Accepted);
     for index in 0..runs {
         // Whoever offers them has them: making them up is not what is measured.
         let records: Vec<_> = offers(bed, &format!("run{index}"), 0..jobs, yearly).collect();

@@ -3,6 +3,7 @@
 //! current schema, so that it ends up as the same record; bytes that the fast way does not take are judged by the slow
 //! one.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -23,6 +24,11 @@ use super::{
 const PROBLEM_CHARS_MAX: usize = 200;
 /// Room that most records fit in.
 const RECORD_BYTES_USUAL: usize = 512;
+
+thread_local! {
+    /// Where values are encoded; as large as the largest so far.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(RECORD_BYTES_USUAL));
+}
 
 /// A schema that some program wrote values with. It is kept for the life of the process: there are as many
 /// as there are schema files, and readers borrow it.
@@ -110,11 +116,15 @@ impl Contract {
     }
 
     pub(super) fn encode<T: Serialize>(&self, record: &T) -> Vec<u8> {
-        let mut out = Vec::with_capacity(RECORD_BYTES_USUAL);
-        out.extend_from_slice(&self.header);
-        if let Err(error) = encoder::write(record, &mut out) {
-            panic!("{} does not encode: {error}", self.record);
-        }
+        // Thousands of values wait for their append at a time: each is as large as it is, and not as it was feared.
+        let out = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            scratch.extend_from_slice(&self.header);
+            if let Err(error) = encoder::write(record, scratch) {
+                panic!("{} does not encode: {error}", self.record);
+            }
+            scratch.as_slice().to_vec()
+        });
         // The encoder trusts the order of fields; builds for tests ask the schema as well.
         debug_assert!(
             self.writer.write_ser_to_vec(record).is_ok_and(|checked| checked == out[HEADER_BYTES..]),
