@@ -73,6 +73,10 @@ impl<S: Service> Driver<S> {
         deadline.is_some_and(|deadline| deadline <= now)
     }
 
+    fn is_anything_due(&self, now: Timestamp) -> bool {
+        self.shards.values().filter_map(super::ShardRun::next_deadline).any(|deadline| deadline <= now)
+    }
+
     /// Counts what waits; from here on what is decided is added to it.
     fn count_waiting(&mut self) {
         self.waiting = Size::default();
@@ -94,7 +98,7 @@ impl<S: Service> Driver<S> {
                 let Some(record) = self.backlog.pop_front() else { break };
                 self.take_record(&record, now);
             }
-            if self.backlog.is_empty() || self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            if self.backlog.is_empty() || self.is_anything_due(now) {
                 break;
             }
             self.flush_aside();
@@ -103,7 +107,6 @@ impl<S: Service> Driver<S> {
             }
         }
         if self.backlog.is_empty() {
-            self.settle();
             self.read_what_waits();
             for run in self.shards.values_mut() {
                 run.go_live_if_caught_up();
@@ -208,7 +211,7 @@ impl<S: Service> Driver<S> {
     }
 
     /// Waits for the append that is under way. Nothing is asked of the owner, and nothing is saved that rests on it,
-    /// before this.
+    /// before this, but for more records.
     pub(super) fn settle(&mut self) {
         if let Some(batch) = self.underway.take() {
             let appended = self.owner.finish_append();

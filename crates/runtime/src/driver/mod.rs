@@ -40,7 +40,7 @@ use snapshot::Folder;
 use snapshots::Snapshots;
 
 /// Most records taken from the log in one turn.
-const POLL_RECORDS_MAX: usize = 16_384;
+const POLL_RECORDS_MAX: usize = 8192;
 /// Longest wait in one turn; shutdown and records end it earlier.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long to wait before trying an append again that failed without a trace.
@@ -53,6 +53,8 @@ const STALL_WAIT: Duration = Duration::from_secs(2);
 const CLOCK_WAIT: Duration = Duration::from_secs(1);
 /// How often lazily written state and positions are saved.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long turns may follow each other before one waits for all that it has appended.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// Batches of due work appended before membership is looked at again.
 const BATCHES_PER_TURN_MAX: usize = 8;
 
@@ -98,8 +100,10 @@ pub struct Driver<S: Service> {
     backlog: VecDeque<Record>,
     /// What waits to be appended, of all shards; counted at the beginning of each batch.
     waiting: Size,
-    /// The append that was started and is waited for later; at the end of a turn there is none.
+    /// The append that was started and is waited for later.
     underway: Option<Batch>,
+    /// On the monotonic clock: when none was under way at the end of a turn.
+    settled_at: Duration,
     /// Shared inputs (heartbeats, settings) as far as they were read.
     shared: SharedReading,
     /// On the monotonic clock: no append before this.
@@ -141,6 +145,7 @@ impl<S: Service> Driver<S> {
             backlog: VecDeque::new(),
             waiting: Size::default(),
             underway: None,
+            settled_at: Duration::ZERO,
             shared: SharedReading::default(),
             retry_at: None,
             shared_retry_at: Duration::ZERO,
@@ -176,7 +181,10 @@ impl<S: Service> Driver<S> {
                     self.handle(event)?;
                 }
             }
-            Err(error) => self.tolerate(error)?,
+            Err(error) => {
+                self.settle();
+                self.tolerate(error)?;
+            }
         }
         if self.is_waiting_to_retry() {
             return Ok(());
@@ -186,16 +194,27 @@ impl<S: Service> Driver<S> {
             self.flush();
             return Ok(());
         }
+        let had_records = !self.backlog.is_empty();
         let is_drained = self.run_due();
         if is_drained {
             self.run_backlog();
         }
+        if had_records && self.may_go_on() {
+            return Ok(());
+        }
         self.settle();
+        self.settled_at = self.parts.clock.monotonic();
         self.save_lazily();
         self.flush();
         self.take_snapshot();
         self.report();
         Ok(())
+    }
+
+    /// While a full batch is written and records keep coming, the next batch is filled; now and then a turn comes to its
+    /// end all the same.
+    fn may_go_on(&self) -> bool {
+        self.underway.is_some() && self.parts.clock.monotonic() < self.settled_at + SETTLE_INTERVAL
     }
 
     /// Stops as a crash would: nothing is saved, nothing is released.
@@ -212,6 +231,9 @@ impl<S: Service> Driver<S> {
     /// The earliest instant at which there is work without new records.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.underway.is_some() {
+            return Some(Timestamp::MIN);
+        }
         // Without shards there is nobody to tell what became of the shared state.
         let shared = if self.shards.is_empty() { None } else { self.service.shared_deadline() };
         self.shards.values().filter_map(ShardRun::next_deadline).chain(shared).min()
@@ -235,6 +257,9 @@ impl<S: Service> Driver<S> {
     }
 
     fn time_to_next_wake(&self) -> Duration {
+        if self.underway.is_some() {
+            return Duration::ZERO;
+        }
         if let Some(retry_at) = self.retry_at {
             return retry_at.saturating_sub(self.parts.clock.monotonic());
         }
@@ -327,6 +352,9 @@ impl<S: Service> Driver<S> {
     }
 
     fn handle(&mut self, event: OwnerEvent) -> Result<(), DriverError> {
+        if !matches!(event, OwnerEvent::Records(_) | OwnerEvent::CaughtUp(_)) {
+            self.settle();
+        }
         match event {
             OwnerEvent::Taken(taken) => match self.take_over(&taken) {
                 Ok(()) => Ok(()),

@@ -62,6 +62,7 @@ impl<S: Service> Driver<S> {
         if self.shared.waiting.is_empty() || !self.shared.behind.is_empty() {
             return;
         }
+        self.settle();
         let waiting = std::mem::take(&mut self.shared.waiting);
         if let Err(error) = self.owner.read_inputs(&waiting) {
             let reason = format!("inputs can't be read: {error}");

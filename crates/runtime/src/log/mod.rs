@@ -183,7 +183,8 @@ pub trait Owner: Send {
     fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError>;
 
     /// Does as [`Owner::append`], and may return before it is done: with `None`, and then [`Owner::finish_append`] must
-    /// be called, and nothing else before it but [`Owner::incarnation`].
+    /// be called. Before it only [`Owner::incarnation`] and [`Owner::poll`] may be; and if that answers anything but
+    /// records and their ends, or fails, it must be called next.
     fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended>;
 
     /// Waits for the end of the append that was started.

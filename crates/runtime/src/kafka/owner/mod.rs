@@ -79,6 +79,8 @@ pub(crate) struct KafkaOwner {
     broker_offset_ms: Option<i64>,
     /// For appends that are started and waited for later; from the first of them on.
     writer: Option<Writer>,
+    /// The writer has an append: one of the ring's producers is with it.
+    is_writing: bool,
     /// Captured at the last assignment; `None` if it was void.
     membership: Option<Arc<Membership>>,
     /// A claim was refused under this membership: nothing is claimed before the next one.
@@ -131,6 +133,7 @@ impl KafkaOwner {
             held: BTreeSet::new(),
             broker_offset_ms: None,
             writer: None,
+            is_writing: false,
             membership: None,
             is_stale: false,
             assigned_at: Duration::ZERO,
@@ -271,10 +274,12 @@ impl Owner for KafkaOwner {
         let deadline = Deadline::after(timeout);
         loop {
             self.serve_member()?;
-            if self.events.is_empty() && self.is_takeover_due() {
-                self.try_take_over()?;
+            if !self.is_writing {
+                if self.events.is_empty() && self.is_takeover_due() {
+                    self.try_take_over()?;
+                }
+                self.renew_producers();
             }
-            self.renew_producers();
             if !self.events.is_empty() {
                 return Ok(self.events.drain(..).collect());
             }
@@ -319,7 +324,10 @@ impl Owner for KafkaOwner {
         let producer = if is_ready { self.writing_producer(&records).ok() } else { None };
         let refused = match (&self.writer, producer) {
             (Some(writer), Some(producer)) => match writer.write(producer, records) {
-                None => return None,
+                None => {
+                    self.is_writing = true;
+                    return None;
+                }
                 Some((producer, records)) => {
                     self.writer = None;
                     self.give_back_producer(producer);
@@ -334,6 +342,7 @@ impl Owner for KafkaOwner {
     }
 
     fn finish_append(&mut self) -> Appended {
+        self.is_writing = false;
         let appended = match self.writer.as_ref().and_then(Writer::wait) {
             Some((producer, appended)) => {
                 self.written(producer);
