@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use orloj_domain::shard::{Shard, ShardCount};
+use orloj_domain::shard::Shard;
 
 use super::Driver;
 use super::service::{Machine, Service};
@@ -16,7 +16,7 @@ use super::tails::{Tails, Trial};
 use crate::log::TakenShard;
 
 /// How often a shard that has changed is written. Between two of them a restart reads this much of the log more.
-const INTERVAL: Duration = Duration::from_secs(300);
+pub(super) const INTERVAL: Duration = Duration::from_secs(300);
 /// Most files read or written side by side.
 const THREADS_MAX: usize = 4;
 
@@ -157,12 +157,6 @@ fn load<S: Service>(folder: &Folder, service: &S, taken: &TakenShard, run: &mut 
     run.tails = Tails(head.tails.clone());
     run.trial = Some(Trial::new(head.tails));
     Some(())
-}
-
-/// When the first snapshot of a shard is due: shards that were taken over together take turns.
-pub(super) fn first_due(shard: Shard, shards: ShardCount, now: Duration) -> Duration {
-    let turn = u32::try_from(shard.0 + 1).unwrap_or(1);
-    now + INTERVAL * turn / u32::try_from(shards.get()).unwrap_or(1)
 }
 
 fn threads() -> usize {

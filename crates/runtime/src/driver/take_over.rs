@@ -3,11 +3,12 @@
 //! of it; a snapshot only spares reading the older ones, and one that the log does not bear out is not used.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use orloj_domain::shard::Shard;
+use orloj_domain::shard::{Shard, ShardCount};
 
 use super::shard_run::{Phase, ShardRun};
-use super::snapshots::first_due;
+use super::snapshots::INTERVAL;
 use super::{CHECKPOINT_INTERVAL, Driver, Service, replay};
 use crate::log::{LogError, RestoreRange, TakenShard, TopicPartition};
 
@@ -26,8 +27,9 @@ impl<S: Service> Driver<S> {
                 inputs.push((TopicPartition::new(topic.clone(), shard.0), next));
             }
             run.phase = Phase::CatchingUp(self.topics.inputs.iter().cloned().collect());
-            run.snapshot_due = first_due(shard, self.parts.shards, self.parts.clock.monotonic());
-            run.checkpoint_due = now.plus(CHECKPOINT_INTERVAL);
+            // Shards that were taken over together take turns with what is large.
+            run.snapshot_due = self.parts.clock.monotonic() + share_of(INTERVAL, shard, self.parts.shards);
+            run.checkpoint_due = now.plus(share_of(CHECKPOINT_INTERVAL, shard, self.parts.shards));
             self.backlog.retain(|record| record.partition != shard.0 || self.topics.is_shared(&record.topic));
             self.shards.insert(shard, run);
             for input in self.service.shared_state() {
@@ -100,6 +102,12 @@ impl<S: Service> Driver<S> {
             run.decided_next = run.positions.get(decisions).copied().unwrap_or(0);
         }
     }
+}
+
+/// The part of an interval after which it is this shard's turn, so that each has a moment of its own.
+fn share_of(interval: Duration, shard: Shard, shards: ShardCount) -> Duration {
+    let turn = u32::try_from(shard.0 + 1).unwrap_or(1);
+    interval * turn / u32::try_from(shards.get()).unwrap_or(1)
 }
 
 fn ranges(taken: &[TakenShard], topics: &[String], from: impl Fn(Shard, &str) -> i64) -> Vec<RestoreRange> {

@@ -110,6 +110,8 @@ impl KafkaOwner {
         let (signal, signals) = bounded(1);
         let on_event = signal.clone();
         let member = Member::join(config, &spec.service, &spec.membership_topic, move || ring_bell(&on_event))?;
+        // While the group makes up its mind.
+        restorer.warm_up(&spec.restore_topics);
         let warm_topic = spec.owners_topic.clone();
         let recipe = Recipe { config: config.clone(), warm_topic, limits: TransactionLimits::of(config) };
         Ok(Self {

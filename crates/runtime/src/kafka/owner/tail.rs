@@ -52,6 +52,17 @@ impl Tail {
         Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
     }
 
+    /// Makes contact with the leaders of these topics, so that the first read need not: a client that has just been made
+    /// waits 50 ms before it connects to one. Whether it works out is nobody's concern: a read does the same.
+    pub(super) fn warm_up(&self, topics: &[String]) {
+        let Some(consumer) = &self.consumer else { return };
+        for topic in topics {
+            if let Err(error) = consumer.fetch_watermarks(&self.config.full_name(topic), 0, ANSWER_MAX) {
+                tracing::debug!(topic, %error, "not warmed up");
+            }
+        }
+    }
+
     /// Reads these partitions and no others, from these offsets on.
     pub(super) fn start(&mut self, from: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         self.next = from.iter().cloned().collect();
