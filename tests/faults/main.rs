@@ -2,8 +2,10 @@
 //! back from `fires`. Not here: kills and freezes of two triggers (`e2e`), pauses at named points (`ownership_kafka`).
 //! Invariant: nothing here asks a trigger what it did, and no figure is asserted, only printed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, SystemClock};
 use orloj_runtime::log::Reader;
 use orloj_tests::broker::{Broker, Cluster, Kafka, kafka_mode};
@@ -40,7 +42,7 @@ struct Field {
 impl Field {
     fn new(bootstrap: &str, name: &str, jobs: usize) -> Self {
         let installation = Installation::on(bootstrap, name);
-        let fires = reader(&installation.log, orloj_domain::topic::FIRES);
+        let fires = reader(&installation.log, topic::FIRES);
         Self { installation, fires, seen: Seen::default(), jobs }
     }
 
@@ -57,8 +59,14 @@ impl Field {
 
     /// Waits until every job goes on, and prints how late the latest decision was.
     fn wait(&mut self, what: &str) {
+        let latest = self.go_on(what).into_values().max().unwrap_or_default();
+        eprintln!("{what}: the latest decision was {latest:?} late");
+    }
+
+    /// Waits until every job goes on; how late the latest decision of each shard was.
+    fn go_on(&mut self, what: &str) -> BTreeMap<i32, Duration> {
         self.seen.wait_for_all(self.fires.as_mut(), self.jobs, what);
-        eprintln!("{what}: the latest decision was {:?} late", self.seen.take_latest());
+        self.seen.take_latest()
     }
 
     fn check(mut self) {
@@ -144,10 +152,17 @@ fn one_of_three_brokers_dies() {
     let mut field = Field::new(cluster.bootstrap(), "cluster", jobs);
     let members = [field.trigger(), field.trigger()];
     field.offer_jobs();
+    let written = [topic::FIRES, topic::TRIGGER_STATE].map(|name| format!("{}{name}", field.installation.prefix));
     for round in 0..rounds {
         for index in 0..Cluster::NODES {
+            let hit = cluster.led_by(index, &written);
             cluster.node(index).kill();
-            field.wait(&format!("round {round}: broker {index} killed"));
+            let what = format!("round {round}: broker {index} killed");
+            let (led, elsewhere): (Vec<_>, Vec<_>) =
+                field.go_on(&what).into_iter().partition(|(shard, _)| hit.contains(shard));
+            let latest = |shards: &[(i32, Duration)]| shards.iter().map(|(_, late)| *late).max().unwrap_or_default();
+            let (led, elsewhere) = (latest(&led), latest(&elsewhere));
+            eprintln!("{what}: the latest decision was {led:?} late where it led, {elsewhere:?} elsewhere");
             cluster.node(index).restart();
             field.wait(&format!("round {round}: broker {index} back"));
         }

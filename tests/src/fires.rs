@@ -34,7 +34,8 @@ pub struct Seen {
     by_version: BTreeMap<(String, i64), BTreeMap<i64, u32>>,
     /// Job → the newest instant at which something was decided, in milliseconds.
     pub decided_at: BTreeMap<String, i64>,
-    latest_ms: i64,
+    /// Partition → the longest time from a fire time to its decision, in milliseconds.
+    latest_ms: BTreeMap<i32, i64>,
 }
 
 impl Seen {
@@ -66,7 +67,8 @@ impl Seen {
         }
         let newest = self.decided_at.entry(decision.job.to_string()).or_default();
         *newest = (*newest).max(decision.decided_at.millis());
-        self.latest_ms = self.latest_ms.max(decision.decided_at.millis() - decision.fire_time.millis());
+        let latest_ms = self.latest_ms.entry(record.partition).or_default();
+        *latest_ms = (*latest_ms).max(decision.decided_at.millis() - decision.fire_time.millis());
         let version = self.by_version.entry((decision.job.to_string(), decision.version)).or_default();
         let first = decision.fire_time.millis() / 1000;
         let last = decision.settled_until().millis().div_euclid(1000);
@@ -89,9 +91,10 @@ impl Seen {
         assert!(waited.is_some(), "{what}: not every job was decided on again");
     }
 
-    /// The longest time from a fire time to its decision since this was last asked.
-    pub fn take_latest(&mut self) -> Duration {
-        Duration::from_millis(u64::try_from(std::mem::take(&mut self.latest_ms)).unwrap_or(0))
+    /// For each partition, the longest time from a fire time to its decision since this was last asked.
+    pub fn take_latest(&mut self) -> BTreeMap<i32, Duration> {
+        let latest = std::mem::take(&mut self.latest_ms).into_iter();
+        latest.map(|(partition, ms)| (partition, Duration::from_millis(u64::try_from(ms).unwrap_or(0)))).collect()
     }
 
     /// Number of decisions.

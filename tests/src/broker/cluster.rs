@@ -1,8 +1,18 @@
 //! Three real brokers that are one cluster: three copies of every partition, two of which must be written, and every
 //! node a controller too. Not here: one node alone. Invariant: as for one broker, nothing outlives the test process.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
+
 use super::settings::{free_ports, member_settings, new_cluster_id};
 use super::{Broker, Failure, START_ATTEMPTS_MAX};
+
+/// Longest wait for an answer of the cluster.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A running cluster.
 pub struct Cluster {
@@ -54,6 +64,24 @@ impl Cluster {
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Partitions of topics that this broker leads at the moment; topics by their whole names.
+    ///
+    /// # Panics
+    /// If the cluster does not answer.
+    #[must_use]
+    pub fn led_by(&self, index: usize, topics: &[String]) -> BTreeSet<i32> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        let client: BaseConsumer = config.create().expect("valid settings");
+        let leader = i32::try_from(index + 1).expect("a few nodes");
+        let led = topics.iter().flat_map(|topic| {
+            let metadata = client.fetch_metadata(Some(topic), ANSWER_MAX).expect("a cluster that answers");
+            let partitions = metadata.topics()[0].partitions().iter();
+            partitions.filter(|at| at.leader() == leader).map(MetadataPartition::id).collect::<Vec<_>>()
+        });
+        led.collect()
     }
 
     /// One of the brokers, counted from 0.

@@ -1,0 +1,204 @@
+//! The real driver over the in-memory log, whose appends fail now and then without a trace: what comes back goes
+//! before what was decided since. Invariant: every definition is answered once, in the order of their offers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use orloj_domain::id::Incarnation;
+use orloj_domain::job::JobDefinition;
+use orloj_domain::job_event::{JobEvent, JobEventType};
+use orloj_domain::manifest;
+use orloj_domain::shard::{Shard, ShardCount};
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
+use orloj_runtime::clock::ManualClock;
+use orloj_runtime::codec;
+use orloj_runtime::driver::{CLOCK_JUMP_MAX, DriverParts};
+use orloj_runtime::embedded::EmbeddedLog;
+use orloj_runtime::health::Health;
+use orloj_runtime::log::{
+    AppendError, Appended, Appender, BatchWriter, Claimer, ClaimerSpec, Isolation, Log, LogError, NewRecord, Owner,
+    OwnerEvent, OwnerSpec, Position, Reader, Record, RestoreRange, TopicPartition, TopicSpec, Waker,
+};
+use orloj_runtime::metrics::{DriverMetrics, Metrics};
+use orloj_runtime::topics;
+use orloj_trigger::TriggerConfig;
+
+const SHARDS: i32 = 2;
+/// More than fit one batch, and than are read in one turn.
+const JOBS: usize = 12_000;
+/// Every so many appends one fails.
+const FAILS_EVERY: usize = 3;
+
+/// A log whose owners fail to append now and then.
+struct Flaky {
+    log: EmbeddedLog,
+    appends: Arc<AtomicUsize>,
+    failures: Arc<AtomicUsize>,
+}
+
+impl Log for Flaky {
+    fn topics(&self) -> Result<Vec<TopicSpec>, LogError> {
+        self.log.topics()
+    }
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
+        self.log.create_topic(spec)
+    }
+    fn end(&self, at: &TopicPartition, isolation: Isolation) -> Result<i64, LogError> {
+        self.log.end(at, isolation)
+    }
+    fn offset_at(&self, at: &TopicPartition, time: Timestamp) -> Result<i64, LogError> {
+        self.log.offset_at(at, time)
+    }
+    fn reader(&self, isolation: Isolation) -> Result<Box<dyn Reader>, LogError> {
+        self.log.reader(isolation)
+    }
+    fn appender(&self) -> Result<Box<dyn Appender>, LogError> {
+        self.log.appender()
+    }
+    fn batch_writer(&self, id: &str) -> Result<Box<dyn BatchWriter>, LogError> {
+        self.log.batch_writer(id)
+    }
+    fn own(&self, spec: OwnerSpec) -> Result<Box<dyn Owner>, LogError> {
+        let owner = Mutex::new(self.log.own(spec)?);
+        let (appends, failures) = (Arc::clone(&self.appends), Arc::clone(&self.failures));
+        Ok(Box::new(FlakyOwner { owner, appends, failures, failed: None }))
+    }
+    fn claim(&self, spec: ClaimerSpec) -> Result<Box<dyn Claimer>, LogError> {
+        self.log.claim(spec)
+    }
+}
+
+struct FlakyOwner {
+    owner: Mutex<Box<dyn Owner>>,
+    appends: Arc<AtomicUsize>,
+    failures: Arc<AtomicUsize>,
+    failed: Option<Vec<NewRecord>>,
+}
+
+impl FlakyOwner {
+    fn owner(&mut self) -> &mut dyn Owner {
+        self.owner.get_mut().expect("nobody panicked").as_mut()
+    }
+
+    fn fails(&self) -> bool {
+        let fails = self.appends.fetch_add(1, Ordering::Relaxed) % FAILS_EVERY == FAILS_EVERY - 1;
+        if fails {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        fails
+    }
+}
+
+fn no_trace() -> AppendError {
+    AppendError::Retriable("this one fails".to_owned())
+}
+
+impl Owner for FlakyOwner {
+    fn incarnation(&self) -> Incarnation {
+        self.owner.lock().expect("nobody panicked").incarnation()
+    }
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<OwnerEvent>, LogError> {
+        self.owner().poll(max, timeout)
+    }
+    fn restore(&mut self, ranges: &[RestoreRange], fold: &mut dyn FnMut(Record)) -> Result<(), LogError> {
+        self.owner().restore(ranges, fold)
+    }
+    fn read_inputs(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        self.owner().read_inputs(positions)
+    }
+    fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
+        if self.fails() { Err(no_trace()) } else { self.owner().append(shards, records) }
+    }
+    fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended> {
+        if self.fails() {
+            self.failed = Some(records);
+            return None;
+        }
+        self.owner().start_append(shards, records)
+    }
+    fn finish_append(&mut self) -> Appended {
+        match self.failed.take() {
+            Some(records) => Appended { records, outcome: Err(no_trace()) },
+            None => self.owner().finish_append(),
+        }
+    }
+    fn release(&mut self, shards: &[Shard]) -> Result<(), LogError> {
+        self.owner().release(shards)
+    }
+    fn abandon(&mut self, reason: &str) {
+        self.owner().abandon(reason);
+    }
+    fn leave(self: Box<Self>) {
+        self.owner.into_inner().expect("nobody panicked").leave();
+    }
+    fn waker(&self) -> Waker {
+        self.owner.lock().expect("nobody panicked").waker()
+    }
+}
+
+/// Offers of the jobs, each to its shard.
+fn offer(log: &EmbeddedLog, shards: ShardCount) {
+    let text = r#"{"apiVersion":"orloj/v1","kind":"Job","metadata":{"namespace":"a","name":"b"},
+        "spec":{"run":{"exec":{"command":["true"]}}}}"#;
+    let definition = manifest::parse_json(text).expect("a valid manifest");
+    let offers = (0..JOBS).map(|index| {
+        let job = format!("a/job-{index}").parse().expect("an id");
+        let definition = JobDefinition { job, ..definition.clone() };
+        let partition = shards.shard_of(&definition.job).0;
+        NewRecord::new(topic::JOBS, partition, definition.job.as_str(), Some(codec::encode(&definition)))
+    });
+    log.appender().expect("in memory").append(offers.collect()).expect("in memory");
+}
+
+/// Offsets of the definitions that were accepted, in the order of the answers of a shard.
+fn accepted(log: &EmbeddedLog, shard: i32) -> Vec<i64> {
+    let mut reader = log.reader(Isolation::Committed).expect("in memory");
+    reader.read_from(&[(TopicPartition::new(topic::JOB_EVENTS, shard), 0)]).expect("an existing topic");
+    let records = reader.poll(JOBS * 2, Duration::ZERO).expect("in memory");
+    let events = records.iter().map(|record| {
+        let event: JobEvent = codec::decode(record.value.as_deref().unwrap_or_default()).expect("an event");
+        assert_eq!(event.kind, JobEventType::Accepted, "{event:?}");
+        event.definition_offset.expect("of a definition")
+    });
+    events.collect()
+}
+
+#[test]
+fn what_comes_back_goes_before_what_was_decided_since() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+    let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
+    for spec in topics::declared(SHARDS, 1, &[]) {
+        log.create_topic(&spec).expect("in memory");
+    }
+    let shards = ShardCount::new(SHARDS).expect("a valid count");
+    offer(&log, shards);
+    let failures = Arc::new(AtomicUsize::new(0));
+    let flaky = Flaky { log: log.clone(), appends: Arc::default(), failures: Arc::clone(&failures) };
+    let (metrics, health) = (Metrics::new(), Health::new());
+    let parts = DriverParts {
+        snapshots: None,
+        log: Arc::new(flaky),
+        clock: Arc::new(clock.clone()),
+        shards,
+        health: health.component("trigger"),
+        metrics: DriverMetrics::register(&metrics, "trigger"),
+        clock_jump_max: CLOCK_JUMP_MAX,
+    };
+    let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
+    let mut driver = orloj_trigger::driver(config, parts).expect("in memory");
+    for _ in 0..100 {
+        driver.turn(Duration::ZERO).expect("nothing needs a person");
+        clock.advance(Duration::from_millis(100));
+    }
+    let answers: Vec<Vec<i64>> = (0..SHARDS).map(|shard| accepted(&log, shard)).collect();
+    assert_eq!(answers.iter().map(Vec::len).sum::<usize>(), JOBS, "each is answered");
+    for (shard, offsets) in answers.iter().enumerate() {
+        assert!(
+            offsets.is_sorted_by(|left, right| left < right),
+            "shard {shard}: once each, in the order of the offers"
+        );
+    }
+    assert!(failures.load(Ordering::Relaxed) > 0, "no append has failed");
+}
