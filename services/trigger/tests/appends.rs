@@ -27,15 +27,23 @@ use orloj_trigger::TriggerConfig;
 
 const SHARDS: i32 = 2;
 /// More than fit one batch, and than are read in one turn.
-const JOBS: usize = 12_000;
-/// Of so many appends the last one fails: the second of them is a full batch, which is written while the next is decided.
-const FAILS_EVERY: usize = 2;
+const JOBS: usize = 20_000;
+/// Most records of one append: a full batch that comes back, and what was decided meanwhile, a full batch too.
+const BATCH_MAX: usize = 20_100;
+
+/// What owners have tried to append.
+#[derive(Default)]
+struct Tries {
+    appends: AtomicUsize,
+    failures: AtomicUsize,
+    largest: AtomicUsize,
+}
 
 /// A log whose owners fail to append now and then.
 struct Flaky {
     log: EmbeddedLog,
-    appends: Arc<AtomicUsize>,
-    failures: Arc<AtomicUsize>,
+    tries: Arc<Tries>,
+    fails: fn(usize) -> bool,
 }
 
 impl Log for Flaky {
@@ -62,8 +70,7 @@ impl Log for Flaky {
     }
     fn own(&self, spec: OwnerSpec) -> Result<Box<dyn Owner>, LogError> {
         let owner = Mutex::new(self.log.own(spec)?);
-        let (appends, failures) = (Arc::clone(&self.appends), Arc::clone(&self.failures));
-        Ok(Box::new(FlakyOwner { owner, appends, failures, failed: None }))
+        Ok(Box::new(FlakyOwner { owner, tries: Arc::clone(&self.tries), fails: self.fails, failed: None }))
     }
     fn claim(&self, spec: ClaimerSpec) -> Result<Box<dyn Claimer>, LogError> {
         self.log.claim(spec)
@@ -72,8 +79,8 @@ impl Log for Flaky {
 
 struct FlakyOwner {
     owner: Mutex<Box<dyn Owner>>,
-    appends: Arc<AtomicUsize>,
-    failures: Arc<AtomicUsize>,
+    tries: Arc<Tries>,
+    fails: fn(usize) -> bool,
     failed: Option<Vec<NewRecord>>,
 }
 
@@ -82,10 +89,11 @@ impl FlakyOwner {
         self.owner.get_mut().expect("nobody panicked").as_mut()
     }
 
-    fn fails(&self) -> bool {
-        let fails = self.appends.fetch_add(1, Ordering::Relaxed) % FAILS_EVERY == FAILS_EVERY - 1;
+    fn fails(&self, records: usize) -> bool {
+        self.tries.largest.fetch_max(records, Ordering::Relaxed);
+        let fails = (self.fails)(self.tries.appends.fetch_add(1, Ordering::Relaxed));
         if fails {
-            self.failures.fetch_add(1, Ordering::Relaxed);
+            self.tries.failures.fetch_add(1, Ordering::Relaxed);
         }
         fails
     }
@@ -109,10 +117,10 @@ impl Owner for FlakyOwner {
         self.owner().read_inputs(positions)
     }
     fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
-        if self.fails() { Err(no_trace()) } else { self.owner().append(shards, records) }
+        if self.fails(records.len()) { Err(no_trace()) } else { self.owner().append(shards, records) }
     }
     fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended> {
-        if self.fails() {
+        if self.fails(records.len()) {
             self.failed = Some(records);
             return None;
         }
@@ -165,8 +173,8 @@ fn accepted(log: &EmbeddedLog, shard: i32) -> Vec<i64> {
     events.collect()
 }
 
-#[test]
-fn what_comes_back_goes_before_what_was_decided_since() {
+/// Offers all jobs to a trigger whose appends fail so; each is answered in order all the same.
+fn check(fails: fn(usize) -> bool) {
     let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
     let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
     for spec in topics::declared(SHARDS, 1, &[]) {
@@ -174,8 +182,8 @@ fn what_comes_back_goes_before_what_was_decided_since() {
     }
     let shards = ShardCount::new(SHARDS).expect("a valid count");
     offer(&log, shards);
-    let failures = Arc::new(AtomicUsize::new(0));
-    let flaky = Flaky { log: log.clone(), appends: Arc::default(), failures: Arc::clone(&failures) };
+    let tries = Arc::new(Tries::default());
+    let flaky = Flaky { log: log.clone(), tries: Arc::clone(&tries), fails };
     let (metrics, health) = (Metrics::new(), Health::new());
     let parts = DriverParts {
         snapshots: None,
@@ -200,5 +208,18 @@ fn what_comes_back_goes_before_what_was_decided_since() {
             "shard {shard}: once each, in the order of the offers"
         );
     }
-    assert!(failures.load(Ordering::Relaxed) > 0, "no append has failed");
+    assert!(tries.failures.load(Ordering::Relaxed) > 0, "no append has failed");
+    let largest = tries.largest.load(Ordering::Relaxed);
+    assert!(largest <= BATCH_MAX, "{largest} records at once: more was decided while nothing could be written");
+}
+
+/// The second append is a full batch, which is written while the next is decided.
+#[test]
+fn what_comes_back_goes_before_what_was_decided_since() {
+    check(|append| append % 2 == 1);
+}
+
+#[test]
+fn while_appends_fail_no_more_is_decided_than_fits() {
+    check(|append| (1..20).contains(&append));
 }

@@ -1,4 +1,4 @@
-//! The work of a turn: due ticks, waiting records, lazy saves, and the one atomic append that ends it.
+//! The work of a turn: due ticks, waiting records, lazy saves, and the atomic appends that say all of it.
 //! Invariant: an append covers all that was decided and how far inputs were consumed; when its outcome is in
 //! doubt every machine is dropped.
 
@@ -10,8 +10,8 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::{
-    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service, Size,
-    WriteContext, quarantined,
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service, ShardRun,
+    Size, WriteContext, quarantined,
 };
 use crate::log::{AppendError, Appended, NewRecord, Position, Record, TopicPartition};
 use crate::topics;
@@ -55,7 +55,8 @@ impl<S: Service> Driver<S> {
 
     /// Ticks every shard that is due; true if the batch is full and more is due.
     fn tick_until_full(&mut self, now: Timestamp) -> bool {
-        self.count_waiting();
+        // What shards that do not answer hold back is no reason to be silent about the others.
+        self.count_waiting(|run| run.stalled_until.is_none());
         let shards: Vec<Shard> = self.shards.keys().copied().collect();
         for shard in shards {
             while self.is_due(shard, now) {
@@ -69,18 +70,18 @@ impl<S: Service> Driver<S> {
     }
 
     fn is_due(&self, shard: Shard, now: Timestamp) -> bool {
-        let deadline = self.shards.get(&shard).and_then(super::ShardRun::next_deadline);
+        let deadline = self.shards.get(&shard).and_then(ShardRun::next_deadline);
         deadline.is_some_and(|deadline| deadline <= now)
     }
 
     fn is_anything_due(&self, now: Timestamp) -> bool {
-        self.shards.values().filter_map(super::ShardRun::next_deadline).any(|deadline| deadline <= now)
+        self.shards.values().filter_map(ShardRun::next_deadline).any(|deadline| deadline <= now)
     }
 
     /// Counts what waits; from here on what is decided is added to it.
-    fn count_waiting(&mut self) {
+    fn count_waiting(&mut self, is_counted: impl Fn(&ShardRun<S::Machine>) -> bool) {
         self.waiting = Size::default();
-        for run in self.shards.values() {
+        for run in self.shards.values().filter(|run| is_counted(run)) {
             self.waiting += Size { records: run.pending.len(), bytes: run.pending_bytes };
         }
     }
@@ -93,12 +94,12 @@ impl<S: Service> Driver<S> {
     pub(super) fn run_backlog(&mut self) {
         for _ in 0..BATCHES_PER_TURN_MAX {
             let now = self.parts.clock.now();
-            self.count_waiting();
+            self.count_waiting(|_| true);
             while !self.is_batch_full() {
                 let Some(record) = self.backlog.pop_front() else { break };
                 self.take_record(&record, now);
             }
-            if self.backlog.is_empty() || self.is_anything_due(now) {
+            if self.backlog.is_empty() || self.is_anything_due(now) || self.is_settling_due() {
                 break;
             }
             self.flush_aside();
@@ -203,6 +204,11 @@ impl<S: Service> Driver<S> {
 
     /// As [`Driver::flush`], but what comes next is decided while it is written; [`Driver::settle`] waits for its end.
     fn flush_aside(&mut self) {
+        if self.has_come_back {
+            // While appends fail, no more is decided than one batch holds.
+            self.flush();
+            return;
+        }
         let Some((batch, records)) = self.gather() else { return };
         match self.owner.start_append(&batch.shards, records) {
             Some(appended) => self.appended(batch, appended),
@@ -222,6 +228,7 @@ impl<S: Service> Driver<S> {
     fn appended(&mut self, batch: Batch, Appended { records, outcome }: Appended) {
         match outcome {
             Ok(positions) => {
+                self.has_come_back = false;
                 let elapsed = self.parts.clock.monotonic().saturating_sub(batch.started);
                 self.parts.metrics.appended(records.len(), elapsed);
                 self.committed(&records, &positions);
@@ -326,6 +333,7 @@ impl<S: Service> Driver<S> {
 
     /// What was gathered waits again, in the order it had and before what was decided since.
     fn put_back(&mut self, batch: &Batch, records: Vec<NewRecord>) {
+        self.has_come_back = true;
         let mut younger = BTreeMap::new();
         for shard in &batch.shards {
             if let Some(run) = self.shards.get_mut(shard) {

@@ -55,7 +55,7 @@ const CLOCK_WAIT: Duration = Duration::from_secs(1);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long turns may follow each other before one waits for all that it has appended.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
-/// Batches of due work appended before membership is looked at again.
+/// Batches of due work, or of records, appended before membership is looked at again.
 const BATCHES_PER_TURN_MAX: usize = 8;
 
 /// What ends a driver for good.
@@ -102,6 +102,8 @@ pub struct Driver<S: Service> {
     waiting: Size,
     /// The append that was started and is waited for later.
     underway: Option<Batch>,
+    /// The last append has come back without a trace.
+    has_come_back: bool,
     /// On the monotonic clock: when none was under way at the end of a turn.
     settled_at: Duration,
     /// Shared inputs (heartbeats, settings) as far as they were read.
@@ -145,6 +147,7 @@ impl<S: Service> Driver<S> {
             backlog: VecDeque::new(),
             waiting: Size::default(),
             underway: None,
+            has_come_back: false,
             settled_at: Duration::ZERO,
             shared: SharedReading::default(),
             retry_at: None,
@@ -168,7 +171,8 @@ impl<S: Service> Driver<S> {
         Ok(())
     }
 
-    /// One turn: wait at most `wait_max` for something to do, then do all of it.
+    /// One turn: wait at most `wait_max` for something to do, then do all of it. The last full batch may still be on its way
+    /// to the log on return.
     ///
     /// # Errors
     /// Only what needs a person.
@@ -214,7 +218,11 @@ impl<S: Service> Driver<S> {
     /// While a full batch is written and records keep coming, the next batch is filled; now and then a turn comes to its
     /// end all the same.
     fn may_go_on(&self) -> bool {
-        self.underway.is_some() && self.parts.clock.monotonic() < self.settled_at + SETTLE_INTERVAL
+        self.underway.is_some() && !self.is_settling_due()
+    }
+
+    fn is_settling_due(&self) -> bool {
+        self.parts.clock.monotonic() >= self.settled_at + SETTLE_INTERVAL
     }
 
     /// Stops as a crash would: nothing is saved, nothing is released.

@@ -1,5 +1,6 @@
 //! One owned shard in the driver: its machine, how far its inputs were consumed, and what waits to be
-//! appended. Invariant: `pending` holds exactly what the machine has applied and the log has not.
+//! appended. Invariant: `pending` holds what the machine has applied and nobody has been asked to
+//! append; what is under way is with the owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

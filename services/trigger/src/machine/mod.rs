@@ -241,12 +241,10 @@ impl TriggerMachine {
     }
 
     fn put(&mut self, state: &TriggerState, is_checked: bool) {
-        let mut entry = Entry::new(state, is_checked, &self.shares);
+        let entry = Entry::new(state, is_checked, &self.shares);
         self.lost_zones.add(entry.zones());
         let index = if let Some(index) = self.jobs.index_of(&state.job) {
             let place = self.jobs.get_mut(index);
-            // One text for the id and for its place by name, however often the job is edited.
-            entry.job.clone_from(&place.job);
             // What both share was taken before it is given back, so that it stays.
             let before = std::mem::replace(place, entry);
             self.lost_zones.take_off(before.zones());

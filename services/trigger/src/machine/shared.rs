@@ -155,11 +155,8 @@ impl Shares {
     /// The terms of a definition, and the rules if they are those of its job alone. `is_checked` says that the
     /// definition was checked by this process.
     pub(super) fn take(&self, definition: &Arc<JobDefinition>, is_checked: bool) -> (SharedTerms, Option<SharedRules>) {
-        let last_found = self.pools().last_found.take();
-        let terms = match last_found {
-            Some((found, terms)) if Arc::ptr_eq(&found, definition) => terms,
-            Some(_) | None => self.terms_of(definition),
-        };
+        let last_found = self.pools().last_found.take().filter(|(found, _)| Arc::ptr_eq(found, definition));
+        let terms = last_found.map_or_else(|| self.terms_of(definition), |(_, terms)| terms);
         if is_checked {
             terms.value.is_checked.store(true, Ordering::Relaxed);
         }

@@ -323,7 +323,14 @@ impl Owner for KafkaOwner {
             self.writer = Writer::start().ok();
         }
         let is_ready = self.writer.is_some() && !records.is_empty() && self.check_held(shards).is_ok();
-        let producer = if is_ready { self.writing_producer(&records).ok() } else { None };
+        let producer = match is_ready.then(|| self.writing_producer(&records)).transpose() {
+            Ok(producer) => producer,
+            Err(error) => {
+                let outcome = Err(error);
+                self.judge_append(&outcome);
+                return Some(Appended { records, outcome });
+            }
+        };
         let refused = match (&self.writer, producer) {
             (Some(writer), Some(producer)) => match writer.write(producer, records) {
                 None => {
@@ -344,7 +351,10 @@ impl Owner for KafkaOwner {
     }
 
     fn finish_append(&mut self) -> Appended {
-        self.is_writing = false;
+        if !std::mem::take(&mut self.is_writing) {
+            let outcome = Err(AppendError::Refused("no append was started".to_owned()));
+            return Appended { records: Vec::new(), outcome };
+        }
         let appended = match self.writer.as_ref().and_then(Writer::wait) {
             Some((producer, appended)) => {
                 self.written(producer);

@@ -16,6 +16,8 @@ use crate::kafka::config::KafkaConfig;
 use crate::kafka::fault;
 use crate::log::{Header, Isolation, LogError, Record, TopicPartition};
 
+/// Longest wait for first contact; a member that nobody serves meanwhile must not be missed.
+const WARM_UP_MAX: Duration = Duration::from_millis(150);
 /// Longest wait for an answer about topics or ends.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
@@ -52,12 +54,12 @@ impl Tail {
         Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
     }
 
-    /// Makes contact with the leaders of these topics, so that the first read need not: a client that has just been made
+    /// Makes contact with the brokers that lead the first partitions of these topics, so that the first read need not: a client that has just been made
     /// waits 50 ms before it connects to one. Whether it works out is nobody's concern: a read does the same.
     pub(super) fn warm_up(&self, topics: &[String]) {
         let Some(consumer) = &self.consumer else { return };
         for topic in topics {
-            if let Err(error) = consumer.fetch_watermarks(&self.config.full_name(topic), 0, ANSWER_MAX) {
+            if let Err(error) = consumer.fetch_watermarks(&self.config.full_name(topic), 0, WARM_UP_MAX) {
                 tracing::debug!(topic, %error, "not warmed up");
             }
         }
