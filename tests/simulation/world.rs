@@ -205,6 +205,8 @@ impl World {
             log: Arc::new(self.log.clone()),
             clock: Arc::new(clock.clone()),
             clock_jump_max: CLOCK_JUMP_MAX,
+            // So few that batches go aside, as thousands do outside.
+            batch_records_max: 3,
             shards: self.shards,
             health: Health::new().component(service),
             metrics: DriverMetrics::register(&Metrics::new(), service),

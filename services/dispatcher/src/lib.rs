@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use orloj_domain::shard::ShardCount;
 use orloj_runtime::clock::Clock;
-use orloj_runtime::driver::{Driver, DriverError, DriverParts};
+use orloj_runtime::driver::{BATCH_RECORDS_MAX, Driver, DriverError, DriverParts};
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Log, LogError};
 use orloj_runtime::metrics::{DriverMetrics, Metrics};
@@ -58,6 +58,7 @@ pub fn run(
         log,
         clock,
         clock_jump_max: config.clock_jump_max,
+        batch_records_max: BATCH_RECORDS_MAX,
         shards: config.shards,
         health: health.component("dispatcher"),
         metrics: DriverMetrics::register(metrics, "dispatcher"),

@@ -14,7 +14,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{CLOCK_JUMP_MAX, DriverParts};
+use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{
@@ -193,6 +193,7 @@ fn check(fails: fn(usize) -> bool) {
         health: health.component("trigger"),
         metrics: DriverMetrics::register(&metrics, "trigger"),
         clock_jump_max: CLOCK_JUMP_MAX,
+        batch_records_max: BATCH_RECORDS_MAX,
     };
     let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
     let mut driver = orloj_trigger::driver(config, parts).expect("in memory");

@@ -12,7 +12,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
 use orloj_runtime::codec;
-use orloj_runtime::driver::{CLOCK_JUMP_MAX, Driver, DriverParts};
+use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
@@ -45,6 +45,7 @@ impl Installation {
             log: Arc::new(log.clone()),
             clock: Arc::new(clock.clone()),
             clock_jump_max: CLOCK_JUMP_MAX,
+            batch_records_max: BATCH_RECORDS_MAX,
             shards,
             health: health.component("trigger"),
             metrics: DriverMetrics::register(&metrics, "trigger"),

@@ -17,7 +17,7 @@ use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{CLOCK_JUMP_MAX, Driver, DriverParts};
+use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
@@ -93,6 +93,7 @@ impl Installation {
             health: Health::new().component("trigger"),
             metrics: DriverMetrics::register(&metrics, "trigger"),
             clock_jump_max: CLOCK_JUMP_MAX,
+            batch_records_max: BATCH_RECORDS_MAX,
             snapshots: has_snapshots.then(|| self.folder.clone()),
         };
         let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };

@@ -16,8 +16,8 @@ use super::{
 use crate::log::{AppendError, Appended, NewRecord, Position, Record, TopicPartition};
 use crate::topics;
 
-/// Most records of one atomic append; what one machine answers to one input is never split.
-const BATCH_RECORDS_MAX: usize = 10_000;
+/// Most records of one atomic append, outside of tests.
+pub const BATCH_RECORDS_MAX: usize = 10_000;
 /// Most bytes of one atomic append.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Shortest time between two warnings about appends that fail: one that is tried again five times a second on a full
@@ -87,7 +87,7 @@ impl<S: Service> Driver<S> {
     }
 
     fn is_batch_full(&self) -> bool {
-        self.waiting.records >= BATCH_RECORDS_MAX || self.waiting.bytes >= BATCH_BYTES_MAX
+        self.waiting.records >= self.parts.batch_records_max || self.waiting.bytes >= BATCH_BYTES_MAX
     }
 
     /// Handles the records that wait, as many as fit a few batches; what comes due meanwhile goes before the rest.

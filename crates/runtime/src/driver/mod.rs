@@ -31,6 +31,7 @@ use crate::shutdown::Shutdown;
 
 pub use clock_guard::CLOCK_JUMP_MAX;
 use clock_guard::{ClockGuard, ClockSight};
+pub use flush::BATCH_RECORDS_MAX;
 use flush::Batch;
 pub use inbound::{Undecodable, check_partition, quarantined};
 pub use service::{Inbound, Machine, Service, ServiceTopics, SharedInput, SharedStart, WriteContext};
@@ -81,6 +82,8 @@ pub struct DriverParts {
     pub clock_jump_max: Duration,
     /// How many shards the installation has.
     pub shards: ShardCount,
+    /// Most records of one atomic append, 1 or more; what one machine answers to one input is never split.
+    pub batch_records_max: usize,
     /// Where readiness is reported.
     pub health: Component,
     /// Counters and histograms.
