@@ -35,14 +35,20 @@ pub fn a_leaver_hands_over(backend: &mut impl Backend) {
     second.decide(shard, "2").expect("ours now");
 }
 
-/// An owner appends to the shards it holds, and to no other.
-pub fn an_append_needs_its_shards(backend: &mut impl Backend) {
+/// A member that shares the shards with another, which stays: a shard of its own, and one that is not.
+fn one_of_two(backend: &mut impl Backend) -> (Member, Shard, Shard, Member) {
     create_topics(&*backend.log());
     let mut first = Member::join(&*backend.log());
     let mut second = Member::join(&*backend.other());
     until_shared(backend, &mut [&mut first, &mut second]);
     let own = first.shards().pop_first().expect("a shard");
     let foreign = second.shards().pop_first().expect("a shard");
+    (first, own, foreign, second)
+}
+
+/// An owner appends to the shards it holds, and to no other.
+pub fn an_append_needs_its_shards(backend: &mut impl Backend) {
+    let (mut first, own, foreign, _second) = one_of_two(backend);
     let both = vec![record(STATE, own.0, "decision", "1"), record(INPUT, own.0, "key", "1")];
     let positions = first.owner.append(&[own], &both).expect("ours");
     assert_eq!(positions.iter().map(|position| position.topic.as_str()).collect::<Vec<_>>(), [STATE, INPUT]);
@@ -56,12 +62,7 @@ pub fn an_append_needs_its_shards(backend: &mut impl Backend) {
 
 /// What is started is there once it was waited for, in the order of the starts; what is refused comes back whole.
 pub fn an_append_is_started_and_waited_for(backend: &mut impl Backend) {
-    create_topics(&*backend.log());
-    let mut first = Member::join(&*backend.log());
-    let mut second = Member::join(&*backend.other());
-    until_shared(backend, &mut [&mut first, &mut second]);
-    let own = first.shards().pop_first().expect("a shard");
-    let foreign = second.shards().pop_first().expect("a shard");
+    let (mut first, own, foreign, _second) = one_of_two(backend);
     let mut append = |shards: &[Shard], value: &str| {
         let records = vec![record(STATE, own.0, "decision", value)];
         let started = first.owner.start_append(shards, records.clone());

@@ -30,7 +30,6 @@ const SAVES_PER_TURN_MAX: usize = 500;
 #[derive(Debug)]
 pub(super) struct Batch {
     shards: Vec<Shard>,
-    events: u64,
     /// On the monotonic clock.
     started: Duration,
 }
@@ -152,7 +151,6 @@ impl<S: Service> Driver<S> {
         for event in run.machine.decide(input, now) {
             run.machine.apply(&event);
             run.rests_on_positions |= !self.service.names_its_input(&event);
-            run.pending_events += 1;
             self.service.write(&context, event, &mut run.pending);
         }
         self.waiting += run.count_from(first);
@@ -232,7 +230,6 @@ impl<S: Service> Driver<S> {
                 let elapsed = self.parts.clock.monotonic().saturating_sub(batch.started);
                 self.parts.metrics.appended(records.len(), elapsed);
                 self.committed(&records, &positions);
-                self.service.committed(batch.events);
             }
             Err(error) => self.not_appended(&batch, records, error),
         }
@@ -246,7 +243,7 @@ impl<S: Service> Driver<S> {
             return None;
         }
         let state_topic = self.topics.state.first()?.clone();
-        let mut batch = Batch { shards: Vec::new(), events: 0, started: self.parts.clock.monotonic() };
+        let mut batch = Batch { shards: Vec::new(), started: self.parts.clock.monotonic() };
         let mut records = Vec::with_capacity(self.waiting.records);
         for (shard, run) in &mut self.shards {
             let is_wanted = !run.pending.is_empty() || (run.must_save_positions && run.has_new_positions);
@@ -254,7 +251,6 @@ impl<S: Service> Driver<S> {
                 continue;
             }
             batch.shards.push(*shard);
-            batch.events += std::mem::take(&mut run.pending_events);
             records.append(&mut run.pending);
             run.pending_bytes = 0;
             if run.has_new_positions && (run.rests_on_positions || run.must_save_positions) {

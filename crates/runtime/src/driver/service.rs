@@ -180,7 +180,4 @@ pub trait Service: Send + Sync + 'static {
 
     /// Looks at all machines once per turn, for metrics; must be cheap.
     fn observe(&self, _machines: &mut dyn Iterator<Item = &Self::Machine>) {}
-
-    /// Events of a committed batch, for metrics.
-    fn committed(&mut self, _events: u64) {}
 }

@@ -48,7 +48,6 @@ pub(super) struct ShardRun<M> {
     pub(super) rests_on_positions: bool,
     pub(super) pending: Vec<NewRecord>,
     pub(super) pending_bytes: usize,
-    pub(super) pending_events: u64,
     /// First offset of the decision topic after our last decision.
     pub(super) decided_next: i64,
     /// While a round of saving goes on: the decision offset it will cover.
@@ -77,7 +76,6 @@ impl<M: Machine> ShardRun<M> {
             rests_on_positions: false,
             pending: Vec::new(),
             pending_bytes: 0,
-            pending_events: 0,
             decided_next: 0,
             save_mark: None,
             checkpoint_due: Timestamp::MAX,
