@@ -320,7 +320,10 @@ impl Owner for KafkaOwner {
 
     fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended> {
         if self.writer.is_none() {
-            self.writer = Writer::start().ok();
+            match Writer::start() {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error) => tracing::warn!(%error, "no thread to write with: what comes next waits for each append"),
+            }
         }
         let is_ready = self.writer.is_some() && !records.is_empty() && self.check_held(shards).is_ok();
         let producer = match is_ready.then(|| self.writing_producer(&records)).transpose() {
