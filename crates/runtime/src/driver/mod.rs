@@ -174,8 +174,8 @@ impl<S: Service> Driver<S> {
         Ok(())
     }
 
-    /// One turn: wait at most `wait_max` for something to do, then do all of it. The last full batch may still be on its way
-    /// to the log on return.
+    /// One turn: wait at most `wait_max` for something to do, then do all of it. The last full batch may still be on its
+    /// way to the log on return.
     ///
     /// # Errors
     /// Only what needs a person.

@@ -54,8 +54,9 @@ impl Tail {
         Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
     }
 
-    /// Makes contact with the brokers that lead the first partitions of these topics, so that the first read need not: a client that has just been made
-    /// waits 50 ms before it connects to one. Whether it works out is nobody's concern: a read does the same.
+    /// Makes contact with the brokers that lead the first partitions of these topics, so that the first read need not:
+    /// a client that has just been made waits 50 ms before it connects to one. Whether it works out is nobody's
+    /// concern: a read does the same.
     pub(super) fn warm_up(&self, topics: &[String]) {
         let Some(consumer) = &self.consumer else { return };
         for topic in topics {
