@@ -122,7 +122,7 @@ impl Appender for KafkaAppender {
 fn producer(config: &KafkaConfig) -> Result<Aside<Polled<Deliveries>>, KafkaError> {
     let context = Deliveries { complaints: Complaints::new("appender"), answers: Mutex::new(Vec::new()) };
     let producer: BaseProducer<Deliveries> = config.for_producer().create_with_context(context)?;
-    Ok(Aside::new(Polled::new(producer)))
+    Ok(Aside::new(Polled::new(config.kept(producer))))
 }
 
 fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {

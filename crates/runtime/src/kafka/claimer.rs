@@ -20,6 +20,7 @@ use super::config::KafkaConfig;
 use super::ends::{ANSWER_TIMEOUT, Ends};
 use super::fault;
 use super::ffi::generation_and_member;
+use super::keeper::Kept;
 use super::reader::record_of;
 use crate::log::{
     AppendError, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Position, Record, TopicPartition, Waker,
@@ -32,7 +33,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A member that claims.
 pub(crate) struct KafkaClaimer {
-    consumer: Aside<BaseConsumer<Membership>>,
+    consumer: Aside<Kept<BaseConsumer<Membership>>>,
     config: Arc<KafkaConfig>,
     ids: ClaimIds,
     bell: Bell,
@@ -82,7 +83,7 @@ impl KafkaClaimer {
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(|error| fault::of_read(&spec.group, &error))?;
         Ok(Self {
-            consumer: Aside::new(consumer),
+            consumer: Aside::new(config.kept(consumer)),
             config,
             ids,
             bell,

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use orloj_domain::topic;
 use rdkafka::ClientConfig;
 
+use super::keeper::{Kept, Reached};
 use crate::log::Isolation;
 
 /// Where Kafka is and how to talk to it.
@@ -59,6 +61,11 @@ impl KafkaConfig {
     pub fn bootstrap_servers(&self) -> &str {
         let given = self.properties.get("bootstrap.servers").or_else(|| self.properties.get("metadata.broker.list"));
         given.map_or(BOOTSTRAP_DEFAULT, String::as_str)
+    }
+
+    /// A client that lives long, from now on looked after (`keeper`).
+    pub(crate) fn kept<K: Reached>(&self, client: K) -> Kept<K> {
+        Kept::new(client, self.bootstrap_servers(), self.full_name(topic::JOBS))
     }
 
     /// The name that a topic, group or producer id has on the cluster.

@@ -15,6 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{Aside, Complaints, Deadline, lock};
 use super::config::KafkaConfig;
 use super::fault;
+use super::keeper::Kept;
 use crate::log::{AppendError, Isolation, LogError, NewRecord, TopicPartition};
 
 /// Longest wait for one answer.
@@ -29,7 +30,7 @@ const EVENTS_MAX: usize = 64;
 /// A client that asks; cheap to clone, thread-safe.
 #[derive(Clone)]
 struct Asker {
-    consumer: Arc<Aside<BaseConsumer<Complaints>>>,
+    consumer: Arc<Aside<Kept<BaseConsumer<Complaints>>>>,
     complaints: Complaints,
 }
 
@@ -204,7 +205,7 @@ impl Asker {
         let client: Result<BaseConsumer<Complaints>, KafkaError> =
             config.for_questions(isolation).create_with_context(complaints.clone());
         let consumer = client.map_err(|error| fault::of_read("", &error))?;
-        Ok(Self { consumer: Arc::new(Aside::new(consumer)), complaints })
+        Ok(Self { consumer: Arc::new(Aside::new(config.kept(consumer))), complaints })
     }
 
     /// Asks until there is an answer, [`ANSWER_TIMEOUT`] at most; a partition that changes its leader, or whose

@@ -1,16 +1,22 @@
 //! What the safe interface of librdkafka does not offer: under which generation and member id a consumer is in its
-//! group, and a notice when a producer has something to tell. Not here: what to make of it (`owner`, `polled`).
+//! group, a notice when a producer has something to tell, and more addresses for a client that lives already. Not here: what
+//! to make of it (`owner`, `polled`, `keeper`).
 //! Invariant: nothing obtained here outlives the call, or the producer that it watches.
-#![expect(unsafe_code, reason = "rdkafka 0.39 has no getters for group metadata and no notices for producers")]
+#![expect(
+    unsafe_code,
+    reason = "rdkafka 0.39 has no getters for group metadata, no notices for producers, no brokers added later"
+)]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 
+use rdkafka::ClientContext;
 use rdkafka::bindings::{
-    rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,
+    rd_kafka_brokers_add, rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,
     rd_kafka_consumer_group_metadata_generation_id, rd_kafka_consumer_group_metadata_member_id,
     rd_kafka_queue_cb_event_enable, rd_kafka_queue_destroy, rd_kafka_queue_get_main, rd_kafka_queue_length,
     rd_kafka_queue_t, rd_kafka_t,
 };
+use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
@@ -30,6 +36,13 @@ pub(crate) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<
         rd_kafka_consumer_group_metadata_destroy(metadata);
         Some((generation, member))
     }
+}
+
+/// Tells a client addresses of brokers, as `bootstrap.servers` does; those that it knows change nothing.
+pub(super) fn add_brokers<C: ClientContext>(client: &Client<C>, servers: &str) {
+    let Ok(servers) = CString::new(servers) else { return };
+    // SAFETY: the client lives as long as its borrow, and the string as long as the call, which copies it.
+    unsafe { rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) };
 }
 
 type OnEvent = Box<dyn Fn() + Send + Sync>;

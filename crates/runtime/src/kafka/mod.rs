@@ -13,6 +13,7 @@ mod config;
 mod ends;
 mod fault;
 mod ffi;
+mod keeper;
 pub mod owner;
 mod polled;
 mod reader;

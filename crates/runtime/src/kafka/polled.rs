@@ -9,18 +9,19 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::client::Bell;
 use super::ffi::EventQueue;
+use super::keeper::Kept;
 
 /// The producer.
 pub(crate) struct Polled<C: ProducerContext + 'static> {
     /// Before the producer, for that is the order in which they are dropped.
     events: EventQueue,
     bell: Bell,
-    producer: BaseProducer<C>,
+    producer: Kept<BaseProducer<C>>,
 }
 
 impl<C: ProducerContext + 'static> Polled<C> {
     /// Takes a producer that nobody else polls.
-    pub(crate) fn new(producer: BaseProducer<C>) -> Self {
+    pub(crate) fn new(producer: Kept<BaseProducer<C>>) -> Self {
         let bell = Bell::default();
         let rung = bell.clone();
         let events = EventQueue::watch(&producer, move || rung.ring_nonempty());

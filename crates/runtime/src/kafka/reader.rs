@@ -17,11 +17,12 @@ use super::client::{Aside, Bell, Complaints, Deadline, Ring};
 use super::config::KafkaConfig;
 use super::ends::{ANSWER_TIMEOUT, Ends, partition_count};
 use super::fault;
+use super::keeper::Kept;
 use crate::log::{Header, Isolation, LogError, Reader, Record, TopicPartition, Waker};
 
 /// A reader of assigned partitions.
 pub(crate) struct KafkaReader {
-    consumer: Aside<BaseConsumer<Complaints>>,
+    consumer: Aside<Kept<BaseConsumer<Complaints>>>,
     config: Arc<KafkaConfig>,
     ends: Arc<Ends>,
     bell: Bell,
@@ -43,7 +44,7 @@ impl KafkaReader {
         let rung = bell.clone();
         consumer.set_nonempty_callback(move || rung.ring_nonempty());
         Ok(Self {
-            consumer: Aside::new(consumer),
+            consumer: Aside::new(config.kept(consumer)),
             config,
             ends,
             bell,

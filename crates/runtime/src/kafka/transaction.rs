@@ -20,6 +20,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use self::deliveries::{Answers, Deliveries};
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::config::KafkaConfig;
+use crate::kafka::keeper::Kept;
 use crate::kafka::polled::Polled;
 use crate::log::{AppendError, NewRecord, Position, TopicPartition};
 
@@ -109,8 +110,9 @@ impl TransactionalProducer {
         }
         let left = limits.warm_up.saturating_sub(clock.monotonic()).max(Duration::from_secs(1));
         producer.init_transactions(left).map_err(|error| AppendError::Retriable(format!("{id}: {error}")))?;
+        let servers = base.get("bootstrap.servers").unwrap_or_default();
         Ok(Self {
-            producer: Polled::new(producer),
+            producer: Polled::new(Kept::new(producer, servers, topic)),
             id: id.to_owned(),
             prefix: prefix.to_owned(),
             limits,

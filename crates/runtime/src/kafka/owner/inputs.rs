@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::kafka::client::{Complaints, drop_aside};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::fault;
+use crate::kafka::keeper::Kept;
 use crate::log::{Isolation, LogError, OwnerEvent, Record, TopicName, TopicPartition};
 
 /// Most records in one message of the channel, and most messages in the channel.
@@ -194,7 +195,7 @@ struct Tracked {
 /// The reader of one topic; lives on its thread and ends when the owner is gone.
 struct TopicReader {
     config: KafkaConfig,
-    consumer: BaseConsumer<Complaints>,
+    consumer: Kept<BaseConsumer<Complaints>>,
     nonempty: Receiver<()>,
     out: Sender<Vec<Arrival>>,
     tracked: BTreeMap<TopicPartition, Tracked>,
@@ -217,7 +218,7 @@ impl TopicReader {
         consumer.set_nonempty_callback(move || super::ring_bell(&sender));
         Ok(Self {
             config: config.clone(),
-            consumer,
+            consumer: config.kept(consumer),
             nonempty,
             out,
             tracked: BTreeMap::new(),

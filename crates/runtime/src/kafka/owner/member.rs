@@ -16,6 +16,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::kafka::client::{Complaints, drop_aside, drop_within, lock};
 use crate::kafka::config::KafkaConfig;
+use crate::kafka::keeper::Kept;
 use crate::kafka::{fault, ffi};
 use crate::log::LogError;
 
@@ -47,7 +48,7 @@ pub(super) enum Change {
 
 /// Our membership. Serve it by [`Member::poll`] at least every few seconds.
 pub(super) struct Member {
-    consumer: Option<BaseConsumer<Context>>,
+    consumer: Option<Kept<BaseConsumer<Context>>>,
     topic: String,
 }
 
@@ -66,7 +67,7 @@ impl Member {
         let mut consumer: BaseConsumer<Context> = consumer.map_err(|error| fault(&error))?;
         consumer.set_nonempty_callback(on_event);
         consumer.subscribe(&[&topic]).map_err(|error| fault(&error))?;
-        Ok(Self { consumer: Some(consumer), topic })
+        Ok(Self { consumer: Some(config.kept(consumer)), topic })
     }
 
     /// Serves the membership without waiting; what changed, in order.

@@ -16,6 +16,8 @@ use crate::pause;
 
 /// Without progress for this long, a transaction of an owner that did release may still be open.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
+/// Without progress for this long it may be the client that reads.
+const RENEWED_AFTER: Duration = Duration::from_secs(10);
 /// Without progress for this long the restore has failed.
 const HOPELESS_AFTER: Duration = Duration::from_secs(60);
 
@@ -51,7 +53,7 @@ impl KafkaOwner {
     ) -> Result<(), LogError> {
         let mut progress_at = self.clock.monotonic();
         let mut served_at = progress_at;
-        let mut has_fenced = false;
+        let (mut has_fenced, mut has_renewed) = (false, false);
         while !left.is_empty() {
             let next = self.restorer.next(SERVE_INTERVAL)?;
             let now = self.clock.monotonic();
@@ -76,8 +78,14 @@ impl KafkaOwner {
             let stuck = now.saturating_sub(progress_at);
             if stuck > STUCK_AFTER && !has_fenced {
                 has_fenced = true;
+                self.complain_of(&left);
                 self.fence_released()?;
                 self.must_hold(shards)?;
+            }
+            if stuck > RENEWED_AFTER && !has_renewed {
+                has_renewed = true;
+                self.complain_of(&left);
+                self.restorer.renew()?;
             }
             if stuck > HOPELESS_AFTER {
                 let at = left.keys().next().map_or_else(String::new, ToString::to_string);
@@ -87,13 +95,29 @@ impl KafkaOwner {
         Ok(())
     }
 
+    /// Says where the read stands: a last stable offset below the end is held by a transaction, a reader below it is our own
+    /// concern.
+    fn complain_of(&self, left: &BTreeMap<TopicPartition, i64>) {
+        for (at, until) in left {
+            let (position, stable) = self.restorer.standing(at);
+            tracing::warn!(
+                service = self.spec.service,
+                %at,
+                position,
+                until,
+                stable,
+                "restore is stuck"
+            );
+        }
+    }
+
     /// Those who released may have left a transaction open that hides the records behind it.
     fn fence_released(&mut self) -> Result<(), LogError> {
         let ids = self.released_ids.clone();
         tracing::warn!(
             service = self.spec.service,
             ids = ids.len(),
-            "restore is stuck: shutting released owners out too"
+            "shutting released owners out too: a transaction of theirs may hold the restore up"
         );
         self.fence(ids).map_err(|setback| match setback {
             Setback::Overtaken => LogError::Lost("shards were taken away during restore".to_owned()),

@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::kafka::client::{Complaints, drop_aside};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::fault;
+use crate::kafka::keeper::Kept;
 use crate::log::{Header, Isolation, LogError, Record, TopicPartition};
 
 /// Longest wait for first contact; a member that nobody serves meanwhile must not be missed.
@@ -21,10 +22,14 @@ const WARM_UP_MAX: Duration = Duration::from_millis(150);
 /// Longest wait for an answer about topics or ends.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait for an end that is asked for a message to people only.
+const STANDING_MAX: Duration = Duration::from_millis(250);
+
 /// The consumer. One at a time reads with it.
 pub(super) struct Tail {
-    consumer: Option<BaseConsumer<Complaints>>,
+    consumer: Option<Kept<BaseConsumer<Complaints>>>,
     config: KafkaConfig,
+    isolation: Isolation,
     /// Next offset wanted of each partition that is read.
     next: BTreeMap<TopicPartition, i64>,
 }
@@ -32,13 +37,18 @@ pub(super) struct Tail {
 impl Tail {
     /// A consumer of nothing yet.
     pub(super) fn open(config: &KafkaConfig, isolation: Isolation) -> Result<Self, LogError> {
-        let mut client = config.for_reader(isolation);
-        // A partition that is added while a fetch is under way waits for the end of that fetch.
-        client.set("fetch.wait.max.ms", "50");
-        client.set("queued.max.messages.kbytes", "32768");
-        let consumer = client.create_with_context(Complaints::new("takeover"));
-        let consumer: BaseConsumer<Complaints> = consumer.map_err(|error| fault::of_read("takeover", &error))?;
-        Ok(Self { consumer: Some(consumer), config: config.clone(), next: BTreeMap::new() })
+        let consumer = Some(consumer(config, isolation)?);
+        Ok(Self { consumer, config: config.clone(), isolation, next: BTreeMap::new() })
+    }
+
+    /// Goes on with another client where this one has got to: for a read that stands still though there is more to read.
+    pub(super) fn renew(&mut self) -> Result<(), LogError> {
+        let fresh = consumer(&self.config, self.isolation)?;
+        if let Some(stuck) = self.consumer.replace(fresh) {
+            drop_aside(stuck);
+        }
+        let from: Vec<_> = self.next.iter().map(|(at, next)| (at.clone(), *next)).collect();
+        self.start(&from)
     }
 
     /// How many partitions a topic has.
@@ -73,6 +83,14 @@ impl Tail {
         ask_for_topics(consumer, &self.config, from.iter().map(|(at, _)| at.topic.as_str()))?;
         let list = list_of(&self.config, from)?;
         consumer.assign(&list).map_err(|error| fault::of_read("takeover", &error))
+    }
+
+    /// The next offset wanted of a partition, and the end of what can be read of it (its last stable offset), -1 where unknown.
+    pub(super) fn standing(&self, at: &TopicPartition) -> (i64, i64) {
+        let wanted = self.next.get(at).copied().unwrap_or(-1);
+        let Some(consumer) = &self.consumer else { return (wanted, -1) };
+        let ends = consumer.fetch_watermarks(&self.config.full_name(&at.topic), at.partition, STANDING_MAX);
+        (wanted, ends.map_or(-1, |(_, stable)| stable))
     }
 
     /// Reads nothing any more.
@@ -110,6 +128,15 @@ impl Drop for Tail {
             drop_aside(consumer);
         }
     }
+}
+
+fn consumer(config: &KafkaConfig, isolation: Isolation) -> Result<Kept<BaseConsumer<Complaints>>, LogError> {
+    let mut client = config.for_reader(isolation);
+    // A partition that is added while a fetch is under way waits for the end of that fetch.
+    client.set("fetch.wait.max.ms", "50");
+    client.set("queued.max.messages.kbytes", "32768");
+    let consumer = client.create_with_context(Complaints::new("takeover"));
+    consumer.map(|consumer| config.kept(consumer)).map_err(|error| fault::of_read("takeover", &error))
 }
 
 /// Makes the leaders of these topics known: an assignment of a topic never seen would wait a second for them.
@@ -172,5 +199,48 @@ pub(super) fn record_of(config: &KafkaConfig, message: &BorrowedMessage<'_>) -> 
         headers: headers
             .map(|header| Header { key: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+    use crate::kafka::client::Deadline;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn another_client_goes_on_where_the_first_has_got_to() {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("o.t", 2, 1).expect("a topic");
+        let servers = ("bootstrap.servers".to_owned(), cluster.bootstrap_servers());
+        let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: "o.".to_owned() };
+        let producer: BaseProducer = config.for_producer().create().expect("a producer");
+        for index in 0..20 {
+            let value = index.to_string();
+            let record = BaseRecord::<str, str>::to("o.t").partition(index % 2).payload(&value);
+            producer.send(record).expect("room in the queue");
+        }
+        producer.flush(PATIENCE).expect("appended");
+        let mut tail = Tail::open(&config, Isolation::Committed).expect("a reader");
+        let from = [0, 1].map(|partition| (TopicPartition::new("t", partition), 0));
+        tail.start(&from).expect("an existing topic");
+        let mut seen: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+        let deadline = Deadline::after(PATIENCE);
+        let mut count = 0;
+        while count < 20 {
+            assert!(!deadline.has_passed(), "only {seen:?}");
+            let Some(record) = tail.next(Duration::from_millis(50)).expect("a readable log") else { continue };
+            seen.entry(record.partition).or_default().push(record.offset);
+            count += 1;
+            if count % 7 == 0 {
+                tail.renew().expect("another client");
+            }
+        }
+        let all: Vec<i64> = (0..10).collect();
+        assert_eq!(seen, BTreeMap::from([(0, all.clone()), (1, all)]));
     }
 }
