@@ -40,7 +40,7 @@ impl Bed {
                 ("embedded", Arc::new(log), 8, None)
             }
             Backend::Kafka => {
-                let broker = Broker::start();
+                let broker = Broker::start_stock();
                 let servers = ("bootstrap.servers".to_owned(), broker.bootstrap().to_owned());
                 let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: PREFIX.to_owned() };
                 let log = KafkaLog::connect(config).expect("valid settings");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use orloj_query::{Listener, QueryError};
-use orloj_runtime::clock::SystemClock;
+use orloj_runtime::clock::{Clock, SystemClock};
 use orloj_runtime::config::{self, Config, Layers, Origin};
 use orloj_runtime::health::{Component, Health};
 use orloj_runtime::kafka::owner::TakeoverPhases;
@@ -29,6 +29,8 @@ pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 /// Pauses between two looks for a cluster that is away: doubled from the first up to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
+/// How long topics may be missing: a broker learns of a new one a little after it was made, or after it has started.
+const MISSING_MAX: Duration = Duration::from_secs(10);
 
 /// What to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -210,6 +212,14 @@ pub(crate) fn note_unknown_variables(config: &Config) {
     }
 }
 
+/// What is wrong with the topics of the cluster.
+enum TopicsProblem {
+    /// They are not this installation's, and never will be.
+    Wrong(String),
+    /// Some are not there, or not known to the broker that was asked.
+    Missing(String),
+}
+
 /// Returns when the cluster answers and has the topics, or when a shutdown was asked.
 fn wait_for_cluster(
     log: &KafkaLog,
@@ -222,6 +232,8 @@ fn wait_for_cluster(
         // Nobody waits any more once the cluster was found.
         let _ = wake.send(());
     }));
+    let clock = SystemClock::new();
+    let mut missing_since = None;
     let mut pause = RETRY_FIRST;
     while !shutdown.is_requested() {
         let found = log.check(CHECK_TIMEOUT).and_then(|()| topics_problem(log, config));
@@ -230,10 +242,20 @@ fn wait_for_cluster(
                 component.ready();
                 return Ok(());
             }
-            Ok(Some(problem)) | Err(LogError::Misconfigured(problem)) => {
+            Ok(Some(TopicsProblem::Wrong(problem))) | Err(LogError::Misconfigured(problem)) => {
                 return Err(Failure::new(Code::Conflict, problem));
             }
+            Ok(Some(TopicsProblem::Missing(problem))) => {
+                let now = clock.monotonic();
+                if now.saturating_sub(*missing_since.get_or_insert(now)) >= MISSING_MAX {
+                    return Err(Failure::new(Code::Conflict, problem));
+                }
+                component.not_ready(&problem);
+                pause = RETRY_FIRST;
+                tracing::warn!(again_in = ?pause, "{problem}");
+            }
             Err(error) => {
+                missing_since = None;
                 let error = error.to_string();
                 component.not_ready(&error);
                 tracing::warn!(again_in = ?pause, "{error}");
@@ -248,20 +270,21 @@ fn wait_for_cluster(
 }
 
 /// Why the topics of the cluster can't be used, if so.
-fn topics_problem(log: &KafkaLog, config: &Config) -> Result<Option<String>, LogError> {
+fn topics_problem(log: &KafkaLog, config: &Config) -> Result<Option<TopicsProblem>, LogError> {
     let shards = config.shards.get();
     let plan = topics::plan(log, &topics::declared(shards, REPLICATION_OF_CLUSTER, &config.runner_queues))?;
     let wrong: Vec<String> = plan.wrong_partitions().map(ToString::to_string).collect();
     if !wrong.is_empty() {
-        return Ok(Some(format!(
+        return Ok(Some(TopicsProblem::Wrong(format!(
             "the topics were made for another number of shards than `shards` = {shards}: {}; set `shards` to theirs, or choose another `topics.prefix`",
             wrong.join("; ")
-        )));
+        ))));
     }
     if !plan.create.is_empty() {
         let names: Vec<String> =
             plan.create.iter().map(|spec| format!("{}{}", config.topics_prefix, spec.name)).collect();
-        return Ok(Some(format!("missing topics: {}; make them with `orloj topics apply`", names.join(", "))));
+        let problem = format!("missing topics: {}; make them with `orloj topics apply`", names.join(", "));
+        return Ok(Some(TopicsProblem::Missing(problem)));
     }
     for difference in &plan.differs {
         tracing::warn!(topic = difference.topic, "{difference}; see `orloj topics check`");

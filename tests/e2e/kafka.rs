@@ -165,6 +165,14 @@ fn what_is_wrong_with_the_cluster_is_said_by_name() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("none.jobs") && said.contains("orloj topics apply"), "{said}");
+    // A topic that is made a moment later, or that the broker asked had not heard of, ends nobody.
+    let late = ["--set", &bootstrap, "--set", "topics.prefix=late."];
+    let mut early = Orloj::start(&[&["serve", "trigger"][..], &late].concat());
+    early.wait_for("late.jobs");
+    let made = run(&[&["topics", "apply"][..], &late].concat());
+    assert!(made.status.success(), "{made:?}");
+    early.wait_for("phase=\"restore\"");
+    assert!(early.stop().success());
     let mut away =
         Orloj::start(&["serve", "all", "--listen", "127.0.0.1:0", "--set", "kafka.bootstrap.servers=127.0.0.1:1"]);
     away.wait_for("127.0.0.1:1");

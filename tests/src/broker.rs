@@ -15,7 +15,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use settings::{free_ports, new_cluster_id, settings};
+use settings::{Manner, free_ports, new_cluster_id, settings};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
@@ -42,6 +42,7 @@ pub struct Broker {
     cluster: String,
     /// Brokers of its cluster, itself included.
     nodes: usize,
+    manner: Manner,
     directory: TempDir,
 }
 
@@ -54,8 +55,17 @@ impl Broker {
 
     /// Starts a fresh broker and returns when it answers (about 3 s). Panics with what to install, or with the end of its log.
     pub fn start() -> Broker {
+        Broker::start_as(Manner::Hasty)
+    }
+
+    /// As [`Broker::start`], with the memory, the collector and the intervals that Kafka comes with: for figures.
+    pub fn start_stock() -> Broker {
+        Broker::start_as(Manner::Stock)
+    }
+
+    fn start_as(manner: Manner) -> Broker {
         for _ in 0..START_ATTEMPTS_MAX {
-            match Broker::try_start() {
+            match Broker::try_start(manner) {
                 Ok(broker) => return broker,
                 Err(Failure::PortTaken) => continue,
                 Err(Failure::Other(message)) => panic!("{message}"),
@@ -129,9 +139,11 @@ impl Broker {
         }
     }
 
-    fn try_start() -> Result<Broker, Failure> {
+    fn try_start(manner: Manner) -> Result<Broker, Failure> {
         let [port, controller_port] = free_ports();
-        let mut broker = Broker::prepare(port, &new_cluster_id(), 1, |data| settings(data, port, controller_port))?;
+        let content = |data: &Path| settings(data, port, controller_port, manner);
+        let mut broker = Broker::prepare(port, &new_cluster_id(), 1, content)?;
+        broker.manner = manner;
         broker.format(&["--standalone"])?;
         broker.launch()?;
         Ok(broker)
@@ -154,6 +166,7 @@ impl Broker {
             bootstrap: format!("127.0.0.1:{port}"),
             cluster: cluster.to_owned(),
             nodes,
+            manner: Manner::Hasty,
             directory,
         };
         let settings = settings(&broker.directory.path().join("data"));
@@ -166,7 +179,7 @@ impl Broker {
     fn format(&mut self, voters: &[&str]) -> Result<(), Failure> {
         let settings = self.settings_path();
         let cluster = self.cluster.clone();
-        let mut command = java_command(&["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool")?;
+        let mut command = java_command(&["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool")?;
         command.arg("format").args(voters).args(["--cluster-id", &cluster, "--config"]).arg(settings);
         self.spawn(command)?;
         let Some(java) = self.java.as_mut() else {
@@ -191,7 +204,7 @@ impl Broker {
     fn launch_aside(&mut self) -> Result<u64, Failure> {
         let log_start = fs::metadata(self.log_path()).map_or(0, |metadata| metadata.len());
         let settings = self.settings_path();
-        let mut command = java_command(&["-Xmx512m"], "kafka.Kafka")?;
+        let mut command = java_command(self.manner.java_options(), "kafka.Kafka")?;
         command.arg(settings);
         self.spawn(command)?;
         Ok(log_start)
@@ -344,7 +357,7 @@ fn java_command(options: &[&str], class: &str) -> Result<Command, Failure> {
         return Err(Failure::Other(missing("the Kafka broker's jars (tests/kafka/fetch.sh; needs Maven)")));
     }
     let mut command = Command::new("java");
-    command.args(["-XX:+UseSerialGC", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
+    command.args(["-Xshare:auto", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
     command.arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS");
     command.arg("-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn");
     command.args(options).arg("-cp").arg(jars.join("*")).arg(class);
