@@ -1,7 +1,8 @@
-//! The real driver over the in-memory log, whose appends fail now and then without a trace: what comes back goes
-//! before what was decided since. Invariant: every definition is answered once, in the order of their offers.
+//! The real driver over the in-memory log, whose appends fail now and then without a trace, or whose shards are taken
+//! away while one is under way. What comes back goes before what was decided since. Invariant: every definition is
+//! answered once, in the order of their offers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, DriverParts};
+use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{
@@ -23,7 +24,7 @@ use orloj_runtime::log::{
 };
 use orloj_runtime::metrics::{DriverMetrics, Metrics};
 use orloj_runtime::topics;
-use orloj_trigger::TriggerConfig;
+use orloj_trigger::{TriggerConfig, TriggerService};
 
 const SHARDS: i32 = 2;
 /// More than fit one batch, and than are read in one turn.
@@ -37,13 +38,24 @@ struct Tries {
     appends: AtomicUsize,
     failures: AtomicUsize,
     largest: AtomicUsize,
+    losses: AtomicUsize,
+    is_underway: AtomicBool,
 }
 
-/// A log whose owners fail to append now and then.
+/// What goes wrong with which append, counted from 0.
+#[derive(Clone, Copy)]
+struct Faults {
+    /// Nothing of it is written.
+    fails: fn(usize) -> bool,
+    /// Once it has begun, all shards are given away.
+    loses: fn(usize) -> bool,
+}
+
+/// A log whose owners meet these faults.
 struct Flaky {
     log: EmbeddedLog,
     tries: Arc<Tries>,
-    fails: fn(usize) -> bool,
+    faults: Faults,
 }
 
 impl Log for Flaky {
@@ -70,7 +82,7 @@ impl Log for Flaky {
     }
     fn own(&self, spec: OwnerSpec) -> Result<Box<dyn Owner>, LogError> {
         let owner = Mutex::new(self.log.own(spec)?);
-        Ok(Box::new(FlakyOwner { owner, tries: Arc::clone(&self.tries), fails: self.fails, failed: None }))
+        Ok(Box::new(FlakyOwner { owner, tries: Arc::clone(&self.tries), faults: self.faults, failed: None }))
     }
     fn claim(&self, spec: ClaimerSpec) -> Result<Box<dyn Claimer>, LogError> {
         self.log.claim(spec)
@@ -80,7 +92,7 @@ impl Log for Flaky {
 struct FlakyOwner {
     owner: Mutex<Box<dyn Owner>>,
     tries: Arc<Tries>,
-    fails: fn(usize) -> bool,
+    faults: Faults,
     failed: Option<Vec<NewRecord>>,
 }
 
@@ -89,13 +101,15 @@ impl FlakyOwner {
         self.owner.get_mut().expect("nobody panicked").as_mut()
     }
 
-    fn fails(&self, records: usize) -> bool {
+    /// The number of this append, and whether it fails.
+    fn count(&self, records: usize) -> (usize, bool) {
         self.tries.largest.fetch_max(records, Ordering::Relaxed);
-        let fails = (self.fails)(self.tries.appends.fetch_add(1, Ordering::Relaxed));
+        let number = self.tries.appends.fetch_add(1, Ordering::Relaxed);
+        let fails = (self.faults.fails)(number);
         if fails {
             self.tries.failures.fetch_add(1, Ordering::Relaxed);
         }
-        fails
+        (number, fails)
     }
 }
 
@@ -117,16 +131,24 @@ impl Owner for FlakyOwner {
         self.owner().read_inputs(positions)
     }
     fn append(&mut self, shards: &[Shard], records: &[NewRecord]) -> Result<Vec<Position>, AppendError> {
-        if self.fails(records.len()) { Err(no_trace()) } else { self.owner().append(shards, records) }
+        if self.count(records.len()).1 { Err(no_trace()) } else { self.owner().append(shards, records) }
     }
     fn start_append(&mut self, shards: &[Shard], records: Vec<NewRecord>) -> Option<Appended> {
-        if self.fails(records.len()) {
+        let (number, fails) = self.count(records.len());
+        if fails {
             self.failed = Some(records);
             return None;
         }
-        self.owner().start_append(shards, records)
+        let appended = self.owner().start_append(shards, records);
+        self.tries.is_underway.store(appended.is_none(), Ordering::Relaxed);
+        if appended.is_none() && (self.faults.loses)(number) {
+            self.tries.losses.fetch_add(1, Ordering::Relaxed);
+            self.owner().abandon("given away in the middle of an append");
+        }
+        appended
     }
     fn finish_append(&mut self) -> Appended {
+        self.tries.is_underway.store(false, Ordering::Relaxed);
         match self.failed.take() {
             Some(records) => Appended { records, outcome: Err(no_trace()) },
             None => self.owner().finish_append(),
@@ -173,54 +195,109 @@ fn accepted(log: &EmbeddedLog, shard: i32) -> Vec<i64> {
     events.collect()
 }
 
-/// Offers all jobs to a trigger whose appends fail so; each is answered in order all the same.
-fn check(fails: fn(usize) -> bool) {
-    let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
-    let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
-    for spec in topics::declared(SHARDS, 1, &[]) {
-        log.create_topic(&spec).expect("in memory");
-    }
-    let shards = ShardCount::new(SHARDS).expect("a valid count");
-    offer(&log, shards);
-    let tries = Arc::new(Tries::default());
-    let flaky = Flaky { log: log.clone(), tries: Arc::clone(&tries), fails };
-    let (metrics, health) = (Metrics::new(), Health::new());
-    let parts = DriverParts {
-        snapshots: None,
-        log: Arc::new(flaky),
-        clock: Arc::new(clock.clone()),
-        shards,
-        health: health.component("trigger"),
-        metrics: DriverMetrics::register(&metrics, "trigger"),
-        clock_jump_max: CLOCK_JUMP_MAX,
-        batch_records_max: BATCH_RECORDS_MAX,
-    };
-    let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
-    let mut driver = orloj_trigger::driver(config, parts).expect("in memory");
-    for _ in 0..100 {
-        driver.turn(Duration::ZERO).expect("nothing needs a person");
-        clock.advance(Duration::from_millis(100));
-    }
-    let answers: Vec<Vec<i64>> = (0..SHARDS).map(|shard| accepted(&log, shard)).collect();
-    assert_eq!(answers.iter().map(Vec::len).sum::<usize>(), JOBS, "each is answered");
-    for (shard, offsets) in answers.iter().enumerate() {
-        assert!(
-            offsets.is_sorted_by(|left, right| left < right),
-            "shard {shard}: once each, in the order of the offers"
-        );
-    }
-    assert!(tries.failures.load(Ordering::Relaxed) > 0, "no append has failed");
-    let largest = tries.largest.load(Ordering::Relaxed);
-    assert!(largest <= BATCH_MAX, "{largest} records at once: more was decided while nothing could be written");
+/// A trigger, or two, over one log that has the offers of all jobs.
+struct Field {
+    clock: ManualClock,
+    log: EmbeddedLog,
+    shards: ShardCount,
+    tries: Arc<Tries>,
+    faults: Faults,
+    drivers: Vec<Driver<TriggerService>>,
 }
+
+impl Field {
+    fn new(faults: Faults) -> Self {
+        let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
+        let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
+        for spec in topics::declared(SHARDS, 1, &[]) {
+            log.create_topic(&spec).expect("in memory");
+        }
+        let shards = ShardCount::new(SHARDS).expect("a valid count");
+        offer(&log, shards);
+        let mut field = Self { clock, log, shards, tries: Arc::default(), faults, drivers: Vec::new() };
+        field.join();
+        field
+    }
+
+    fn join(&mut self) {
+        let flaky = Flaky { log: self.log.clone(), tries: Arc::clone(&self.tries), faults: self.faults };
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let parts = DriverParts {
+            snapshots: None,
+            log: Arc::new(flaky),
+            clock: Arc::new(self.clock.clone()),
+            shards: self.shards,
+            health: health.component("trigger"),
+            metrics: DriverMetrics::register(&metrics, "trigger"),
+            clock_jump_max: CLOCK_JUMP_MAX,
+            batch_records_max: BATCH_RECORDS_MAX,
+        };
+        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
+        self.drivers.push(orloj_trigger::driver(config, parts).expect("in memory"));
+    }
+
+    fn turn(&mut self) {
+        for driver in &mut self.drivers {
+            driver.turn(Duration::ZERO).expect("nothing needs a person");
+        }
+        self.clock.advance(Duration::from_millis(100));
+    }
+
+    /// Lets everything be answered, and checks the answers.
+    fn check(&mut self) {
+        for _ in 0..100 {
+            self.turn();
+        }
+        let answers: Vec<Vec<i64>> = (0..SHARDS).map(|shard| accepted(&self.log, shard)).collect();
+        assert_eq!(answers.iter().map(Vec::len).sum::<usize>(), JOBS, "each is answered");
+        for (shard, offsets) in answers.iter().enumerate() {
+            assert!(
+                offsets.is_sorted_by(|left, right| left < right),
+                "shard {shard}: once each, in the order of the offers"
+            );
+        }
+        let largest = self.tries.largest.load(Ordering::Relaxed);
+        assert!(largest <= BATCH_MAX, "{largest} records at once: more was decided while nothing could be written");
+    }
+}
+
+const NEVER: fn(usize) -> bool = |_| false;
 
 /// The second append is a full batch, which is written while the next is decided.
 #[test]
 fn what_comes_back_goes_before_what_was_decided_since() {
-    check(|append| append % 2 == 1);
+    let mut field = Field::new(Faults { fails: |append| append % 2 == 1, loses: NEVER });
+    field.check();
+    assert!(field.tries.failures.load(Ordering::Relaxed) > 0, "no append has failed");
 }
 
 #[test]
 fn while_appends_fail_no_more_is_decided_than_fits() {
-    check(|append| (1..20).contains(&append));
+    let mut field = Field::new(Faults { fails: |append| (1..20).contains(&append), loses: NEVER });
+    field.check();
+    assert!(field.tries.failures.load(Ordering::Relaxed) > 0, "no append has failed");
+}
+
+#[test]
+fn shards_that_are_lost_in_the_middle_of_an_append_are_decided_on_once() {
+    let mut field = Field::new(Faults { fails: NEVER, loses: |append| append < 3 });
+    field.check();
+    assert!(field.tries.losses.load(Ordering::Relaxed) > 0, "nothing was lost");
+}
+
+#[test]
+fn shards_that_are_asked_back_in_the_middle_of_an_append_are_decided_on_once() {
+    let mut field = Field::new(Faults { fails: NEVER, loses: NEVER });
+    for _ in 0..100 {
+        field.turn();
+        if field.tries.is_underway.load(Ordering::Relaxed) {
+            field.join();
+            break;
+        }
+    }
+    assert_eq!(field.drivers.len(), 2, "no turn ended while an append was under way");
+    field.check();
+    let held =
+        |driver: &Driver<TriggerService>| field.shards.all().filter(|shard| driver.machine(*shard).is_some()).count();
+    assert_eq!(field.drivers.iter().map(held).collect::<Vec<_>>(), [1, 1]);
 }
