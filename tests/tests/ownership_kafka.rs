@@ -6,9 +6,9 @@ mod ownership;
 use std::time::Duration;
 
 use orloj_runtime::log::AppendError;
-use orloj_tests::broker::{Broker, Kafka, kafka_mode};
+use orloj_tests::broker::{Broker, Cluster, Kafka, kafka_mode};
 use orloj_tests::wait::while_it_lasts;
-use ownership::{Arena, PATIENCE, Process, SESSION, Verdict, side_by_side};
+use ownership::{Arena, PATIENCE, Process, SESSION, SHARDS, Verdict, side_by_side};
 
 /// Points of a takeover, in order.
 const TAKEOVER: [&str; 8] = [
@@ -120,7 +120,7 @@ fn open_transactions_of_earlier_owners_are_ended() {
     for (is_released, expected) in [(false, "shutting earlier owners out"), (true, "shutting released owners out too")]
     {
         let arena = Arena::new(Broker::shared(), &format!("open transaction, released: {is_released}"));
-        let mut ghost = arena.leave_open("ghost", is_released);
+        let mut ghost = arena.leave_open("ghost", "9999", is_released);
         let owner = arena.start(None);
         arena.progress("behind what was left open");
         assert_eq!(owner.count(expected), 1);
@@ -128,6 +128,58 @@ fn open_transactions_of_earlier_owners_are_ended() {
         assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
         owner.leave();
         println!("{}: {:?}", arena.name, checked(&arena));
+    }
+}
+
+/// A commit that ends while a partition has no leader is done for its coordinator, and its marker is never written there
+/// (KAFKA-20734): what was committed must come to light all the same, once, and so must what was written behind it.
+#[test]
+fn a_commit_that_lost_its_marker_is_ended() {
+    if kafka_mode() == Kafka::Off {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    let arenas = ["lost marker", "lost marker, written again"].map(|name| Arena::on(cluster.bootstrap(), name));
+    let mut ghosts: Vec<_> = arenas.iter().map(|arena| arena.leave_open("ghost", "0", false)).collect();
+    let alive = Arena::on(cluster.bootstrap(), "lost marker, owner alive");
+    let owner = alive.start(None);
+    alive.progress("before anything happens");
+    // Passed over by whoever reads it; an owner does not look at its own decisions, and sees only that they are hidden.
+    ghosts.push(alive.leave_open("ghost", "__barrier", false));
+    let slots: Vec<String> = arenas.iter().chain([&alive]).map(Arena::slots).collect();
+    let node = (0..Cluster::NODES).find(|node| slots.iter().all(|topic| cluster.leads(*node, topic)));
+    let node = node.expect("four partitions are led by all of three brokers");
+    cluster.node(node).kill();
+    cluster.wait_for_its_partitions(node, &slots);
+    for ghost in &mut ghosts {
+        ghost.commit().expect("its coordinator lives");
+    }
+    cluster.node(node).restart();
+    let [once, twice] = &arenas;
+    // As an owner does who was told that nothing was written.
+    twice.stage("ghost.1", "0").commit().expect("all brokers are there");
+    let mut is_mended = true;
+    for arena in &arenas {
+        let hidden: Vec<i32> = (0..SHARDS).filter(|shard| !arena.is_readable(*shard)).collect();
+        // None, once Kafka has mended it: then the rest shows only that no harm is done.
+        println!("{}: shards {hidden:?} of {SHARDS} are hidden", arena.name);
+        is_mended &= hidden.is_empty();
+        let owner = arena.start(None);
+        arena.progress("behind what lost its marker");
+        assert!(owner.count("ending a transaction that nobody ends") >= hidden.len());
+        owner.leave();
+        if !hidden.is_empty() {
+            let counts: Vec<usize> = hidden.iter().map(|shard| arena.count_staged(*shard, "0")).collect();
+            assert_eq!(counts, vec![1; hidden.len()], "{}: what was committed is there, once", arena.name);
+        }
+    }
+    if !is_mended {
+        owner.wait_for("ending a transaction that nobody ends", 0);
+    }
+    alive.progress("with all of it readable");
+    owner.leave();
+    for arena in [once, &alive] {
+        println!("{}: {:?}", arena.name, checked(arena));
     }
 }
 

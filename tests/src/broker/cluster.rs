@@ -9,6 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
 
 use super::settings::{free_ports, member_settings, new_cluster_id};
+use crate::wait;
+
 use super::{Broker, Failure, START_ATTEMPTS_MAX};
 
 /// Longest wait for an answer of the cluster.
@@ -82,6 +84,23 @@ impl Cluster {
             partitions.filter(|at| at.leader() == leader).map(MetadataPartition::id).collect::<Vec<_>>()
         });
         led.collect()
+    }
+
+    /// Whether this broker leads a partition of the topic, given by its whole name.
+    #[must_use]
+    pub fn leads(&self, index: usize, topic: &str) -> bool {
+        !self.led_by(index, &[topic.to_owned()]).is_empty()
+    }
+
+    /// Waits until the rest of the cluster knows that nobody leads what this broker, which is gone, has led of these
+    /// topics.
+    ///
+    /// # Panics
+    /// If that does not happen in time.
+    pub fn wait_for_its_partitions(&self, index: usize, topics: &[String]) {
+        wait::until("partitions without a leader", ANSWER_MAX * 3, || {
+            self.led_by(index, topics).is_empty().then_some(())
+        });
     }
 
     /// One of the brokers, counted from 0.

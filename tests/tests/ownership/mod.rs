@@ -26,6 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 pub(super) const SESSION: Duration = Duration::from_secs(3);
 pub(super) const SHARDS: i32 = 4;
 const SLOTS: &str = "slots";
+/// What slots hold that no owner has written.
+const GHOSTS_VALUE: &[u8] = b"ghost";
 
 /// One case: its topics on a broker.
 pub(super) struct Arena {
@@ -39,9 +41,14 @@ pub(super) struct Arena {
 
 impl Arena {
     pub(super) fn new(broker: &Broker, name: &str) -> Self {
+        Self::on(broker.bootstrap(), name)
+    }
+
+    /// As [`Arena::new`], on whatever is at this address; one copy of each partition.
+    pub(super) fn on(bootstrap: &str, name: &str) -> Self {
         static CASES: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("case{}.", CASES.fetch_add(1, Ordering::SeqCst));
-        let bootstrap = broker.bootstrap().to_owned();
+        let bootstrap = bootstrap.to_owned();
         let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone())]);
         let log = KafkaLog::connect(KafkaConfig { properties, prefix: prefix.clone() }).expect("a log");
         for topic in [SLOTS, "input", "owners"] {
@@ -72,11 +79,9 @@ impl Arena {
 
     /// Leaves a transaction open on every shard's slots, under an id that a claim in the owners topic names, and says
     /// there whether that owner has released its shards. Answers the writer, which is not one of a service.
-    pub(super) fn leave_open(&self, incarnation: &str, is_released: bool) -> Box<dyn BatchWriter> {
+    pub(super) fn leave_open(&self, incarnation: &str, slot: &str, is_released: bool) -> Box<dyn BatchWriter> {
         let id = format!("{incarnation}.0");
-        let mut writer = self.log.batch_writer(&id).expect("a writer");
-        let slot = |shard| NewRecord::new(SLOTS, shard, "9999", Some(Vec::new()));
-        writer.stage((0..SHARDS).map(slot).collect()).expect("staged");
+        let writer = self.stage(&id, slot);
         let claim = codec::encode(&OwnerRecord {
             incarnation: Incarnation::new(incarnation).expect("an incarnation"),
             producer_ids: vec![format!("{}{id}", self.prefix)],
@@ -92,6 +97,33 @@ impl Arena {
         }
         self.log.appender().expect("an appender").append(records).expect("owner records");
         writer
+    }
+
+    /// Writes a slot of every shard under an id of its own, and does not say whether that counts.
+    pub(super) fn stage(&self, id: &str, slot: &str) -> Box<dyn BatchWriter> {
+        let mut writer = self.log.batch_writer(id).expect("a writer");
+        let record = |shard| NewRecord::new(SLOTS, shard, slot, Some(GHOSTS_VALUE.to_vec()));
+        writer.stage((0..SHARDS).map(record).collect()).expect("staged");
+        writer
+    }
+
+    /// The topic of slots by its full name.
+    pub(super) fn slots(&self) -> String {
+        format!("{}{SLOTS}", self.prefix)
+    }
+
+    /// Whether everything that was written of a shard can be read.
+    pub(super) fn is_readable(&self, shard: i32) -> bool {
+        let at = TopicPartition::new(SLOTS, shard);
+        let end = |isolation| until("an end", PATIENCE, || self.log.end(&at, isolation).ok());
+        end(Isolation::Uncommitted) == end(Isolation::Committed)
+    }
+
+    /// How often a slot of a shard that was written by [`Arena::stage`] can be read.
+    pub(super) fn count_staged(&self, shard: i32, slot: &str) -> usize {
+        let records = self.read(SLOTS, shard, Isolation::Committed);
+        let is_it = |record: &&Record| record.key_text() == Some(slot) && record.value.as_deref() == Some(GHOSTS_VALUE);
+        records.iter().filter(is_it).count()
     }
 
     /// Waits until every shard has some more slots.

@@ -64,6 +64,12 @@ impl History {
         claimants.flat_map(|claimant| claimant.ids.iter().cloned()).collect()
     }
 
+    /// Every id of the incarnations that ever claimed one of `shards`.
+    pub(super) fn all_ids(&self, shards: &BTreeSet<Shard>) -> BTreeSet<String> {
+        let claimants = self.of(shards).flat_map(|(_, claimants)| claimants.values());
+        claimants.flat_map(|claimant| claimant.ids.iter().cloned()).collect()
+    }
+
     /// Every id of the incarnations that have released one of `shards`.
     pub(super) fn released_ids(&self, shards: &BTreeSet<Shard>) -> BTreeSet<String> {
         let claimants = self.of(shards).flat_map(|(_, claimants)| claimants.values());

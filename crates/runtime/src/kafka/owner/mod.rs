@@ -2,6 +2,7 @@
 //! enforced by fencing. Here: the owner's state and its loop; one file beside this one for each part of the protocol.
 //! Invariant: whatever is in doubt ends the incarnation; nothing is ever repaired.
 
+mod hanging;
 mod history;
 mod inputs;
 mod member;
@@ -12,6 +13,7 @@ mod restore;
 mod ring;
 mod tail;
 mod takeover;
+mod vigil;
 mod writer;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -31,6 +33,7 @@ use self::reclaim::Reclaim;
 use self::ring::{Recipe, Ring};
 use self::tail::Tail;
 use self::takeover::Setback;
+use self::vigil::Vigil;
 use self::writer::Writer;
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::KafkaLog;
@@ -50,6 +53,9 @@ const SERVE_INTERVAL: Duration = Duration::from_millis(40);
 /// Longest time for giving everything back; then the successor shuts us out. Shorter than the five seconds after which
 /// the process is ended: a group that is slow to let go (as amid rebalances) is no reason to end badly.
 const LEAVE_MAX: Duration = Duration::from_secs(4);
+
+/// Beyond the longest transaction: what stays hidden for longer is nobody's any more.
+const VIGIL_MARGIN: Duration = Duration::from_secs(2);
 
 /// One instance of a service among the owners of its shards.
 pub(crate) struct KafkaOwner {
@@ -90,6 +96,9 @@ pub(crate) struct KafkaOwner {
     fenced_ids: BTreeSet<String>,
     /// Ids of those who had released the shards taken last.
     released_ids: BTreeSet<String>,
+    /// Ids of all who claimed the shards taken last before us.
+    claimants: BTreeSet<String>,
+    vigil: Vigil,
     failures: u32,
     retry_at: Duration,
 
@@ -113,7 +122,9 @@ impl KafkaOwner {
         // While the group makes up its mind.
         restorer.warm_up(&spec.restore_topics);
         let warm_topic = spec.owners_topic.clone();
-        let recipe = Recipe { config: config.clone(), warm_topic, limits: TransactionLimits::of(config) };
+        let limits = TransactionLimits::of(config);
+        let vigil = Vigil::new(limits.transaction + VIGIL_MARGIN);
+        let recipe = Recipe { config: config.clone(), warm_topic, limits };
         Ok(Self {
             spec,
             per_shard_topics,
@@ -142,6 +153,8 @@ impl KafkaOwner {
             revoking: None,
             fenced_ids: BTreeSet::new(),
             released_ids: BTreeSet::new(),
+            claimants: BTreeSet::new(),
+            vigil,
             failures: 0,
             retry_at: Duration::ZERO,
             events: VecDeque::new(),
@@ -199,6 +212,21 @@ impl KafkaOwner {
             if let Some(ring) = &mut self.ring {
                 self.reclaim.start(&self.recipe, ring, claim, self.held.clone(), membership);
             }
+        }
+    }
+
+    /// Ends the incarnation if something that it wrote can't be read: taking the shards over again sees to that.
+    fn watch_over_writes(&mut self) {
+        if self.held.is_empty() || !self.events.is_empty() {
+            return;
+        }
+        let (held, topics) = (&self.held, &self.spec.restore_topics);
+        let watched = || {
+            let all = held.iter().flat_map(|shard| topics.iter().map(move |topic| (topic, shard)));
+            all.map(|(topic, shard)| TopicPartition::new(topic.as_str(), shard.0)).collect()
+        };
+        if let Some(at) = self.vigil.tend(&self.ends, watched) {
+            self.lose(&format!("{at}: a transaction that nobody ends hides what was written behind it"));
         }
     }
 
@@ -281,6 +309,7 @@ impl Owner for KafkaOwner {
                     self.try_take_over()?;
                 }
                 self.renew_producers();
+                self.watch_over_writes();
             }
             if !self.events.is_empty() {
                 return Ok(self.events.drain(..).collect());

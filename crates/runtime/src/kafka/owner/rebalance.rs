@@ -193,6 +193,7 @@ impl KafkaOwner {
     pub(super) fn forget_incarnation(&mut self) {
         self.ring = None;
         self.reclaim.forget();
+        self.vigil.begin_anew();
         self.held.clear();
         self.claiming.clear();
         self.pending = self.assigned.clone();

@@ -16,6 +16,8 @@ use crate::pause;
 
 /// Without progress for this long, a transaction of an owner that did release may still be open.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
+/// Without progress for this long what is open was left by nobody who could still end it.
+const ENDED_AFTER: Duration = Duration::from_secs(5);
 /// Without progress for this long it may be the client that reads.
 const RENEWED_AFTER: Duration = Duration::from_secs(10);
 /// Without progress for this long the restore has failed.
@@ -53,7 +55,7 @@ impl KafkaOwner {
     ) -> Result<(), LogError> {
         let mut progress_at = self.clock.monotonic();
         let mut served_at = progress_at;
-        let (mut has_fenced, mut has_renewed) = (false, false);
+        let (mut has_fenced, mut has_ended, mut has_renewed) = (false, false, false);
         while !left.is_empty() {
             let next = self.restorer.next(SERVE_INTERVAL)?;
             let now = self.clock.monotonic();
@@ -80,6 +82,11 @@ impl KafkaOwner {
                 has_fenced = true;
                 self.complain_of(&left);
                 self.fence_released()?;
+                self.must_hold(shards)?;
+            }
+            if stuck > ENDED_AFTER && !has_ended {
+                has_ended = true;
+                self.end_hanging(&left).map_err(failed)?;
                 self.must_hold(shards)?;
             }
             if stuck > RENEWED_AFTER && !has_renewed {
@@ -119,11 +126,7 @@ impl KafkaOwner {
             ids = ids.len(),
             "shutting released owners out too: a transaction of theirs may hold the restore up"
         );
-        self.fence(ids).map_err(|setback| match setback {
-            Setback::Overtaken => LogError::Lost("shards were taken away during restore".to_owned()),
-            Setback::Stale(reason) | Setback::Doubt(reason) => LogError::Unavailable(reason),
-            Setback::NotYet(error) => error,
-        })
+        self.fence(ids).map_err(failed)
     }
 
     fn must_hold(&self, shards: &BTreeSet<Shard>) -> Result<(), LogError> {
@@ -131,5 +134,14 @@ impl KafkaOwner {
             Some(shard) => Err(LogError::Lost(format!("shard {shard} was taken away during restore"))),
             None => Ok(()),
         }
+    }
+}
+
+/// What it means for a restore that somebody could not be shut out.
+fn failed(setback: Setback) -> LogError {
+    match setback {
+        Setback::Overtaken => LogError::Lost("shards were taken away during restore".to_owned()),
+        Setback::Stale(reason) | Setback::Doubt(reason) => LogError::Unavailable(reason),
+        Setback::NotYet(error) => error,
     }
 }

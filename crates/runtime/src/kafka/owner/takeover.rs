@@ -28,9 +28,9 @@ use crate::log::{AppendError, LogError, NewRecord, TakenShard, TopicPartition};
 use crate::pause;
 
 /// Most ids fenced side by side.
-const FENCES_MAX: usize = 16;
+pub(super) const FENCES_MAX: usize = 16;
 /// Longest time for opening producers, for reading owner records, and for fencing a batch of ids.
-const STEP_MAX: Duration = Duration::from_secs(30);
+pub(super) const STEP_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for a re-claim that runs before a takeover or a release.
 pub(super) const RECLAIM_WAIT_MAX: Duration = Duration::from_secs(3);
 
@@ -117,6 +117,7 @@ impl KafkaOwner {
         pause::point("after-barrier");
 
         self.released_ids = history.released_ids(&self.claiming);
+        self.claimants = history.all_ids(&self.claiming);
         let claimed = std::mem::take(&mut self.claiming);
         self.held.extend(claimed);
         Ok(taken)
@@ -265,28 +266,10 @@ impl KafkaOwner {
     /// Initialises each id once: what it left open is completed or aborted, and its owner can write no more.
     pub(super) fn fence(&mut self, ids: BTreeSet<String>) -> Result<(), Setback> {
         let ids: Vec<String> = ids.into_iter().filter(|id| !self.fenced_ids.contains(id)).collect();
-        for batch in ids.chunks(FENCES_MAX) {
-            // Whoever slept must not fence the rightful owner of today.
-            self.serve_within_takeover()?;
-            let answers = self.recipe.open(batch);
-            let deadline = Deadline::after(STEP_MAX);
-            let mut left = batch.len();
-            while left > 0 {
-                match answers.recv_timeout(SERVE_INTERVAL) {
-                    Ok(Ok(producer)) => {
-                        self.fenced_ids.insert(producer.id().to_owned());
-                        drop_aside(producer);
-                        left -= 1;
-                    }
-                    Ok(Err(error)) => return Err(Setback::Doubt(format!("fence: {error}"))),
-                    Err(RecvTimeoutError::Timeout) if !deadline.has_passed() => self.serve_within_takeover()?,
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                        return Err(Setback::Doubt("an earlier owner could not be shut out".to_owned()));
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.with_opened(&ids, |owner, producer| {
+            owner.fenced_ids.insert(producer.id().to_owned());
+            drop_aside(producer);
+        })
     }
 
     /// Marks the end of what came before us in every topic that restore reads, and buries the fenced.
@@ -316,7 +299,7 @@ impl KafkaOwner {
     }
 
     /// Serves the membership in the middle of a takeover; an error when nothing is left to take over.
-    fn serve_within_takeover(&mut self) -> Result<(), Setback> {
+    pub(super) fn serve_within_takeover(&mut self) -> Result<(), Setback> {
         let before = self.incarnation.clone();
         let was_claiming = !self.claiming.is_empty();
         self.serve_member().map_err(Setback::NotYet).map_err(doubt)?;
