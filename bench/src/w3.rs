@@ -30,7 +30,7 @@ const COLUMNS: &[&str] = &[
 /// Period of the jobs that are due.
 const PERIOD_SECONDS: usize = 10;
 /// Load before the first stretch.
-const WARM_SECONDS: u64 = 30;
+const WARM_SECONDS: u64 = 60;
 
 /// Holds `held` jobs, `rate` of which are due each second, and measures `runs` stretches.
 pub(crate) fn run(bed: &Bed, held: usize, rate: usize, seconds: u64, runs: usize) {
