@@ -140,15 +140,13 @@ fn a_commit_that_lost_its_marker_is_ended() {
     }
     let mut cluster = Cluster::start();
     let arenas = ["lost marker", "lost marker, written again"].map(|name| Arena::on(cluster.bootstrap(), name));
-    let mut ghosts: Vec<_> = arenas.iter().map(|arena| arena.leave_open("ghost", "0", false)).collect();
     let alive = Arena::on(cluster.bootstrap(), "lost marker, owner alive");
     let owner = alive.start(None);
     alive.progress("before anything happens");
-    // Passed over by whoever reads it; an owner does not look at its own decisions, and sees only that they are hidden.
-    ghosts.push(alive.leave_open("ghost", "__barrier", false));
     let slots: Vec<String> = arenas.iter().chain([&alive]).map(Arena::slots).collect();
     let node = (0..Cluster::NODES).find(|node| slots.iter().all(|topic| cluster.leads(*node, topic)));
     let node = node.expect("four partitions are led by all of three brokers");
+    let mut ghosts: Vec<_> = arenas.iter().map(|arena| arena.leave_open("ghost", "0", false)).collect();
     cluster.node(node).kill();
     cluster.wait_for_its_partitions(node, &slots);
     for ghost in &mut ghosts {
@@ -158,12 +156,10 @@ fn a_commit_that_lost_its_marker_is_ended() {
     let [once, twice] = &arenas;
     // As an owner does who was told that nothing was written.
     twice.stage("ghost.1", "0").commit().expect("all brokers are there");
-    let mut is_mended = true;
     for arena in &arenas {
         let hidden: Vec<i32> = (0..SHARDS).filter(|shard| !arena.is_readable(*shard)).collect();
         // None, once Kafka has mended it: then the rest shows only that no harm is done.
         println!("{}: shards {hidden:?} of {SHARDS} are hidden", arena.name);
-        is_mended &= hidden.is_empty();
         let owner = arena.start(None);
         arena.progress("behind what lost its marker");
         assert!(owner.count("ending a transaction that nobody ends") >= hidden.len());
@@ -173,9 +169,7 @@ fn a_commit_that_lost_its_marker_is_ended() {
             assert_eq!(counts, vec![1; hidden.len()], "{}: what was committed is there, once", arena.name);
         }
     }
-    if !is_mended {
-        owner.wait_for("ending a transaction that nobody ends", 0);
-    }
+    // What this one had in hand when the broker died was aborted, maybe without a marker, and written again.
     alive.progress("with all of it readable");
     owner.leave();
     for arena in [once, &alive] {

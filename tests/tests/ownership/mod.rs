@@ -49,7 +49,9 @@ impl Arena {
         static CASES: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("case{}.", CASES.fetch_add(1, Ordering::SeqCst));
         let bootstrap = bootstrap.to_owned();
-        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone())]);
+        // What is left open here is to be ended by owners, not by its time-out.
+        let timeout = ("transaction.timeout.ms".to_owned(), PATIENCE.as_millis().to_string());
+        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone()), timeout]);
         let log = KafkaLog::connect(KafkaConfig { properties, prefix: prefix.clone() }).expect("a log");
         for topic in [SLOTS, "input", "owners"] {
             let settings = BTreeMap::new();

@@ -33,7 +33,11 @@ impl KafkaOwner {
         for (at, until) in left {
             let (_, stable) = self.restorer.standing(at);
             if (0..*until).contains(&stable) {
-                let ending = self.ending_of(at, stable, *until).map_err(Setback::NotYet)?;
+                let Some(ending) = self.ending_of(at, stable, *until).map_err(Setback::NotYet)? else {
+                    let service = self.spec.service.as_str();
+                    tracing::error!(service, %at, offset = stable, "several transactions that nobody ends, and not of one kind: see `kafka-transactions.sh find-hanging`");
+                    continue;
+                };
                 tracing::warn!(service = self.spec.service, %at, offset = stable, ?ending, "ending a transaction that nobody ends");
                 endings.insert(at.clone(), ending);
             }
@@ -62,11 +66,14 @@ impl KafkaOwner {
             .collect()
     }
 
-    /// Whether the first record that is hidden was written again behind it.
-    fn ending_of(&mut self, at: &TopicPartition, stable: i64, until: i64) -> Result<Ending, LogError> {
+    /// Committed if nothing that is hidden was written again behind it, aborted if the first of it was; `None` if only
+    /// something later was: then there is more than one transaction, and whose is whose no reader is told.
+    fn ending_of(&mut self, at: &TopicPartition, stable: i64, until: i64) -> Result<Option<Ending>, LogError> {
         self.scanner.start(&[(at.clone(), stable)])?;
         let deadline = Deadline::after(STEP_MAX);
         let mut first = None;
+        let mut seen = BTreeSet::new();
+        let mut is_repeated = false;
         let ending = loop {
             if deadline.has_passed() {
                 break Err(LogError::Unavailable(format!("{at}: can't be read beyond {stable}")));
@@ -74,13 +81,13 @@ impl KafkaOwner {
             self.serve_member()?;
             let Some(record) = self.scanner.next(SERVE_INTERVAL)? else { continue };
             let content = (record.key, record.value);
-            match &first {
-                None => first = Some(content),
-                Some(first) if *first == content => break Ok(Ending::Abort),
-                Some(_) => {}
+            if first.as_ref() == Some(&content) {
+                break Ok(Some(Ending::Abort));
             }
+            first.get_or_insert_with(|| content.clone());
+            is_repeated |= !seen.insert(content);
             if record.offset >= until - 1 {
-                break Ok(Ending::Commit);
+                break Ok((!is_repeated).then_some(Ending::Commit));
             }
         };
         self.scanner.stop();
