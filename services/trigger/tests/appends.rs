@@ -2,6 +2,8 @@
 //! away while one is under way. What comes back goes before what was decided since. Invariant: every definition is
 //! answered once, in the order of their offers.
 
+mod support;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,16 +17,13 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
+use orloj_runtime::driver::Driver;
 use orloj_runtime::embedded::EmbeddedLog;
-use orloj_runtime::health::Health;
 use orloj_runtime::log::{
     AppendError, Appended, Appender, BatchWriter, Claimer, ClaimerSpec, Isolation, Log, LogError, NewRecord, Owner,
     OwnerEvent, OwnerSpec, Position, Reader, Record, RestoreRange, TopicPartition, TopicSpec, Waker,
 };
-use orloj_runtime::metrics::{DriverMetrics, Metrics};
-use orloj_runtime::topics;
-use orloj_trigger::{TriggerConfig, TriggerService};
+use orloj_trigger::TriggerService;
 
 const SHARDS: i32 = 2;
 /// More than fit one batch, and than are read in one turn.
@@ -208,11 +207,7 @@ struct Field {
 impl Field {
     fn new(faults: Faults) -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
-        let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
-        for spec in topics::declared(SHARDS, 1, &[]) {
-            log.create_topic(&spec).expect("in memory");
-        }
-        let shards = ShardCount::new(SHARDS).expect("a valid count");
+        let (log, shards) = support::empty_log(&clock, SHARDS);
         offer(&log, shards);
         let mut field = Self { clock, log, shards, tries: Arc::default(), faults, drivers: Vec::new() };
         field.join();
@@ -221,19 +216,8 @@ impl Field {
 
     fn join(&mut self) {
         let flaky = Flaky { log: self.log.clone(), tries: Arc::clone(&self.tries), faults: self.faults };
-        let (metrics, health) = (Metrics::new(), Health::new());
-        let parts = DriverParts {
-            snapshots: None,
-            log: Arc::new(flaky),
-            clock: Arc::new(self.clock.clone()),
-            shards: self.shards,
-            health: health.component("trigger"),
-            metrics: DriverMetrics::register(&metrics, "trigger"),
-            clock_jump_max: CLOCK_JUMP_MAX,
-            batch_records_max: BATCH_RECORDS_MAX,
-        };
-        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
-        self.drivers.push(orloj_trigger::driver(config, parts).expect("in memory"));
+        let (driver, _, _) = support::join(flaky, &self.clock, self.shards, None);
+        self.drivers.push(driver);
     }
 
     fn turn(&mut self) {

@@ -1,8 +1,9 @@
 //! The real driver over the in-memory log, with calendars in `settings`: who takes a shard, early or late, judges
 //! by all calendars that were there before. Invariant: no decision is made by calendars that were read half.
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::fire::{Decision, FireDecision, Reason};
@@ -13,13 +14,10 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
 use orloj_runtime::codec;
-use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
+use orloj_runtime::driver::Driver;
 use orloj_runtime::embedded::EmbeddedLog;
-use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
-use orloj_runtime::metrics::{DriverMetrics, Metrics};
-use orloj_runtime::topics;
-use orloj_trigger::{TriggerConfig, TriggerService};
+use orloj_trigger::TriggerService;
 
 /// 2027-01-15T08:00:00Z, a Friday.
 const START_MS: i64 = 1_800_000_000_000;
@@ -37,29 +35,14 @@ struct Installation {
 impl Installation {
     fn new() -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(START_MS));
-        let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
-        for spec in topics::declared(SHARDS, 1, &[]) {
-            log.create_topic(&spec).expect("in memory");
-        }
-        let shards = ShardCount::new(SHARDS).expect("a valid count");
+        let (log, shards) = support::empty_log(&clock, SHARDS);
         Self { clock, log, shards, drivers: Vec::new() }
     }
 
     /// One more trigger joins.
     fn join(&mut self) {
-        let (metrics, health) = (Metrics::new(), Health::new());
-        let parts = DriverParts {
-            snapshots: None,
-            log: Arc::new(self.log.clone()),
-            clock: Arc::new(self.clock.clone()),
-            shards: self.shards,
-            health: health.component("trigger"),
-            metrics: DriverMetrics::register(&metrics, "trigger"),
-            clock_jump_max: CLOCK_JUMP_MAX,
-            batch_records_max: BATCH_RECORDS_MAX,
-        };
-        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
-        self.drivers.push(orloj_trigger::driver(config, parts).expect("in memory"));
+        let (driver, _, _) = support::join(self.log.clone(), &self.clock, self.shards, None);
+        self.drivers.push(driver);
     }
 
     fn append(&self, record: NewRecord) -> i64 {

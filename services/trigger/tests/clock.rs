@@ -1,24 +1,23 @@
 //! The real driver over the in-memory log, with a wall clock that jumps. Invariant: a jump forward decides
 //! nothing until it is over, and no fire time is decided twice whatever the clock did.
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::fire::{Decision, FireDecision};
 use orloj_domain::manifest;
-use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
 use orloj_runtime::codec;
-use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
+use orloj_runtime::driver::Driver;
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
-use orloj_runtime::metrics::{DriverMetrics, Metrics};
-use orloj_runtime::topics;
-use orloj_trigger::{TriggerConfig, TriggerService};
+use orloj_runtime::metrics::Metrics;
+use orloj_trigger::TriggerService;
 
 const START_MS: i64 = 1_800_000_000_000;
 const HOUR_MS: i64 = 3_600_000;
@@ -35,24 +34,8 @@ impl Installation {
     /// A trigger that has one job, every ten seconds.
     fn new() -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(START_MS));
-        let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
-        for spec in topics::declared(1, 1, &[]) {
-            log.create_topic(&spec).expect("in memory");
-        }
-        let (metrics, health) = (Metrics::new(), Health::new());
-        let shards = ShardCount::new(1).expect("a valid count");
-        let parts = DriverParts {
-            log: Arc::new(log.clone()),
-            clock: Arc::new(clock.clone()),
-            clock_jump_max: CLOCK_JUMP_MAX,
-            batch_records_max: BATCH_RECORDS_MAX,
-            shards,
-            health: health.component("trigger"),
-            metrics: DriverMetrics::register(&metrics, "trigger"),
-            snapshots: None,
-        };
-        let config = TriggerConfig { shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
-        let driver = orloj_trigger::driver(config, parts).expect("in memory");
+        let (log, shards) = support::empty_log(&clock, 1);
+        let (driver, metrics, health) = support::join(log.clone(), &clock, shards, None);
         let mut this = Self { clock, log, metrics, health, driver };
         this.offer("a/b");
         this.pass(5);

@@ -2,9 +2,10 @@
 //! Not here: the file itself (`runtime::driver::snapshot`). Invariant: no snapshot, whatever becomes of it, changes
 //! what is decided.
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType};
@@ -17,13 +18,11 @@ use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{BATCH_RECORDS_MAX, CLOCK_JUMP_MAX, Driver, DriverParts};
+use orloj_runtime::driver::Driver;
 use orloj_runtime::embedded::EmbeddedLog;
-use orloj_runtime::health::Health;
 use orloj_runtime::log::{Isolation, Log, NewRecord, TopicPartition};
-use orloj_runtime::metrics::{DriverMetrics, Metrics};
-use orloj_runtime::topics;
-use orloj_trigger::{TriggerConfig, TriggerService};
+use orloj_runtime::metrics::Metrics;
+use orloj_trigger::TriggerService;
 use proptest::prelude::*;
 
 /// 2027-01-15T08:00:00Z.
@@ -57,11 +56,7 @@ struct Trigger {
 impl Installation {
     fn new(folder: &Path, start_ms: i64) -> Self {
         let clock = ManualClock::new(Timestamp::from_millis(start_ms));
-        let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
-        for spec in topics::declared(SHARDS, 1, &[]) {
-            log.create_topic(&spec).expect("in memory");
-        }
-        let shards = ShardCount::new(SHARDS).expect("a valid count");
+        let (log, shards) = support::empty_log(&clock, SHARDS);
         Self { clock, log, shards, folder: folder.to_owned(), commands: 0 }
     }
 
@@ -85,19 +80,8 @@ impl Installation {
     }
 
     fn join(&self, has_snapshots: bool) -> Trigger {
-        let metrics = Metrics::new();
-        let parts = DriverParts {
-            log: Arc::new(self.log.clone()),
-            clock: Arc::new(self.clock.clone()),
-            shards: self.shards,
-            health: Health::new().component("trigger"),
-            metrics: DriverMetrics::register(&metrics, "trigger"),
-            clock_jump_max: CLOCK_JUMP_MAX,
-            batch_records_max: BATCH_RECORDS_MAX,
-            snapshots: has_snapshots.then(|| self.folder.clone()),
-        };
-        let config = TriggerConfig { shards: self.shards, tzdb: None, clock_jump_max: CLOCK_JUMP_MAX, snapshots: None };
-        let driver = orloj_trigger::driver(config, parts).expect("in memory");
+        let snapshots = has_snapshots.then(|| self.folder.clone());
+        let (driver, metrics, _) = support::join(self.log.clone(), &self.clock, self.shards, snapshots);
         Trigger { driver, metrics }
     }
 
