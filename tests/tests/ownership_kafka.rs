@@ -131,6 +131,24 @@ fn open_transactions_of_earlier_owners_are_ended() {
     }
 }
 
+/// An owner reads nothing that it has written: that it can't be read by anybody it has to look for.
+#[test]
+fn an_owner_whose_writes_are_hidden_takes_its_shards_over_again() {
+    if kafka_mode() == Kafka::Off {
+        return;
+    }
+    let arena = Arena::new(Broker::shared(), "hidden");
+    let owner = arena.start(None);
+    arena.progress("before anything is hidden");
+    let mut ghost = arena.leave_open("ghost", "9999", false);
+    owner.wait_for("hides what was written behind it", 0);
+    arena.progress("with all of it readable");
+    let refused = ghost.commit();
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
+    owner.leave();
+    println!("hidden: {:?}", checked(&arena));
+}
+
 /// A commit that ends while a partition has no leader is done for its coordinator, and its marker is never written there
 /// (KAFKA-20734): what was committed must come to light all the same, once, and so must what was written behind it.
 #[test]

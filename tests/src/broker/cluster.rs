@@ -9,9 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
 
 use super::settings::{free_ports, member_settings, new_cluster_id};
-use crate::wait;
-
 use super::{Broker, Failure, START_ATTEMPTS_MAX};
+use crate::wait;
 
 /// Longest wait for an answer of the cluster.
 const ANSWER_MAX: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
 //! Keeps clients in touch with their cluster. A broker that is being fenced, or counts itself in again, may name topics
-//! and no broker at all; librdkafka (2.10 to 2.16, issue 5301) then lets go of all of its brokers, those of
+//! and no broker at all; librdkafka (2.12, issue 5301) then lets go of all of its brokers, those of
 //! `bootstrap.servers` included, and a client that is unlucky never comes back. Here one thread of the process asks every client
 //! that lives long for metadata, and tells one that gets no answer the addresses anew. Not here: what a client does
 //! while it is cut off. Invariant: nobody waits for this thread, and it ends no client on the way.

@@ -1,5 +1,5 @@
-//! Ending transactions that nobody will end. Kafka 4.0 to 4.3 at least (KAFKA-20734) takes a partition without a leader for one
-//! that was deleted: a transaction that ends at that moment, as when the only replica's broker stops, is done for its
+//! Ending transactions that nobody will end. Kafka 4.3.1 (KAFKA-20734) takes a partition without a leader for one that was
+//! deleted: a transaction that ends at that moment, as when the only replica's broker stops, is done for its
 //! coordinator, and for us, but its marker is never written to that partition, which hides everything behind it from
 //! then on. The next marker under the same id ends both. Not here: who may still write (`takeover`). Invariant: only ids
 //! that were shut out are used, and only partitions of shards that are held are touched.
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orloj_domain::owner::{BARRIER_KEY, Barrier};
 
+use super::restore::shards_of;
 use super::takeover::{STEP_MAX, Setback};
 use super::{KafkaOwner, SERVE_INTERVAL};
 use crate::clock::Clock;
@@ -33,7 +34,7 @@ impl KafkaOwner {
         for (at, until) in left {
             let (_, stable) = self.restorer.standing(at);
             if (0..*until).contains(&stable) {
-                let Some(ending) = self.ending_of(at, stable, *until).map_err(Setback::NotYet)? else {
+                let Some(ending) = self.ending_of(at, stable, *until)? else {
                     let service = self.spec.service.as_str();
                     tracing::error!(service, %at, offset = stable, "several transactions that nobody ends, and not of one kind: see `kafka-transactions.sh find-hanging`");
                     continue;
@@ -45,7 +46,7 @@ impl KafkaOwner {
         if endings.is_empty() {
             return Ok(());
         }
-        let ids: Vec<String> = self.claimants.iter().cloned().collect();
+        let ids: Vec<String> = self.history.all_ids(&shards_of(left)).into_iter().collect();
         self.with_opened(&ids, |owner, mut producer| {
             for ending in [Ending::Commit, Ending::Abort] {
                 let records = owner.marks(&endings, ending);
@@ -66,61 +67,40 @@ impl KafkaOwner {
             .collect()
     }
 
-    /// Committed if nothing that is hidden was written again behind it, aborted if the first of it was; `None` if only
-    /// something later was: then there is more than one transaction, and whose is whose no reader is told.
-    fn ending_of(&mut self, at: &TopicPartition, stable: i64, until: i64) -> Result<Option<Ending>, LogError> {
-        self.scanner.start(&[(at.clone(), stable)])?;
+    /// Reads what is hidden of a partition, and judges it.
+    fn ending_of(&mut self, at: &TopicPartition, stable: i64, until: i64) -> Result<Option<Ending>, Setback> {
+        self.scanner.start(&[(at.clone(), stable)]).map_err(Setback::NotYet)?;
         let deadline = Deadline::after(STEP_MAX);
-        let mut first = None;
-        let mut seen = BTreeSet::new();
-        let mut is_repeated = false;
-        let ending = loop {
+        let mut hidden = Vec::new();
+        let mut is_read = false;
+        while !is_read {
             if deadline.has_passed() {
-                break Err(LogError::Unavailable(format!("{at}: can't be read beyond {stable}")));
+                return Err(Setback::NotYet(LogError::Unavailable(format!("{at}: can't be read beyond {stable}"))));
             }
-            self.serve_member()?;
-            let Some(record) = self.scanner.next(SERVE_INTERVAL)? else { continue };
-            let content = (record.key, record.value);
-            if first.as_ref() == Some(&content) {
-                break Ok(Some(Ending::Abort));
-            }
-            first.get_or_insert_with(|| content.clone());
-            is_repeated |= !seen.insert(content);
-            if record.offset >= until - 1 {
-                break Ok((!is_repeated).then_some(Ending::Commit));
-            }
-        };
-        self.scanner.stop();
-        ending
-    }
-
-    /// Opens ids that are not ours, which shuts their owners out, and hands each to `each`.
-    pub(super) fn with_opened(
-        &mut self,
-        ids: &[String],
-        mut each: impl FnMut(&mut Self, TransactionalProducer),
-    ) -> Result<(), Setback> {
-        for batch in ids.chunks(super::takeover::FENCES_MAX) {
-            // Whoever slept must not shut out the rightful owner of today.
+            // Whoever lost the shards meanwhile must not end anything of them.
             self.serve_within_takeover()?;
-            let answers = self.recipe.open(batch);
-            let deadline = Deadline::after(STEP_MAX);
-            let mut left: BTreeSet<&String> = batch.iter().collect();
-            while !left.is_empty() {
-                match answers.recv_timeout(SERVE_INTERVAL) {
-                    Ok(Ok(producer)) => {
-                        left.retain(|id| *id != producer.id());
-                        each(self, producer);
-                    }
-                    Ok(Err(error)) => return Err(Setback::Doubt(format!("fence: {error}"))),
-                    Err(crossbeam_channel::RecvTimeoutError::Timeout) if !deadline.has_passed() => {
-                        self.serve_within_takeover()?;
-                    }
-                    Err(_) => return Err(Setback::Doubt("an earlier owner could not be shut out".to_owned())),
-                }
+            let Some(record) = self.scanner.next(SERVE_INTERVAL).map_err(Setback::NotYet)? else { continue };
+            is_read = record.offset >= until - 1;
+            // Barriers say nothing that could be said twice.
+            if record.key.as_deref() != Some(BARRIER_KEY.as_bytes()) {
+                hidden.push((record.key, record.value));
             }
         }
-        Ok(())
+        self.scanner.stop();
+        Ok(Ending::of(&hidden))
+    }
+}
+
+impl Ending {
+    /// Committed if nothing of what is hidden, in its order, was written again behind it, aborted if the first of it was;
+    /// `None` if only something later was: then there is more than one transaction, and whose is whose no reader is told.
+    fn of<T: Ord>(hidden: &[T]) -> Option<Self> {
+        let Some((first, rest)) = hidden.split_first() else { return Some(Self::Commit) };
+        if rest.contains(first) {
+            return Some(Self::Abort);
+        }
+        let distinct: BTreeSet<&T> = hidden.iter().collect();
+        (distinct.len() == hidden.len()).then_some(Self::Commit)
     }
 }
 
@@ -137,4 +117,25 @@ fn end_with(producer: &mut TransactionalProducer, records: &[NewRecord], ending:
     };
     producer.abort_after(&outcome);
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ending;
+
+    #[test]
+    fn only_what_is_of_one_kind_is_ended() {
+        for (hidden, ending) in [
+            // Committed, and nobody was told otherwise.
+            (&["1", "2", "3"][..], Some(Ending::Commit)),
+            (&[], Some(Ending::Commit)),
+            // Written again by an owner who was told that it was not.
+            (&["1", "1", "2"], Some(Ending::Abort)),
+            (&["1", "2", "1", "2", "3"], Some(Ending::Abort)),
+            // A commit, and behind it what was aborted and written again: one way or the other is wrong for one of them.
+            (&["1", "2", "2", "3"], None),
+        ] {
+            assert_eq!(Ending::of(hidden), ending, "{hidden:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `log::Owner` on Kafka: a share in a service's shards by membership in a consumer group, proved by claims and
 //! enforced by fencing. Here: the owner's state and its loop; one file beside this one for each part of the protocol.
-//! Invariant: whatever is in doubt ends the incarnation; nothing is ever repaired.
+//! Invariant: whatever is in doubt ends the incarnation; nothing of our own is ever repaired (what Kafka leaves half
+//! done is ended before a restore reads it, `hanging`).
 
 mod hanging;
 mod history;
@@ -25,6 +26,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use orloj_domain::id::Incarnation;
 use orloj_domain::shard::Shard;
 
+use self::history::History;
 use self::inputs::Inputs;
 use self::member::{Member, Membership};
 use self::phases::Phase;
@@ -94,10 +96,8 @@ pub(crate) struct KafkaOwner {
     assigned_at: Duration,
     revoking: Option<Revoking>,
     fenced_ids: BTreeSet<String>,
-    /// Ids of those who had released the shards taken last.
-    released_ids: BTreeSet<String>,
-    /// Ids of all who claimed the shards taken last before us.
-    claimants: BTreeSet<String>,
+    /// Who had claimed the shards taken last before us.
+    history: History,
     vigil: Vigil,
     failures: u32,
     retry_at: Duration,
@@ -152,8 +152,7 @@ impl KafkaOwner {
             assigned_at: Duration::ZERO,
             revoking: None,
             fenced_ids: BTreeSet::new(),
-            released_ids: BTreeSet::new(),
-            claimants: BTreeSet::new(),
+            history: History::default(),
             vigil,
             failures: 0,
             retry_at: Duration::ZERO,

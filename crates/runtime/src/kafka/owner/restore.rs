@@ -14,12 +14,20 @@ use crate::clock::Clock;
 use crate::log::{LogError, Record, RestoreRange, TopicPartition};
 use crate::pause;
 
-/// Without progress for this long, a transaction of an owner that did release may still be open.
-const STUCK_AFTER: Duration = Duration::from_secs(3);
-/// Without progress for this long what is open was left by nobody who could still end it.
-const ENDED_AFTER: Duration = Duration::from_secs(5);
-/// Without progress for this long it may be the client that reads.
-const RENEWED_AFTER: Duration = Duration::from_secs(10);
+/// What is left to read: each partition up to this offset, exclusive.
+type Left = BTreeMap<TopicPartition, i64>;
+/// What may help a restore that stands still.
+type Aid = fn(&mut KafkaOwner, &Left) -> Result<(), LogError>;
+
+/// What is tried in turn, each after this long without progress.
+const AIDS: [(Duration, Aid); 3] = [
+    // A transaction of an owner that did release may still be open.
+    (Duration::from_secs(3), KafkaOwner::fence_released),
+    // What is open was left by nobody who could still end it.
+    (Duration::from_secs(5), KafkaOwner::end_what_hangs),
+    // It may be the client that reads.
+    (Duration::from_secs(10), KafkaOwner::renew_restorer),
+];
 /// Without progress for this long the restore has failed.
 const HOPELESS_AFTER: Duration = Duration::from_secs(60);
 
@@ -33,7 +41,7 @@ impl KafkaOwner {
         let started = self.clock.monotonic();
         let wanted = ranges.iter().filter(|range| range.from < range.until);
         let from: Vec<_> = wanted.clone().map(|range| (range.at.clone(), range.from)).collect();
-        let left: BTreeMap<TopicPartition, i64> = wanted.map(|range| (range.at.clone(), range.until)).collect();
+        let left: Left = wanted.map(|range| (range.at.clone(), range.until)).collect();
         let shards: BTreeSet<Shard> = ranges.iter().map(|range| Shard(range.at.partition)).collect();
         self.must_hold(&shards)?;
         if from.is_empty() {
@@ -49,18 +57,21 @@ impl KafkaOwner {
 
     fn read_ranges(
         &mut self,
-        mut left: BTreeMap<TopicPartition, i64>,
+        mut left: Left,
         shards: &BTreeSet<Shard>,
         fold: &mut dyn FnMut(Record),
     ) -> Result<(), LogError> {
         let mut progress_at = self.clock.monotonic();
         let mut served_at = progress_at;
-        let (mut has_fenced, mut has_ended, mut has_renewed) = (false, false, false);
+        let mut aids = AIDS.iter();
+        let mut next_aid = aids.next();
         while !left.is_empty() {
             let next = self.restorer.next(SERVE_INTERVAL)?;
             let now = self.clock.monotonic();
             if let Some(record) = next {
                 progress_at = now;
+                aids = AIDS.iter();
+                next_aid = aids.next();
                 let at = record.topic_partition();
                 // What comes behind the end of a range that is done is not ours to read yet.
                 let Some(until) = left.get(&at).copied() else { continue };
@@ -78,21 +89,12 @@ impl KafkaOwner {
                 self.must_hold(shards)?;
             }
             let stuck = now.saturating_sub(progress_at);
-            if stuck > STUCK_AFTER && !has_fenced {
-                has_fenced = true;
-                self.complain_of(&left);
-                self.fence_released()?;
+            if let Some((after, aid)) = next_aid
+                && stuck > *after
+            {
+                aid(self, &left)?;
                 self.must_hold(shards)?;
-            }
-            if stuck > ENDED_AFTER && !has_ended {
-                has_ended = true;
-                self.end_hanging(&left).map_err(failed)?;
-                self.must_hold(shards)?;
-            }
-            if stuck > RENEWED_AFTER && !has_renewed {
-                has_renewed = true;
-                self.complain_of(&left);
-                self.restorer.renew()?;
+                next_aid = aids.next();
             }
             if stuck > HOPELESS_AFTER {
                 let at = left.keys().next().map_or_else(String::new, ToString::to_string);
@@ -104,23 +106,17 @@ impl KafkaOwner {
 
     /// Says where the read stands: a last stable offset below the end is held by a transaction, a reader below it is our own
     /// concern.
-    fn complain_of(&self, left: &BTreeMap<TopicPartition, i64>) {
+    fn complain_of(&self, left: &Left) {
         for (at, until) in left {
             let (position, stable) = self.restorer.standing(at);
-            tracing::warn!(
-                service = self.spec.service,
-                %at,
-                position,
-                until,
-                stable,
-                "restore is stuck"
-            );
+            tracing::warn!(service = self.spec.service, %at, position, until, stable, "restore is stuck");
         }
     }
 
     /// Those who released may have left a transaction open that hides the records behind it.
-    fn fence_released(&mut self) -> Result<(), LogError> {
-        let ids = self.released_ids.clone();
+    fn fence_released(&mut self, left: &Left) -> Result<(), LogError> {
+        self.complain_of(left);
+        let ids = self.history.released_ids(&shards_of(left));
         tracing::warn!(
             service = self.spec.service,
             ids = ids.len(),
@@ -129,12 +125,25 @@ impl KafkaOwner {
         self.fence(ids).map_err(failed)
     }
 
+    fn end_what_hangs(&mut self, left: &Left) -> Result<(), LogError> {
+        self.end_hanging(left).map_err(failed)
+    }
+
+    fn renew_restorer(&mut self, left: &Left) -> Result<(), LogError> {
+        self.complain_of(left);
+        self.restorer.renew()
+    }
+
     fn must_hold(&self, shards: &BTreeSet<Shard>) -> Result<(), LogError> {
         match shards.iter().find(|shard| !self.held.contains(shard) || self.is_revoking(**shard)) {
             Some(shard) => Err(LogError::Lost(format!("shard {shard} was taken away during restore"))),
             None => Ok(()),
         }
     }
+}
+
+pub(super) fn shards_of(left: &Left) -> BTreeSet<Shard> {
+    left.keys().map(|at| Shard(at.partition)).collect()
 }
 
 /// What it means for a restore that somebody could not be shut out.

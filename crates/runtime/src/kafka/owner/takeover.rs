@@ -28,7 +28,7 @@ use crate::log::{AppendError, LogError, NewRecord, TakenShard, TopicPartition};
 use crate::pause;
 
 /// Most ids fenced side by side.
-pub(super) const FENCES_MAX: usize = 16;
+const FENCES_MAX: usize = 16;
 /// Longest time for opening producers, for reading owner records, and for fencing a batch of ids.
 pub(super) const STEP_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for a re-claim that runs before a takeover or a release.
@@ -116,8 +116,7 @@ impl KafkaOwner {
         let taken = self.phase(Phase::Barrier, |owner| owner.raise_barrier(&fenced))?;
         pause::point("after-barrier");
 
-        self.released_ids = history.released_ids(&self.claiming);
-        self.claimants = history.all_ids(&self.claiming);
+        self.history = history;
         let claimed = std::mem::take(&mut self.claiming);
         self.held.extend(claimed);
         Ok(taken)
@@ -270,6 +269,35 @@ impl KafkaOwner {
             owner.fenced_ids.insert(producer.id().to_owned());
             drop_aside(producer);
         })
+    }
+
+    /// Opens ids that are not ours, which shuts their owners out, and hands each to `each`.
+    pub(super) fn with_opened(
+        &mut self,
+        ids: &[String],
+        mut each: impl FnMut(&mut Self, TransactionalProducer),
+    ) -> Result<(), Setback> {
+        for batch in ids.chunks(FENCES_MAX) {
+            // Whoever slept must not shut out the rightful owner of today.
+            self.serve_within_takeover()?;
+            let answers = self.recipe.open(batch);
+            let deadline = Deadline::after(STEP_MAX);
+            let mut left = batch.len();
+            while left > 0 {
+                match answers.recv_timeout(SERVE_INTERVAL) {
+                    Ok(Ok(producer)) => {
+                        each(self, producer);
+                        left -= 1;
+                    }
+                    Ok(Err(error)) => return Err(Setback::Doubt(format!("fence: {error}"))),
+                    Err(RecvTimeoutError::Timeout) if !deadline.has_passed() => self.serve_within_takeover()?,
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                        return Err(Setback::Doubt("an earlier owner could not be shut out".to_owned()));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Marks the end of what came before us in every topic that restore reads, and buries the fenced.
