@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::client::drop_aside;
 use super::config::KafkaConfig;
 use super::ends::Ends;
 use super::transaction::{TransactionLimits, TransactionalProducer};
@@ -33,18 +32,9 @@ impl KafkaBatchWriter {
 impl Drop for KafkaBatchWriter {
     /// Aborts what is open: left alone it would hide later records of its partitions until the broker's time-out.
     fn drop(&mut self) {
-        if let Some(mut producer) = self.producer.take() {
-            drop_aside(Abandoned(move || drop(producer.abort())));
+        if let Some(producer) = self.producer.take() {
+            producer.retire();
         }
-    }
-}
-
-/// Something to do when dropped.
-struct Abandoned<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Abandoned<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }
 

@@ -63,7 +63,8 @@ struct Progress {
 
 impl KafkaClaimer {
     /// Joins the group; partitions come with later polls.
-    pub(crate) fn join(config: Arc<KafkaConfig>, ends: &Ends, spec: &ClaimerSpec) -> Result<Self, LogError> {
+    pub(crate) fn join(config: &KafkaConfig, ends: &Ends, spec: &ClaimerSpec) -> Result<Self, LogError> {
+        let config = Arc::new(config.for_brokers(ends.brokers()?));
         // A topic that is missing when subscribing would give an empty share for minutes, without an error.
         for topic in &spec.topics {
             ends.partitions(topic)?;

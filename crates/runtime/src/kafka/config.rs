@@ -52,6 +52,10 @@ const CONSUMER: [(&str, &str); 5] = [
 const MEMBER: [(&str, &str); 3] =
     [("heartbeat.interval.ms", "300"), ("session.timeout.ms", "6000"), ("max.poll.interval.ms", "15000")];
 
+/// Where another broker takes over what a dead one coordinated. That takes the session of the dead one with the controller
+/// (9 s unless set otherwise) and the reading of its part: whoever gives up before loses what it need not lose.
+const SEVERAL_BROKERS: [(&str, &str); 2] = [("session.timeout.ms", "12000"), ("transaction.timeout.ms", "20000")];
+
 /// For every producer.
 const PRODUCER: [(&str, &str); 3] = [("linger.ms", "0"), ("compression.type", "none"), ("message.timeout.ms", "10000")];
 
@@ -61,6 +65,17 @@ impl KafkaConfig {
     pub fn bootstrap_servers(&self) -> &str {
         let given = self.properties.get("bootstrap.servers").or_else(|| self.properties.get("metadata.broker.list"));
         given.map_or(BOOTSTRAP_DEFAULT, String::as_str)
+    }
+
+    /// The same with the times that suit a cluster of so many brokers, where the user gave none.
+    pub(crate) fn for_brokers(&self, count: usize) -> Self {
+        let mut config = self.clone();
+        if count > 1 {
+            for (key, value) in SEVERAL_BROKERS {
+                config.properties.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        config
     }
 
     /// A client that lives long, from now on looked after (`keeper`).
@@ -121,6 +136,8 @@ impl KafkaConfig {
     pub(crate) fn for_producer(&self) -> ClientConfig {
         let mut config = self.with_defaults(&PRODUCER);
         config.remove("transactional.id");
+        // librdkafka warns of settings that mean nothing to a client.
+        config.remove("session.timeout.ms");
         config.set("enable.idempotence", "true");
         config.set("acks", "all");
         config
@@ -130,7 +147,6 @@ impl KafkaConfig {
     pub(crate) fn for_transactions(&self) -> ClientConfig {
         let mut config = self.for_producer();
         config.remove("message.timeout.ms");
-        config.remove("transaction.timeout.ms");
         config
     }
 
@@ -143,6 +159,8 @@ impl KafkaConfig {
         for (key, value) in &self.properties {
             config.set(main_name(key), value);
         }
+        // Set by whoever makes a producer of transactions; other clients warn of it.
+        config.remove("transaction.timeout.ms");
         config
     }
 }
@@ -225,6 +243,15 @@ mod tests {
         }
         assert_eq!(config.for_producer().get("acks"), Some("all"));
         assert_eq!(config.for_questions(Isolation::Committed).get("group.id"), None);
+    }
+
+    #[test]
+    fn where_brokers_stand_in_for_each_other_sessions_outlive_one() {
+        for (given, brokers, session) in [(None, 1, "6000"), (None, 3, "12000"), (Some("7000"), 3, "7000")] {
+            let pairs: Vec<_> = given.map(|value| ("session.timeout.ms", value)).into_iter().collect();
+            let member = config(&pairs).for_brokers(brokers).for_member("trigger");
+            assert_eq!(member.get("session.timeout.ms"), Some(session), "{given:?}, {brokers} brokers");
+        }
     }
 
     #[test]

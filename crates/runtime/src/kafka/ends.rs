@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
@@ -147,6 +148,11 @@ impl Ends {
         names.next().map(str::to_owned).ok_or_else(|| {
             LogError::Misconfigured(format!("no topic starts with `{}`: run `orloj topics apply`", self.config.prefix))
         })
+    }
+
+    /// How many brokers the cluster has at the moment.
+    pub(crate) fn brokers(&self) -> Result<usize, LogError> {
+        self.metadata(Some(&self.config.full_name(topic::JOBS))).map(|metadata| metadata.brokers().len())
     }
 
     /// What the cluster says about one topic (by its full name) or about all.

@@ -93,6 +93,6 @@ impl Log for KafkaLog {
     }
 
     fn claim(&self, spec: ClaimerSpec) -> Result<Box<dyn Claimer>, LogError> {
-        Ok(Box::new(claimer::KafkaClaimer::join(self.config.clone(), &self.ends, &spec)?))
+        Ok(Box::new(claimer::KafkaClaimer::join(&self.config, &self.ends, &spec)?))
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: commit is asked for only after every record was acknowledged; an answer that may hide a commit is
 //! `Unknown`, never `Refused`. All calls block: use them from a plain thread.
 
+mod abort;
 mod deliveries;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use self::deliveries::{Answers, Deliveries};
@@ -33,7 +34,7 @@ pub(crate) struct TransactionLimits {
     pub(crate) stall: Duration,
     /// Longest wait for the first contact with the cluster.
     pub(crate) warm_up: Duration,
-    /// Longest wait for an abort; then the id is given up and the broker aborts by itself.
+    /// Longest wait for an abort; what is not done then goes on aside, and the id is given up.
     pub(crate) abort: Duration,
     /// A commit that took longer is suspicious: see [`TransactionalProducer::is_suspect`].
     pub(crate) slow_commit: Duration,
@@ -45,7 +46,7 @@ impl Default for TransactionLimits {
             transaction: Duration::from_secs(10),
             stall: Duration::from_secs(2),
             warm_up: Duration::from_secs(10),
-            abort: Duration::from_secs(3),
+            abort: Duration::from_millis(500),
             slow_commit: Duration::from_secs(1),
         }
     }
@@ -74,6 +75,8 @@ pub(crate) struct TransactionalProducer {
     /// How many of `enqueued` earlier calls of `acknowledged` have reported.
     reported: usize,
     is_open: bool,
+    /// An abort was begun and did not end in time.
+    is_aborting: bool,
     /// Wall clock at the beginning of the last transaction.
     began_at: Wall,
     /// How far the brokers' clock is from ours at least, in milliseconds; from the last transaction that tells.
@@ -120,6 +123,7 @@ impl TransactionalProducer {
             enqueued: Vec::new(),
             reported: 0,
             is_open: false,
+            is_aborting: false,
             began_at: Wall::MIN,
             broker_offset_ms: None,
             is_dead: false,
@@ -186,7 +190,7 @@ impl TransactionalProducer {
             && self.is_open
             && let Err(error) = self.abort()
         {
-            tracing::debug!(producer = self.id, %error, "could not abort; the broker will, by its timeout");
+            tracing::debug!(producer = self.id, %error, "could not abort in time");
         }
     }
 
@@ -255,7 +259,7 @@ impl TransactionalProducer {
             if now_answered > answered {
                 (answered, progress_at) = (now_answered, now);
             } else if now.saturating_sub(progress_at) > self.limits.stall {
-                return Err(AppendError::Stalled(self.unanswered()));
+                return Err(self.stalled(answered));
             }
         }
         self.producer.serve();
@@ -321,42 +325,21 @@ impl TransactionalProducer {
         Err(class)
     }
 
-    /// Makes all of the open transaction invisible for ever; nothing to do if none is open.
-    ///
-    /// # Errors
-    /// The id is dead then; the broker aborts what is open once the transaction's time is up.
-    pub(crate) fn abort(&mut self) -> Result<(), AppendError> {
-        if !self.is_open {
-            return Ok(());
-        }
-        self.is_open = false;
-        // The abort call does not serve delivery reports, and waits for them: purge and fetch them first.
-        self.producer.purge(PurgeConfig::default().queue().inflight());
-        let started = self.clock.monotonic();
-        while self.producer.in_flight_count() > 0 {
-            self.producer.wait_and_serve(self.limits.abort);
-            if self.clock.monotonic().saturating_sub(started) > self.limits.abort {
-                self.is_dead = true;
-                return Err(AppendError::Retriable(format!("{}: records in flight do not end", self.id)));
-            }
-        }
-        if self.is_dead {
-            return Ok(());
-        }
-        self.producer.abort_transaction(self.limits.abort).map_err(|error| {
-            self.is_dead = true;
-            self.classify(&error)
-        })?;
-        self.is_suspect |= self.clock.monotonic().saturating_sub(started) > self.limits.slow_commit;
-        Ok(())
-    }
-
     fn deliveries(&self) -> MutexGuard<'_, Answers> {
         self.producer.context().answers()
     }
 
     fn disconnects(&self) -> u64 {
         self.producer.context().disconnects()
+    }
+
+    /// What it means that nothing is answered any more. Where nothing was at all, it may be the coordinator of this id
+    /// that is away, which says nothing of any partition: another id may have another one.
+    fn stalled(&self, answered: usize) -> AppendError {
+        if answered > 0 {
+            return AppendError::Stalled(self.unanswered());
+        }
+        AppendError::Retriable(format!("{}: neither its coordinator nor any partition answers", self.id))
     }
 
     fn unanswered(&self) -> Vec<TopicPartition> {

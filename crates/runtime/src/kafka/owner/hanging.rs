@@ -13,7 +13,7 @@ use super::takeover::{STEP_MAX, Setback};
 use super::{KafkaOwner, SERVE_INTERVAL};
 use crate::clock::Clock;
 use crate::codec;
-use crate::kafka::client::{Deadline, drop_aside};
+use crate::kafka::client::Deadline;
 use crate::kafka::transaction::TransactionalProducer;
 use crate::log::{AppendError, LogError, NewRecord, TopicPartition};
 
@@ -54,7 +54,7 @@ impl KafkaOwner {
                     tracing::warn!(producer = producer.id(), %error, "could not end what may be left of it");
                 }
             }
-            drop_aside(producer);
+            producer.retire();
         })
     }
 

@@ -111,7 +111,7 @@ pub(crate) struct KafkaOwner {
 impl KafkaOwner {
     /// Joins the owners of a service of this log; shards come by [`Owner::poll`].
     pub(crate) fn join(log: &KafkaLog, spec: OwnerSpec) -> Result<Self, LogError> {
-        let config: &KafkaConfig = &log.config;
+        let config: &KafkaConfig = &log.config.for_brokers(log.ends.brokers()?);
         let mut scanner = Tail::open(config, Isolation::Uncommitted)?;
         let restorer = Tail::open(config, Isolation::Committed)?;
         // First of all: a member whose topic is not there is given nothing, and never told why.

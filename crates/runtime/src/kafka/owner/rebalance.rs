@@ -11,7 +11,6 @@ use super::member::Change;
 use super::takeover::RECLAIM_WAIT_MAX;
 use super::{KafkaOwner, new_incarnation};
 use crate::clock::Clock;
-use crate::kafka::client::drop_aside;
 use crate::kafka::transaction::TransactionalProducer;
 use crate::log::{AppendError, LogError, NewRecord, OwnerEvent, Position};
 use crate::pause;
@@ -169,7 +168,7 @@ impl KafkaOwner {
     pub(super) fn give_back_producer(&mut self, producer: TransactionalProducer) {
         match &mut self.ring {
             Some(ring) => ring.give_back(producer),
-            None => drop_aside(producer),
+            None => producer.retire(),
         }
     }
 

@@ -14,7 +14,6 @@ use super::member::Membership;
 use super::ring::{RING_SIZE, Recipe, Ring};
 use super::takeover::{Claim, claim};
 use crate::clock::{Clock, SystemClock};
-use crate::kafka::client::drop_aside;
 use crate::kafka::transaction::TransactionalProducer;
 
 /// Re-claims are at least this far apart.
@@ -104,7 +103,7 @@ fn reclaim(
     let claimed = claim(first, &recipe.config, record, shards, membership);
     first.abort_after(&claimed);
     if let Err(error) = claimed {
-        opened.into_iter().for_each(drop_aside);
+        opened.into_iter().for_each(TransactionalProducer::retire);
         return Err(error.to_string());
     }
     Ok(opened)

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, bounded};
 use orloj_domain::id::Incarnation;
 
-use crate::kafka::client::drop_aside;
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::transaction::{TransactionLimits, TransactionalProducer};
 use crate::log::AppendError;
@@ -92,7 +91,7 @@ impl Ring {
     pub(super) fn add(&mut self, producer: TransactionalProducer) {
         self.named.push(producer.id().to_owned());
         if producer.is_dead() || producer.is_suspect() {
-            drop_aside(producer);
+            producer.retire();
         } else {
             self.producers.push_back(producer);
         }
@@ -117,7 +116,7 @@ impl Ring {
     pub(super) fn give_back(&mut self, producer: TransactionalProducer) {
         if producer.is_dead() || producer.is_suspect() {
             tracing::info!(producer = producer.id(), left = self.producers.len(), "retired a producer");
-            drop_aside(producer);
+            producer.retire();
             return;
         }
         let place = (TURN_SIZE - 1).min(self.producers.len());
@@ -128,7 +127,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         for producer in self.producers.drain(..) {
-            drop_aside(producer);
+            producer.retire();
         }
     }
 }

@@ -21,7 +21,7 @@ use super::ring::{RING_SIZE, Ring, id_prefix};
 use super::{KafkaOwner, SERVE_INTERVAL};
 use crate::clock::Clock;
 use crate::codec;
-use crate::kafka::client::{Deadline, drop_aside};
+use crate::kafka::client::Deadline;
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::transaction::TransactionalProducer;
 use crate::log::{AppendError, LogError, NewRecord, TakenShard, TopicPartition};
@@ -267,7 +267,7 @@ impl KafkaOwner {
         let ids: Vec<String> = ids.into_iter().filter(|id| !self.fenced_ids.contains(id)).collect();
         self.with_opened(&ids, |owner, producer| {
             owner.fenced_ids.insert(producer.id().to_owned());
-            drop_aside(producer);
+            producer.retire();
         })
     }
 
