@@ -4,8 +4,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, backfill, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs,
-    schemas, topics, trigger, version,
+    apply, backfill, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, run_orders,
+    runs, schemas, topics, trigger, version,
 };
 use crate::output::Format;
 use crate::{dev, serve};
@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Backfill(backfill::BackfillArguments),
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
+    Cancel(run_orders::CancelArguments),
+    Retry(run_orders::RetryArguments),
     Runs(runs::RunsArguments),
     Logs(logs::LogsArguments),
     Next(next::NextArguments),

@@ -40,8 +40,8 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, command: Command) -> Outcome {
     use commands::{
-        apply, backfill, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause, runs,
-        schemas, topics, trigger, version,
+        apply, backfill, completion, crontab, dead_letters, delete, describe, explain, get, logs, next, pause,
+        run_orders, runs, schemas, topics, trigger, version,
     };
     match command {
         Command::Dev(arguments) => dev::run(&arguments),
@@ -54,6 +54,8 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Backfill(arguments) => backfill::run(context, &arguments),
         Command::Pause(arguments) => pause::pause(context, &arguments),
         Command::Resume(arguments) => pause::resume(context, &arguments),
+        Command::Cancel(arguments) => run_orders::cancel(context, &arguments),
+        Command::Retry(arguments) => run_orders::retry(context, &arguments),
         Command::Runs(arguments) => runs::run(context, &arguments),
         Command::Logs(arguments) => logs::run(context, &arguments),
         Command::Next(arguments) => next::run(context, &arguments),

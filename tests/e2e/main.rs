@@ -10,3 +10,4 @@ mod compose;
 mod dev;
 mod kafka;
 mod python;
+mod runs;

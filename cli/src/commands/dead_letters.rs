@@ -1,20 +1,22 @@
-//! `orloj dlq`: runs that used up their attempts and wait for a person. Not here: sending them back. Invariant:
+//! `orloj dlq`: runs that used up their attempts and wait for a person: looking at them, and sending them back. Invariant:
 //! looking changes nothing.
 
 use clap::{Args, Subcommand};
 
-use super::{Context, job_id};
+use super::{Context, job_id, run_orders};
 use crate::args::Namespace;
 use crate::exit::{Code, Outcome};
 use crate::output::{self, Column, column, text, wide};
 
-/// Show dead letters: runs that used up their attempts
+/// Show dead letters, runs that used up their attempts, or send them back
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   orloj dlq ls
   orloj dlq ls --queue default -o json
-  orloj dlq show ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09")]
+  orloj dlq show ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09
+  orloj dlq redrive ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"the database is back\"
+  orloj dlq ls -o name | xargs orloj dlq redrive")]
 pub(crate) struct DlqArguments {
     #[command(subcommand)]
     command: DlqCommand,
@@ -29,6 +31,15 @@ enum DlqCommand {
     Show {
         /// Id of the run, or of the dead letter
         id: String,
+    },
+    /// Send dead letters back, each once
+    Redrive {
+        /// Ids of the runs, as `orloj dlq ls` shows them, or `dead-letter/ID`
+        #[arg(required = true, value_name = "RUN")]
+        ids: Vec<String>,
+        /// Why, for whoever looks at the runs later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }
 
@@ -64,7 +75,25 @@ pub(crate) fn run(context: &Context, arguments: &DlqArguments) -> Outcome {
     match &arguments.command {
         DlqCommand::Ls(arguments) => list(context, arguments),
         DlqCommand::Show { id } => show(context, id),
+        DlqCommand::Redrive { ids, reason } => redrive(context, ids, reason.as_deref()),
     }
+}
+
+/// One after the other; what is refused keeps none of the others.
+fn redrive(context: &Context, ids: &[String], reason: Option<&str>) -> Outcome {
+    let client = context.client()?;
+    let mut is_any_refused = false;
+    for id in ids {
+        let id = id.strip_prefix("dead-letter/").unwrap_or(id);
+        match run_orders::ask(&client, id, "retry", reason) {
+            Ok(_) => output::print(&format!("run {id} is sent back"))?,
+            Err(failure) => {
+                is_any_refused = true;
+                output::note(&format!("run {id} is not sent back: {failure}"));
+            }
+        }
+    }
+    Ok(if is_any_refused { Code::Error } else { Code::Ok })
 }
 
 fn list(context: &Context, arguments: &LsArguments) -> Outcome {

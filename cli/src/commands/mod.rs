@@ -17,6 +17,7 @@ pub(crate) mod logs;
 pub(crate) mod next;
 pub(crate) mod offer;
 pub(crate) mod pause;
+pub(crate) mod run_orders;
 pub(crate) mod runs;
 pub(crate) mod schemas;
 pub(crate) mod topics;

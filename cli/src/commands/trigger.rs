@@ -58,12 +58,31 @@ pub(crate) fn run(context: &Context, arguments: TriggerArguments) -> Outcome {
         return Ok(Code::Ok);
     }
     output::note(&format!("run {run_id} of {job} requested; waiting for its end"));
-    let ended = wait_for_end(&client, &run_id, written.position.as_deref(), arguments.timeout)?;
-    let state = output::text(&ended, "state");
-    if !output::document(context.global.output, &ended, &format!("run/{run_id}"))? {
-        output::print(&format!("run {run_id} of {job} {state}{}", detail(&ended)))?;
+    let ended = wait_for_end(&client, &run_id, written.position.as_deref(), arguments.timeout, &is_terminal)?;
+    show_end(context, &ended, "succeeded")
+}
+
+/// Waits for the end of a run that was asked for by the command at `position`, and shows it; exit code 0 if it ended as
+/// `wanted`.
+pub(super) fn end_of(
+    context: &Context,
+    client: &Client,
+    run_id: &str,
+    position: Option<&str>,
+    wanted: &str,
+    is_end: &dyn Fn(&Value) -> bool,
+) -> Outcome {
+    output::note(&format!("waiting for the end of run {run_id}"));
+    let ended = wait_for_end(client, run_id, position, None, is_end)?;
+    show_end(context, &ended, wanted)
+}
+
+fn show_end(context: &Context, ended: &Value, wanted: &str) -> Outcome {
+    let (run_id, job, state) = (output::text(ended, "id"), output::text(ended, "job"), output::text(ended, "state"));
+    if !output::document(context.global.output, ended, &format!("run/{run_id}"))? {
+        output::print(&format!("run {run_id} of {job} {state}{}", detail(ended)))?;
     }
-    Ok(if state == "succeeded" { Code::Ok } else { Code::Error })
+    Ok(if state == wanted { Code::Ok } else { Code::Error })
 }
 
 /// What is worth knowing about an end beside its state.
@@ -79,7 +98,7 @@ fn detail(run: &Value) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-fn is_terminal(run: &Value) -> bool {
+pub(super) fn is_terminal(run: &Value) -> bool {
     matches!(output::text(run, "state").as_str(), "succeeded" | "failed" | "dead" | "cancelled" | "expired")
 }
 
@@ -88,6 +107,7 @@ fn wait_for_end(
     run_id: &str,
     position: Option<&str>,
     timeout: Option<Duration>,
+    is_end: &dyn Fn(&Value) -> bool,
 ) -> Result<Value, Failure> {
     let path = format!("/api/v1/runs/{run_id}");
     let started = started_now();
@@ -99,7 +119,7 @@ fn wait_for_end(
     let mut is_known = false;
     loop {
         match client.get(&path, &query) {
-            Ok(run) if is_terminal(&run) => return Ok(run),
+            Ok(run) if is_end(&run) => return Ok(run),
             Ok(_) => is_known = true,
             Err(failure) if matches!(failure.code, Code::NotFound | Code::TimedOut) && !is_known => {}
             Err(failure) => return Err(failure),

@@ -67,8 +67,8 @@ fn complaints_name_line_column_field_and_what_was_expected() {
         ("kind: Job", "kind: [", "jobs.yaml:"),
         (
             "\n  run:",
-            "\n  concurrency: 3\n  run:",
-            "jobs.yaml:6:16: spec.concurrency: is not available in this version; ",
+            "\n  overlap: {policy: allow}\n  concurrency: 0\n  run:",
+            "jobs.yaml:7:16: spec.concurrency: must be 1 or more; ",
         ),
     ] {
         let text = GOOD.replace(from, to);

@@ -25,6 +25,11 @@ pub struct ReadyAttempt {
     /// The value of the request in `fires`, byte for byte.
     #[serde(with = "serde_bytes")]
     pub request: Vec<u8>,
+    /// When the run must have ended; an attempt does not start or go on after that.
+    pub deadline: Option<Timestamp>,
+    /// The runner must not start it before the dispatcher has seen its claim and said so (`runner.inbox`): the job bounds
+    /// how many of its runs are live, and this one may have been cancelled while it was on its queue.
+    pub awaits_start: bool,
 }
 
 words! {

@@ -16,7 +16,7 @@ words! {
     RunState {
         /// Until its start delay is over (`run.delay`).
         Delayed = "delayed",
-        /// Until a limit lets it go (`run.state`).
+        /// Until other runs of its job make room (`run.state`).
         Waiting = "waiting",
         /// On its queue, for a runner to claim (`run.state`).
         Ready = "ready",
@@ -28,7 +28,7 @@ words! {
         Succeeded = "succeeded",
         /// Ended: it failed and is not kept as a dead letter.
         Failed = "failed",
-        /// Ended: attempts used up; parked as a dead letter.
+        /// Ended: attempts used up; parked as a dead letter, and kept until it is sent back or too old (`run.state`).
         Dead = "dead",
         /// Ended: stopped on request, or forbidden by the overlap policy.
         Cancelled = "cancelled",
@@ -49,14 +49,14 @@ impl RunState {
         }
     }
 
-    /// The topic that holds a live run in this state; none for states that no live run is in.
+    /// The topic that holds a run in this state; none for states of which nothing is kept.
     #[must_use]
     pub fn topic(self) -> Option<&'static str> {
         match self {
             Self::Delayed => Some(topic::RUN_DELAY),
-            Self::Waiting | Self::Ready | Self::Running => Some(topic::RUN_STATE),
+            Self::Waiting | Self::Ready | Self::Running | Self::Dead => Some(topic::RUN_STATE),
             Self::Retrying => Some(topic::RUN_RETRY),
-            Self::Succeeded | Self::Failed | Self::Dead | Self::Cancelled | Self::Expired | Self::Unknown => None,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired | Self::Unknown => None,
         }
     }
 }
@@ -80,7 +80,7 @@ pub struct LiveRun {
     pub run_id: RunId,
     /// The job.
     pub job: JobId,
-    /// Where it is: delayed, waiting, ready, running or retrying.
+    /// Where it is: delayed, waiting, ready, running, retrying or dead.
     pub state: RunState,
     /// The attempt it is at or waits for, numbered from 1.
     pub attempt: i32,
@@ -111,6 +111,14 @@ pub struct LiveRun {
     /// The value of the request in `fires`, byte for byte.
     #[serde(with = "serde_bytes")]
     pub request: Vec<u8>,
+    /// Running: why its end was asked for.
+    pub cancel_reason: Option<String>,
+    /// When it was sent back from the dead letters last.
+    pub redriven_at: Option<Timestamp>,
+    /// Attempts that it had used when it was sent back last; the policy counts from there.
+    pub attempts_before: i32,
+    /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
+    pub disposition: Option<String>,
 }
 
 /// One step of a run, or its end.
@@ -147,4 +155,8 @@ pub struct RunEvent {
     pub outcome: Option<Outcome>,
     /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
     pub disposition: Option<String>,
+    /// Running: why its end was asked for. Waiting: what for. Dead: why it was not sent back.
+    pub note: Option<String>,
+    /// How often it was sent back from the dead letters.
+    pub redrives: i32,
 }

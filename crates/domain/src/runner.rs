@@ -86,8 +86,10 @@ pub struct AttemptOutput {
 words! {
     /// What is asked of one runner.
     RunnerMessageType {
-        /// End the attempt.
+        /// End the attempt; one that has not started must not.
         Cancel = "cancel",
+        /// Start the attempt, which waited for this.
+        Start = "start",
         /// A message that a newer version wrote.
         Unknown = "unknown",
     }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use orloj_domain::attempt::Outcome;
-use orloj_domain::id::{JobId, RunId, RunnerId, SessionId};
+use orloj_domain::id::{CommandId, JobId, RunId, RunnerId, SessionId};
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::RunState;
 use orloj_domain::time::Timestamp;
 
-use crate::run::{Request, Run};
+use crate::run::{DeadRun, Request, Run};
 
 /// What asks for a decision.
 #[derive(Debug, Clone)]
@@ -24,6 +24,25 @@ pub enum Input {
     Finished(Report, Outcome),
     /// A runner's session was silent for longer than its lease.
     SessionExpired(SessionId),
+    /// Somebody wants a run to end.
+    Cancel(Order),
+    /// Somebody sends a dead run back.
+    Redrive(Order),
+}
+
+/// What somebody wants of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The run.
+    pub run_id: RunId,
+    /// Its job.
+    pub job: JobId,
+    /// The command that says so.
+    pub command: CommandId,
+    /// Who sent it.
+    pub actor: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// Which attempt a runner reports about.
@@ -55,6 +74,19 @@ pub enum Event {
     },
     /// A run ended, or was refused before it began.
     Ended(Box<Ended>),
+    /// A runner holds an attempt that it must not go on with.
+    Disowned(Report, Ignored),
+    /// A dead run was not sent back.
+    NotRedriven {
+        /// It, with the command among those that were carried out.
+        dead: Box<DeadRun>,
+        /// Why.
+        why: String,
+        /// When this was decided.
+        at: Timestamp,
+    },
+    /// A dead run is too old to be sent back.
+    Forgotten(Box<DeadRun>),
     /// The input changes nothing.
     Ignored(Ignored),
 }
@@ -74,10 +106,31 @@ pub struct Ended {
     pub first_failure: Option<Timestamp>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,
+    /// Commands about it that were carried out, oldest first.
+    pub recent_commands: Arc<[CommandId]>,
     /// When this was decided.
     pub at: Timestamp,
     /// Topics that held it and hold it no longer.
     pub leaves: Vec<&'static str>,
+}
+
+impl Ended {
+    /// What is kept of it, if it is dead.
+    #[must_use]
+    pub fn dead(&self) -> Option<DeadRun> {
+        let End::Dead(outcome, disposition) = &self.end else { return None };
+        Some(DeadRun {
+            request: Arc::clone(&self.request),
+            attempt: self.attempt,
+            token: self.token,
+            outcome: outcome.clone(),
+            disposition: *disposition,
+            first_failure: self.first_failure.unwrap_or(self.at),
+            redrives: self.redrives,
+            recent_commands: Arc::clone(&self.recent_commands),
+            since: self.at,
+        })
+    }
 }
 
 /// How a run ended.
@@ -89,6 +142,8 @@ pub enum End {
     Cancelled(Outcome),
     /// No attempt succeeded, and it is parked as a dead letter.
     Dead(Outcome, Disposition),
+    /// Its deadline passed.
+    Expired(Outcome),
 }
 
 impl End {
@@ -99,6 +154,7 @@ impl End {
             Self::Succeeded(_) => RunState::Succeeded,
             Self::Cancelled(_) => RunState::Cancelled,
             Self::Dead(..) => RunState::Dead,
+            Self::Expired(_) => RunState::Expired,
         }
     }
 
@@ -106,7 +162,9 @@ impl End {
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
         match self {
-            Self::Succeeded(outcome) | Self::Cancelled(outcome) | Self::Dead(outcome, _) => outcome,
+            Self::Succeeded(outcome) | Self::Cancelled(outcome) | Self::Dead(outcome, _) | Self::Expired(outcome) => {
+                outcome
+            }
         }
     }
 }
@@ -124,12 +182,26 @@ pub enum Ignored {
     OtherSession,
     /// The same session claimed it before.
     AlreadyClaimed,
+    /// Its end was asked for before.
+    AlreadyCancelled,
+    /// It is not dead, or no longer kept: there is nothing to send back.
+    NotDead,
+    /// The command was carried out before.
+    Repeated,
 }
 
 impl Ignored {
     /// Every reason, in order.
-    pub const ALL: [Self; 5] =
-        [Self::AlreadyLive, Self::NotLive, Self::Stale, Self::OtherSession, Self::AlreadyClaimed];
+    pub const ALL: [Self; 8] = [
+        Self::AlreadyLive,
+        Self::NotLive,
+        Self::Stale,
+        Self::OtherSession,
+        Self::AlreadyClaimed,
+        Self::AlreadyCancelled,
+        Self::NotDead,
+        Self::Repeated,
+    ];
 
     /// The reason as a metric's label.
     #[must_use]
@@ -140,6 +212,9 @@ impl Ignored {
             Self::Stale => "stale",
             Self::OtherSession => "other_session",
             Self::AlreadyClaimed => "already_claimed",
+            Self::AlreadyCancelled => "already_cancelled",
+            Self::NotDead => "not_dead",
+            Self::Repeated => "repeated",
         }
     }
 }

@@ -4,13 +4,18 @@
 
 mod attempt;
 mod due;
+mod graveyard;
 mod index;
 mod lease_lost;
+mod order;
 mod request;
 mod restore;
+mod room;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_orders;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +24,8 @@ use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
 use crate::event::{Event, Input};
-use crate::run::Run;
+use crate::run::{DeadRun, Run};
+use graveyard::Graveyard;
 use index::Index;
 
 /// The live runs of one shard.
@@ -27,6 +33,7 @@ use index::Index;
 pub struct DispatcherMachine {
     runs: HashMap<RunId, Run>,
     index: Index,
+    dead: Graveyard,
     /// Copies of a live run that the log holds beside the one in `runs`; see `restore`. Almost always empty.
     older_copies: BTreeMap<RunId, Vec<Run>>,
 }
@@ -42,10 +49,12 @@ impl Machine for DispatcherMachine {
     fn decide(&self, input: &Input, now: Timestamp) -> Vec<Event> {
         match input {
             Input::Tick => self.decide_due(now),
-            Input::Requested(request) => vec![self.decide_request(request, now)],
+            Input::Requested(request) => self.decide_request(request, now),
             Input::Claimed(report) => vec![self.decide_claim(report, now)],
-            Input::Finished(report, outcome) => vec![self.decide_finish(report, outcome, now)],
+            Input::Finished(report, outcome) => self.decide_finish(report, outcome, now),
             Input::SessionExpired(session) => self.decide_lease_lost(session, now),
+            Input::Cancel(order) => self.decide_cancel(order, now),
+            Input::Redrive(order) => self.decide_redrive(order, now),
         }
     }
 
@@ -53,18 +62,26 @@ impl Machine for DispatcherMachine {
         match event {
             Event::Stepped { run, .. } => {
                 self.older_copies.remove(&run.request.run_id);
+                self.dead.take(run.request.run_id);
                 self.put(run.clone());
             }
             Event::Ended(ended) => {
                 self.older_copies.remove(&ended.request.run_id);
                 self.take(ended.request.run_id);
+                if let Some(dead) = ended.dead() {
+                    self.dead.put(dead);
+                }
             }
-            Event::Ignored(_) => {}
+            Event::NotRedriven { dead, .. } => self.dead.put((**dead).clone()),
+            Event::Forgotten(dead) => {
+                self.dead.take(dead.request.run_id);
+            }
+            Event::Disowned(..) | Event::Ignored(_) => {}
         }
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.index.first_due()
+        [self.index.first_due(), self.dead.first_too_old()].into_iter().flatten().min()
     }
 }
 
@@ -79,6 +96,18 @@ impl DispatcherMachine {
     #[must_use]
     pub fn live(&self) -> usize {
         self.runs.len()
+    }
+
+    /// How many dead runs can be sent back.
+    #[must_use]
+    pub fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// A dead run that can be sent back.
+    #[must_use]
+    pub fn dead_run(&self, run: RunId) -> Option<&DeadRun> {
+        self.dead.get(run)
     }
 
     /// Sessions that hold an attempt, in order.

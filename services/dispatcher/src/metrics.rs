@@ -19,6 +19,7 @@ pub struct DispatcherMetrics {
     pub sessions_expired: Counter,
     /// Sessions that came back after their lease had ended.
     pub sessions_back: Counter,
+    not_redriven: Counter,
     steps: Family<StateLabel, Counter>,
     ignored: Family<ReasonLabel, Counter>,
 }
@@ -43,6 +44,7 @@ impl DispatcherMetrics {
             registry.register("sessions", "Runner sessions alive", this.sessions.clone());
             registry.register("sessions_expired", "Sessions whose lease ended", this.sessions_expired.clone());
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
+            registry.register("redrives_refused", "Dead runs that were not sent back", this.not_redriven.clone());
             registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
             registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
         });
@@ -54,7 +56,11 @@ impl DispatcherMetrics {
         match event {
             Event::Stepped { run, .. } => self.step(run.step.state()),
             Event::Ended(ended) => self.step(ended.end.state()),
-            Event::Ignored(reason) => self.ignore(*reason),
+            Event::Ignored(reason) | Event::Disowned(_, reason) => self.ignore(*reason),
+            Event::NotRedriven { .. } => {
+                self.not_redriven.inc();
+            }
+            Event::Forgotten(_) => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! Properties of the whole machine under random legal, illegal and repeated inputs and restarts: each run ends
-//! at most once and can be driven to its end, attempts are 1..k, forbid never has two live, and the log restores
-//! an equal machine.
+//! once in each of its lives and can be driven to its end, attempts are 1..k, no job has more live runs than its policy
+//! allows, nobody waits beside free room, and the log restores an equal machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::id::RunId;
@@ -10,8 +10,9 @@ use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::run::{RunEvent, RunState};
 use proptest::prelude::*;
 
-use crate::event::{Event, Input};
-use crate::testing::{Ask, World, is_legal, outcome, report};
+use crate::event::{Event, Input, Order};
+use crate::run::Step;
+use crate::testing::{Ask, World, is_legal, order, outcome, report};
 
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
 const KINDS: [OutcomeKind; 7] = [
@@ -23,8 +24,17 @@ const KINDS: [OutcomeKind; 7] = [
     OutcomeKind::NotStarted,
     OutcomeKind::Cancelled,
 ];
-/// Jobs by index; the second half forbids overlap.
-const JOBS: [&str; 4] = ["a/allow0", "a/allow1", "a/forbid0", "a/forbid1"];
+/// Jobs with their policies, bounds on live runs and the most that takes up room at once.
+const JOBS: [(&str, OverlapKind, Option<i32>, usize); 6] = [
+    ("a/allow", OverlapKind::Allow, None, usize::MAX),
+    ("a/some", OverlapKind::Allow, Some(2), 2),
+    ("a/forbid", OverlapKind::Forbid, None, 1),
+    ("a/queue", OverlapKind::Queue, None, 1),
+    ("a/lanes", OverlapKind::Queue, Some(2), 2),
+    ("a/replace", OverlapKind::Replace, None, 1),
+];
+/// Most that wait.
+const WAITING_MAX: usize = 2;
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -44,20 +54,21 @@ enum Action {
         kind: usize,
     },
     Expire(usize),
+    /// The run, and which of three commands.
+    Cancel(usize, usize),
+    Redrive(usize, usize),
     Advance(u64),
     Restart,
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    (0..JOBS.len(), 0..1_000_i64, 0..3_i64, 1..4_i32, any::<bool>()).prop_map(|(job, number, delay_s, max, is_once)| {
-        Ask {
-            job: JOBS[job],
-            number,
-            overlap: if job < 2 { OverlapKind::Allow } else { OverlapKind::Forbid },
-            delivery: if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce },
-            delay_s,
-            max_attempts: max,
-        }
+    let policy = (0..JOBS.len(), any::<bool>());
+    let times = (0..3_i64, prop_oneof![4 => Just(None), 1 => (1..30_i64).prop_map(Some)]);
+    (policy, 0..1_000_i64, 1..4_i32, times).prop_map(|((job, is_once), number, max_attempts, (delay_s, deadline_s))| {
+        let (job, overlap, concurrency, _) = JOBS[job];
+        let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
+        let waiting_max = i32::try_from(WAITING_MAX).expect("small");
+        Ask { job, number, overlap, delivery, delay_s, max_attempts, deadline_s, concurrency, waiting_max }
     })
 }
 
@@ -75,6 +86,8 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (0..30_usize, offset(), token(), 0..3_usize, 0..KINDS.len())
             .prop_map(|(run, attempt, token, session, kind)| Action::Finish { run, attempt, token, session, kind }),
         1 => (0..3_usize).prop_map(Action::Expire),
+        1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Cancel(run, command)),
+        1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Redrive(run, command)),
         4 => (0..5_u64).prop_map(Action::Advance),
         1 => Just(Action::Restart),
     ]
@@ -99,6 +112,8 @@ impl Play {
             Action::Expire(session) => {
                 self.world.decide(&Input::SessionExpired(SESSIONS[*session].parse().expect("session")));
             }
+            Action::Cancel(run, command) => self.order(*run, *command, Input::Cancel),
+            Action::Redrive(run, command) => self.order(*run, *command, Input::Redrive),
             Action::Advance(seconds) => {
                 self.second += seconds;
                 self.world.advance_to(self.second);
@@ -118,7 +133,7 @@ impl Play {
         let report = report(&ask, now_attempt + attempt, now_token + token, SESSIONS[session]);
         let live = self.world.machine.run(ask.run_id());
         let is_in_force = live.is_some_and(|live| {
-            let is_waiting = live.due_at().is_some();
+            let is_waiting = live.due_at().is_some() || live.step == Step::Waiting;
             let is_held_by_other = live.session().is_some_and(|holder| *holder != report.session);
             (attempt, token) == (0, 0) && !is_waiting && !is_held_by_other
         });
@@ -127,8 +142,13 @@ impl Play {
             None => Input::Claimed(report),
         };
         let events = self.world.decide(&input);
-        let is_ignored = matches!(events.as_slice(), [Event::Ignored(_)]);
+        let is_ignored = matches!(events.as_slice(), [Event::Ignored(_) | Event::Disowned(..)]);
         assert!(is_in_force || is_ignored, "{input:?} did {events:?}");
+    }
+
+    fn order(&mut self, run: usize, command: usize, input: impl Fn(Order) -> Input) {
+        let Some((ask, ..)) = self.pick(run) else { return };
+        self.world.decide(&input(order(&ask, &format!("c{command}"))));
     }
 
     /// A request of a run that ended is never read again: positions move with the decision. One of a live run
@@ -181,7 +201,15 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) {
     let mut state = None;
     let mut attempts = Vec::new();
     let mut token = 0;
+    let mut ends = 0;
+    let (mut lives, mut in_this_life) = (1, 0);
     for event in events {
+        if event.redrives >= lives {
+            (lives, in_this_life) = (event.redrives + 1, 0);
+        }
+        ends += i32::from(event.state.is_terminal() && event.note.is_none());
+        in_this_life += i32::from(event.state == RunState::Ready);
+        assert!(in_this_life <= ask.max_attempts, "{ask:?}");
         assert!(is_legal(state, event.state), "{state:?} to {} of {ask:?}", event.state);
         state = Some(event.state);
         if event.state == RunState::Ready {
@@ -193,22 +221,33 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) {
     }
     let wanted: Vec<i32> = (1..).take(attempts.len()).collect();
     assert_eq!(attempts, wanted, "{ask:?}");
-    assert!(attempts.len() <= usize::try_from(ask.max_attempts).expect("positive"), "{ask:?}");
-    let ends = events.iter().filter(|event| event.state.is_terminal()).count();
-    assert_eq!(ends, 1, "{ask:?} ended {ends} times");
+    assert_eq!(ends, lives, "{ask:?}: an end for each life");
 }
 
-/// In log order, a job that forbids overlap never has two live runs.
-fn check_forbid(events: &[RunEvent]) {
-    let mut live: BTreeMap<&str, BTreeSet<RunId>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.job.name().starts_with("forbid")) {
-        let live = live.entry(event.job.as_str()).or_default();
-        if event.state.is_terminal() {
-            live.remove(&event.run_id);
-        } else {
-            live.insert(event.run_id);
+/// After each batch of events, in log order: no job has more live runs than its policy allows, and nobody waits beside free
+/// room. `batches` are the numbers of events after each decision.
+fn check_room(events: &[RunEvent], batches: &[usize]) {
+    let mut states: BTreeMap<&str, BTreeMap<RunId, RunState>> = BTreeMap::new();
+    let mut from = 0;
+    for until in batches {
+        for event in &events[from..*until] {
+            let of_job = states.entry(event.job.as_str()).or_default();
+            if event.state.is_terminal() {
+                of_job.remove(&event.run_id);
+            } else {
+                of_job.insert(event.run_id, event.state);
+            }
         }
-        assert!(live.len() <= 1, "{} has {} live runs", event.job, live.len());
+        from = *until;
+        for (job, of_job) in &states {
+            let waiting = of_job.values().filter(|state| **state == RunState::Waiting).count();
+            let active = of_job.len() - waiting;
+            let (_, policy, _, room) = JOBS.iter().find(|(name, ..)| name == job).expect("one of them");
+            assert!(active <= *room, "{job} has {active} live runs");
+            assert!(waiting == 0 || active == *room, "{waiting} wait beside {active} of {job}");
+            let waiting_max = if *policy == OverlapKind::Replace { 1 } else { WAITING_MAX };
+            assert!(waiting <= waiting_max, "{waiting} wait of {job}");
+        }
     }
 }
 
@@ -218,21 +257,23 @@ proptest! {
     #[test]
     fn runs_end_once_whatever_comes(actions in proptest::collection::vec(action(), 1..120)) {
         let mut play = Play { world: World::new(), asked: Vec::new(), second: 0 };
+        let mut batches = Vec::new();
         for action in &actions {
             play.act(action);
+            batches.push(play.world.events.len());
         }
         play.world.check_restore();
-        prop_assert_eq!(play.world.state.len(), play.world.machine.live());
+        check_room(&play.world.events, &batches);
+        prop_assert_eq!(play.world.state.len(), play.world.machine.live() + play.world.machine.dead());
         play.drain();
-        prop_assert!(play.world.state.is_empty());
+        prop_assert_eq!(play.world.state.len(), play.world.machine.dead());
         play.world.check_restore();
         let events = &play.world.events;
         for ask in &play.asked {
             let of_run: Vec<_> = events.iter().filter(|event| event.run_id == ask.run_id()).collect();
             check_run(ask, &of_run);
         }
-        check_forbid(events);
-        let count = |state| events.iter().filter(|event| event.state == state).count();
+        let count = |state| events.iter().filter(|event| event.state == state && event.note.is_none()).count();
         prop_assert_eq!(play.world.ready.len(), count(RunState::Ready));
         prop_assert_eq!(play.world.dead.len(), count(RunState::Dead));
     }

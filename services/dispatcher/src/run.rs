@@ -8,7 +8,9 @@ use std::time::Duration;
 use orloj_domain::attempt::Outcome;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
-use orloj_domain::job::{Delivery, OverlapKind, RetryPolicy};
+use orloj_domain::job::{Delivery, OverlapKind, OverlapPolicy, RetryPolicy};
+use orloj_domain::overlap;
+use orloj_domain::retry::Disposition;
 use orloj_domain::run::{RecordHeader, RunState};
 use orloj_domain::time::Timestamp;
 
@@ -32,7 +34,11 @@ pub struct Request {
     /// Wait between request and first attempt.
     pub start_delay: Duration,
     /// What it does while other runs of the job are live.
-    pub overlap: OverlapKind,
+    pub overlap: OverlapPolicy,
+    /// Most live runs of the job, where the policy asks for that.
+    pub concurrency: Option<i32>,
+    /// How long after it was due the run must have ended.
+    pub deadline: Option<Duration>,
     /// When a failed attempt is followed by another.
     pub retry: RetryPolicy,
     /// What a lost attempt means.
@@ -64,7 +70,9 @@ impl Request {
             requested_at: decision.decided_at,
             queue: spec.queue.clone(),
             start_delay: Duration::from_millis(u64::try_from(spec.start_delay_ms).unwrap_or(0)),
-            overlap: spec.overlap.policy,
+            overlap: spec.overlap.clone(),
+            concurrency: spec.concurrency,
+            deadline: spec.deadline_ms.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
             retry: spec.retry.clone(),
             delivery: spec.delivery,
             reports_end: decision.reports_end,
@@ -72,6 +80,20 @@ impl Request {
             headers,
             bytes,
         })
+    }
+}
+
+impl Request {
+    /// Most runs of the job that take up room beside and with this one.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        overlap::room(self.overlap.policy, self.concurrency)
+    }
+
+    /// True if it matters to others of the job whether this run is executed.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.overlap.policy != OverlapKind::Allow || self.concurrency.is_some()
     }
 }
 
@@ -83,6 +105,8 @@ pub enum Step {
         /// When that is.
         due_at: Timestamp,
     },
+    /// Until other runs of its job make room.
+    Waiting,
     /// On its queue.
     Ready,
     /// Claimed.
@@ -105,6 +129,7 @@ impl Step {
     pub fn state(&self) -> RunState {
         match self {
             Self::Delayed { .. } => RunState::Delayed,
+            Self::Waiting => RunState::Waiting,
             Self::Ready => RunState::Ready,
             Self::Running { .. } => RunState::Running,
             Self::Retrying { .. } => RunState::Retrying,
@@ -133,6 +158,12 @@ pub struct Run {
     pub redrives: i32,
     /// Commands about it that were carried out, oldest first.
     pub recent_commands: Arc<[CommandId]>,
+    /// Running: why its end was asked for.
+    pub cancel_reason: Option<Arc<str>>,
+    /// When it was sent back last.
+    pub redriven_at: Option<Timestamp>,
+    /// Attempts that it had used when it was sent back last.
+    pub attempts_before: i32,
 }
 
 impl Run {
@@ -149,7 +180,34 @@ impl Run {
             last_outcome: None,
             redrives: 0,
             recent_commands: Arc::default(),
+            cancel_reason: None,
+            redriven_at: None,
+            attempts_before: 0,
         }
+    }
+
+    /// A new run that waits until others of its job make room.
+    #[must_use]
+    pub fn waiting(request: Arc<Request>, now: Timestamp) -> Self {
+        Self { step: Step::Waiting, ..Self::delayed(request, now, now) }
+    }
+
+    /// It goes on: ready, or delayed if its start delay is not over. The delay counts from the trigger's decision, so that
+    /// a dispatcher that was away does not add to it; a run that was sent back has had it.
+    #[must_use]
+    pub fn begun(&self, now: Timestamp) -> Self {
+        let due_at = self.request.requested_at.plus(self.request.start_delay);
+        if !self.request.start_delay.is_zero() && due_at > now && self.redriven_at.is_none() {
+            Self { step: Step::Delayed { due_at }, since: now, ..self.clone() }
+        } else {
+            self.made_ready(now)
+        }
+    }
+
+    /// Its end was asked for; the runner that holds it is told.
+    #[must_use]
+    pub fn cancelling(&self, reason: &str) -> Self {
+        Self { cancel_reason: Some(reason.into()), ..self.clone() }
     }
 
     /// A new run that any runner may claim.
@@ -190,12 +248,45 @@ impl Run {
         self.step.state().topic().unwrap_or(orloj_domain::topic::RUN_STATE)
     }
 
+    /// The attempt that was ready last; 0 if none ever was.
+    #[must_use]
+    pub fn last_attempt(&self) -> i32 {
+        match self.step {
+            Step::Ready | Step::Running { .. } => self.attempt,
+            Step::Delayed { .. } | Step::Waiting | Step::Retrying { .. } => self.attempt - 1,
+        }
+    }
+
+    /// When it must have ended: from the fire time on, or from when it was asked for where that came later by intent.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let request = &self.request;
+        let since = match (self.redriven_at, request.trigger) {
+            (Some(redriven_at), _) => redriven_at,
+            (None, TriggerKind::Backfill) => request.requested_at,
+            (None, _) => request.fire_time,
+        };
+        request.deadline.map(|deadline| since.plus(deadline))
+    }
+
+    /// When something has to be decided about it although nothing is heard. A runner ends a running attempt by itself.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Timestamp> {
+        match &self.step {
+            Step::Running { .. } => None,
+            Step::Delayed { due_at } | Step::Retrying { due_at } => {
+                Some(self.deadline().map_or(*due_at, |deadline| deadline.min(*due_at)))
+            }
+            Step::Waiting | Step::Ready => self.deadline(),
+        }
+    }
+
     /// When it goes on by itself.
     #[must_use]
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.step {
             Step::Delayed { due_at } | Step::Retrying { due_at } => Some(due_at),
-            Step::Ready | Step::Running { .. } => None,
+            Step::Waiting | Step::Ready | Step::Running { .. } => None,
         }
     }
 
@@ -204,7 +295,7 @@ impl Run {
     pub fn session(&self) -> Option<&SessionId> {
         match &self.step {
             Step::Running { session, .. } => Some(session),
-            Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => None,
+            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => None,
         }
     }
 
@@ -212,10 +303,66 @@ impl Run {
     #[must_use]
     pub(crate) fn rank(&self) -> (i32, i64, u8) {
         let progress = match self.step {
-            Step::Delayed { .. } | Step::Retrying { .. } => 0,
-            Step::Ready => 1,
-            Step::Running { .. } => 2,
+            Step::Waiting => 0,
+            Step::Delayed { .. } | Step::Retrying { .. } => 1,
+            Step::Ready => 2,
+            Step::Running { .. } => 3,
         };
         (self.attempt, self.token, progress)
     }
+}
+
+/// A run that ended dead and can be sent back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadRun {
+    /// What was asked for.
+    pub request: Arc<Request>,
+    /// The attempt it ended with.
+    pub attempt: i32,
+    /// The newest token handed out.
+    pub token: i64,
+    /// How its last attempt ended.
+    pub outcome: Outcome,
+    /// Why it is parked.
+    pub disposition: Disposition,
+    /// When the first of its attempts failed.
+    pub first_failure: Timestamp,
+    /// How often it was sent back before.
+    pub redrives: i32,
+    /// Commands about it that were carried out, oldest first.
+    pub recent_commands: Arc<[CommandId]>,
+    /// Since when it is dead.
+    pub since: Timestamp,
+}
+
+impl DeadRun {
+    /// The next generation of it: waits for room, with all attempts of its policy before it.
+    #[must_use]
+    pub fn redriven(&self, command: &CommandId, now: Timestamp) -> Run {
+        Run {
+            attempt: self.attempt + 1,
+            token: self.token,
+            first_failure: Some(self.first_failure),
+            last_outcome: Some(Arc::new(self.outcome.clone())),
+            redrives: self.redrives + 1,
+            recent_commands: remembered(&self.recent_commands, command),
+            redriven_at: Some(now),
+            attempts_before: self.attempt,
+            ..Run::waiting(Arc::clone(&self.request), now)
+        }
+    }
+
+    /// It, with a command among those that were carried out.
+    #[must_use]
+    pub fn having_answered(&self, command: &CommandId) -> Self {
+        Self { recent_commands: remembered(&self.recent_commands, command), ..self.clone() }
+    }
+}
+
+/// Commands kept of one run: more than a person sends about it.
+const COMMANDS_MAX: usize = 16;
+
+fn remembered(commands: &[CommandId], command: &CommandId) -> Arc<[CommandId]> {
+    let surplus = (commands.len() + 1).saturating_sub(COMMANDS_MAX);
+    commands[surplus.min(commands.len())..].iter().chain([command]).cloned().collect()
 }

@@ -81,7 +81,7 @@ impl Service for DispatcherService {
             owners: topic::DISPATCHER_OWNERS.to_owned(),
             state: [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY].map(str::to_owned).to_vec(),
             decisions: Vec::new(),
-            inputs: [topic::FIRES, topic::ATTEMPT_EVENTS].map(str::to_owned).to_vec(),
+            inputs: [topic::FIRES, topic::ATTEMPT_EVENTS, topic::COMMANDS].map(str::to_owned).to_vec(),
             shared: vec![SharedInput {
                 at: TopicPartition::new(topic::RUNNER_HEARTBEATS, 0),
                 start: SharedStart::Recent,
@@ -104,6 +104,7 @@ impl Service for DispatcherService {
                 self.touch_claimer(&report);
                 read::input_of(report)
             }),
+            topic::COMMANDS => Ok(read::command(record, self.config.shards)),
             other => Err(Undecodable::new("topic", other, "is no input of the dispatcher")),
         };
         match read {

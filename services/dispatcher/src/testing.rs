@@ -11,6 +11,7 @@ use orloj_domain::id::{Incarnation, JobId, QueueName, RunId};
 use orloj_domain::job::{Delivery, ExecTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target};
 use orloj_domain::lease::LEASE_DEFAULT;
 use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::runner::RunnerMessage;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -19,7 +20,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{CLOCK_JUMP_MAX, Inbound, Machine, Service, WriteContext};
 use orloj_runtime::log::{Header, NewRecord, Record};
 
-use crate::event::{Event, Input, Report};
+use crate::event::{Event, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
 use crate::run::Step;
@@ -39,16 +40,35 @@ pub(crate) struct Ask {
     pub(crate) delivery: Delivery,
     pub(crate) delay_s: i64,
     pub(crate) max_attempts: i32,
+    pub(crate) deadline_s: Option<i64>,
+    pub(crate) concurrency: Option<i32>,
+    /// Most that may wait.
+    pub(crate) waiting_max: i32,
 }
 
 impl Ask {
     /// A run of a job that allows overlap, with one attempt.
     pub(crate) fn of(job: &'static str, number: i64) -> Self {
-        Self { job, number, overlap: OverlapKind::Allow, delivery: Delivery::AtLeastOnce, delay_s: 0, max_attempts: 1 }
+        Self {
+            job,
+            number,
+            overlap: OverlapKind::Allow,
+            delivery: Delivery::AtLeastOnce,
+            delay_s: 0,
+            max_attempts: 1,
+            deadline_s: None,
+            concurrency: None,
+            waiting_max: 2,
+        }
     }
 
     pub(crate) fn run_id(&self) -> RunId {
         RunId::of_fire_time(&self.job_id(), self.number, START)
+    }
+
+    /// In the order of the numbers.
+    fn fire_time(&self) -> Timestamp {
+        START.plus(Duration::from_millis(self.number.unsigned_abs()))
     }
 
     pub(crate) fn job_id(&self) -> JobId {
@@ -60,7 +80,7 @@ impl Ask {
             job: self.job_id(),
             version: self.number,
             trigger: TriggerKind::Schedule,
-            fire_time: START,
+            fire_time: self.fire_time(),
             range_end: None,
             decision: Decision::Requested,
             reason: None,
@@ -88,7 +108,7 @@ impl Ask {
             priority: 5,
             start_delay_ms: self.delay_s * 1000,
             timeout_ms: 1000,
-            deadline_ms: None,
+            deadline_ms: self.deadline_s.map(|seconds| seconds * 1000),
             retry: RetryPolicy {
                 max_attempts: self.max_attempts,
                 initial_ms: 1000,
@@ -98,8 +118,8 @@ impl Ask {
                 non_retryable_exit_codes: vec![2],
             },
             delivery: self.delivery,
-            overlap: OverlapPolicy { policy: self.overlap, max: 1 },
-            concurrency: None,
+            overlap: OverlapPolicy { policy: self.overlap, max: self.waiting_max },
+            concurrency: self.concurrency,
             pause_after_failures: 0,
             target: Target::ExecTarget(ExecTarget {
                 command: vec!["true".to_owned()],
@@ -121,6 +141,17 @@ impl Ask {
             value: Some(codec::encode(&self.decision(at))),
             headers: vec![Header { key: "traceparent".to_owned(), value: Some(vec![0, 255]) }],
         }
+    }
+}
+
+/// A command about the run that `ask` asks for.
+pub(crate) fn order(ask: &Ask, command: &str) -> Order {
+    Order {
+        run_id: ask.run_id(),
+        job: ask.job_id(),
+        command: command.parse().expect("command"),
+        actor: Some("ann".to_owned()),
+        reason: None,
     }
 }
 
@@ -159,6 +190,7 @@ pub(crate) struct World {
     pub(crate) events: Vec<RunEvent>,
     pub(crate) ready: Vec<ReadyAttempt>,
     pub(crate) dead: Vec<NewRecord>,
+    pub(crate) inbox: Vec<RunnerMessage>,
 }
 
 impl World {
@@ -172,6 +204,7 @@ impl World {
             events: Vec::new(),
             ready: Vec::new(),
             dead: Vec::new(),
+            inbox: Vec::new(),
         }
     }
 
@@ -225,7 +258,9 @@ impl World {
             },
             topic::RUN_EVENTS => self.events.push(codec::decode(&record.value.expect("value")).expect("run event")),
             "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
+            "dlq.default" if record.value.is_none() => {}
             "dlq.default" => self.dead.push(record),
+            topic::RUNNER_INBOX => self.inbox.push(codec::decode(&record.value.expect("value")).expect("message")),
             other => panic!("nothing is written to {other}"),
         }
     }
@@ -265,7 +300,8 @@ pub(crate) fn words(event: &Event) -> String {
                 Step::Delayed { due_at } | Step::Retrying { due_at } => {
                     format!(" due {}", due_at.since(START).as_secs())
                 }
-                Step::Ready => String::new(),
+                Step::Ready | Step::Waiting => String::new(),
+                Step::Running { session, .. } if run.cancel_reason.is_some() => format!(" by {session} until it ends"),
                 Step::Running { session, .. } => format!(" by {session}"),
             };
             let from = leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
@@ -274,24 +310,31 @@ pub(crate) fn words(event: &Event) -> String {
         Event::Ended(ended) => {
             let why = match &ended.end {
                 End::Succeeded(_) => String::new(),
-                End::Cancelled(outcome) => format!(" {}", outcome.kind),
+                End::Cancelled(outcome) | End::Expired(outcome) => format!(" {}", outcome.kind),
                 End::Dead(outcome, disposition) => format!(" {} {disposition}", outcome.kind),
             };
             let from = ended.leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
             format!("{} a{} t{}{why}{from}", ended.end.state(), ended.attempt, ended.token)
         }
         Event::Ignored(reason) => reason.as_str().to_owned(),
+        Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
+        Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
+        Event::Forgotten(_) => "forgotten".to_owned(),
     }
 }
 
 /// True for steps that the life of a run allows; `None` is before its first.
 pub(crate) fn is_legal(from: Option<RunState>, to: RunState) -> bool {
-    use RunState::{Cancelled, Dead, Delayed, Ready, Retrying, Running, Succeeded};
+    use RunState::{Cancelled, Dead, Delayed, Expired, Ready, Retrying, Running, Succeeded, Waiting};
     let next: &[RunState] = match from {
-        None => &[Delayed, Ready, Cancelled],
-        Some(Delayed | Retrying) => &[Ready],
-        Some(Ready) => &[Running, Retrying, Succeeded, Dead, Cancelled],
-        Some(Running) => &[Retrying, Succeeded, Dead, Cancelled],
+        None => &[Delayed, Waiting, Ready, Cancelled, Expired],
+        Some(Waiting) => &[Delayed, Ready, Cancelled, Expired],
+        Some(Delayed | Retrying) => &[Ready, Cancelled, Expired],
+        Some(Ready) => &[Running, Retrying, Succeeded, Dead, Cancelled, Expired],
+        // Running again says that its end was asked for.
+        Some(Running) => &[Running, Retrying, Succeeded, Dead, Cancelled, Expired],
+        // Sent back, or a word on why it was not.
+        Some(Dead) => &[Waiting, Ready, Dead],
         Some(_) => &[],
     };
     next.contains(&to)

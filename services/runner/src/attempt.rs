@@ -3,6 +3,7 @@
 //! Finished report, after all of its output; a success under a lease that is over is not reported as one.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,14 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::NewRecord;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::board::{Session, Slot};
 use crate::executor::plan::plan;
 use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
+use crate::flight::Entered;
 use crate::output::{BATCH_DELAY, OutputBuffer};
 use crate::reporter::Report;
 use crate::shared::Shared;
@@ -74,22 +77,26 @@ impl Assignment {
     /// Executes and reports.
     pub(crate) async fn run(self, shared: Arc<Shared>) {
         let Self { ready, work, session, slot } = self;
-        let (key, stop) = shared.board.enter(&session);
+        let Entered { number, stop, start } = shared.board.enter(&session, (ready.run_id, ready.token));
         let mut output = Output::new(&shared, &ready, &session);
         let outcome = match work {
             _ if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
             Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
             Ok(work) => {
-                let abort = async {
+                let mut abort = pin!(async {
                     match stop.await {
                         Ok(abort) => abort,
                         Err(_) => std::future::pending().await,
                     }
-                };
-                attempt(&shared, &ready, &session, *work, abort, &mut output).await
+                });
+                let deadline = Deadline::of(&ready, &shared);
+                match may_start(&ready, deadline, start, &mut abort).await {
+                    Err(outcome) => outcome,
+                    Ok(()) => attempt(&shared, &ready, &session, *work, deadline, abort, &mut output).await,
+                }
             }
         };
-        shared.board.leave(key);
+        shared.board.leave(number);
         let is_told = outcome.kind == OutcomeKind::Aborted || session.is_live(shared.board.clock.monotonic());
         let outcome = if is_told { outcome } else { not_under_lease(Some(&outcome)) };
         shared.board.metrics.ended(outcome.kind);
@@ -118,11 +125,55 @@ fn not_under_lease(ended: Option<&Outcome>) -> Outcome {
     Outcome::new(OutcomeKind::Aborted, message)
 }
 
+/// When the run must have ended, on the clock that waits.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn of(ready: &ReadyAttempt, shared: &Shared) -> Self {
+        Self(ready.deadline.map(|deadline| Instant::now() + deadline.since(shared.board.clock.now())))
+    }
+
+    fn left(self) -> Option<Duration> {
+        self.0.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    async fn wait(self) {
+        match self.0 {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for the dispatcher's word, where the attempt needs it.
+async fn may_start(
+    ready: &ReadyAttempt,
+    deadline: Deadline,
+    start: oneshot::Receiver<()>,
+    abort: &mut (impl Future<Output = Abort> + Unpin),
+) -> Result<(), Outcome> {
+    let expired = || Outcome::new(OutcomeKind::Expired, "the run's deadline passed before the attempt could start");
+    if deadline.left().is_some_and(|left| left.is_zero()) {
+        return Err(expired());
+    }
+    if !ready.awaits_start {
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        abort = abort => Err(Outcome::new(abort.kind, format!("not started: {}", abort.reason))),
+        Ok(()) = start => Ok(()),
+        () = deadline.wait() => Err(expired()),
+    }
+}
+
 async fn attempt(
     shared: &Arc<Shared>,
     ready: &ReadyAttempt,
     session: &Arc<Session>,
     work: Work,
+    deadline: Deadline,
     abort: impl Future<Output = Abort>,
     output: &mut Output,
 ) -> Outcome {
@@ -141,6 +192,7 @@ async fn attempt(
         Err(problem) => return Outcome::new(OutcomeKind::NotStarted, problem),
     };
     let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
+    let left = deadline.left().filter(|left| *left < timeout);
     let started = || {
         shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
         let record = report(shared, ready, session, AttemptEventType::Started, |event| {
@@ -153,7 +205,15 @@ async fn attempt(
             _slot: None,
         });
     };
-    execute(&shared.host, planned, timeout, abort, started, output).await
+    let outcome = execute(&shared.host, planned, left.unwrap_or(timeout), abort, started, output).await;
+    if left.is_some() && outcome.kind == OutcomeKind::TimedOut {
+        return Outcome {
+            kind: OutcomeKind::Expired,
+            message: Some("stopped: the run's deadline passed".to_owned()),
+            ..outcome
+        };
+    }
+    outcome
 }
 
 /// Output on its way to the log.

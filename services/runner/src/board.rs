@@ -2,7 +2,6 @@
 //! what they do about it. Invariant: a session that was lost stays lost, whatever is confirmed later, and
 //! nothing is claimed under a session that was not confirmed in time.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +10,10 @@ use orloj_domain::id::SessionId;
 use orloj_domain::time::Timestamp;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::log::Waker;
-use tokio::sync::oneshot;
 
 use crate::config::RunnerError;
 use crate::executor::process::Abort;
+use crate::flight::{AttemptKey, Entered, Flights, Word};
 use crate::metrics::RunnerMetrics;
 
 /// One life of a lease.
@@ -84,10 +83,7 @@ struct State {
     threads: usize,
     claimers: usize,
     wakers: Vec<Waker>,
-    attempts: BTreeMap<u64, (Arc<Session>, oneshot::Sender<Abort>)>,
-    next_attempt: u64,
-    /// Set once every attempt is to stop; for those that are entered later.
-    stop: Option<Abort>,
+    flights: Flights,
     failure: Option<RunnerError>,
 }
 
@@ -114,9 +110,7 @@ impl Board {
             threads: 0,
             claimers: 0,
             wakers: Vec::new(),
-            attempts: BTreeMap::new(),
-            next_attempt: 0,
-            stop: None,
+            flights: Flights::default(),
             failure: None,
         };
         let (slots_changed, lease_changed) = (Condvar::new(), Condvar::new());
@@ -223,10 +217,8 @@ impl Board {
         if state.session.id == session.id {
             state.session = Arc::new(Session::new(self.clock.now()));
         }
-        let stopped: Vec<u64> =
-            state.attempts.iter().filter(|(_, (of, _))| of.id == session.id).map(|(key, _)| *key).collect();
-        tracing::warn!(session = %session.id, attempts = stopped.len(), reason = abort.reason, "the lease is lost");
-        abort_all(&mut state, stopped, abort);
+        let attempts = state.flights.stop_session(&session.id, abort);
+        tracing::warn!(session = %session.id, attempts, reason = abort.reason, "the lease is lost");
         drop(state);
         self.lease_changed.notify_all();
         self.slots_changed.notify_all();
@@ -234,28 +226,26 @@ impl Board {
 
     /// Stops all attempts, those entered from now on too.
     pub(crate) fn abort_all(&self, abort: &Abort) {
-        let mut state = self.lock();
-        state.stop = Some(abort.clone());
-        let all = state.attempts.keys().copied().collect();
-        abort_all(&mut state, all, abort);
+        self.lock().flights.stop_all(abort);
     }
 
-    /// Enters an attempt in flight. What is returned with its number tells when and why it is to stop.
-    pub(crate) fn enter(&self, session: &Arc<Session>) -> (u64, oneshot::Receiver<Abort>) {
-        let (sender, receiver) = oneshot::channel();
+    /// A word for one attempt of a session has come.
+    pub(crate) fn hear(&self, session: &SessionId, key: AttemptKey, word: Word) {
         let mut state = self.lock();
-        state.next_attempt += 1;
-        let key = state.next_attempt;
-        state.attempts.insert(key, (Arc::clone(session), sender));
-        if let Some(abort) = state.stop.clone() {
-            abort_all(&mut state, vec![key], &abort);
+        // What was said to an earlier session of ours is about attempts that it has stopped by itself.
+        if state.session.id == *session {
+            state.flights.hear(key, word);
         }
-        (key, receiver)
+    }
+
+    /// Enters an attempt in flight.
+    pub(crate) fn enter(&self, session: &Arc<Session>, key: AttemptKey) -> Entered {
+        self.lock().flights.enter(session, key)
     }
 
     /// Takes an attempt off the list.
-    pub(crate) fn leave(&self, key: u64) {
-        self.lock().attempts.remove(&key);
+    pub(crate) fn leave(&self, number: u64) {
+        self.lock().flights.leave(number);
     }
 
     /// Waits for a change of lease or phase, at most `patience`, unless `is_over` holds already.
@@ -317,15 +307,6 @@ impl Board {
     pub(crate) fn thread(self: &Arc<Self>) -> Counted {
         self.lock().threads += 1;
         Counted { board: Arc::clone(self), is_claimer: false }
-    }
-}
-
-fn abort_all(state: &mut State, keys: Vec<u64>, abort: &Abort) {
-    for key in keys {
-        if let Some((_, sender)) = state.attempts.remove(&key) {
-            // An attempt that just ended does not listen any more.
-            let _ = sender.send(abort.clone());
-        }
     }
 }
 
@@ -403,7 +384,9 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         board.confirm(&session, sent_at);
         assert!(!session.is_live(clock.monotonic()), "a late confirmation revives nothing");
-        let (_, mut stopped) = board.enter(&session);
+        let job = "a/b".parse().expect("job");
+        let run = orloj_domain::id::RunId::of_fire_time(&job, 1, Timestamp::MIN);
+        let mut stopped = board.enter(&session, (run, 1)).stop;
         board.lose(&session, &abort());
         assert!(stopped.try_recv().is_ok());
         assert_ne!(board.session().id, session.id);

@@ -7,7 +7,9 @@ mod board;
 mod claim;
 mod config;
 mod executor;
+mod flight;
 mod heartbeat;
+mod inbox;
 mod metrics;
 mod output;
 mod reporter;
@@ -132,6 +134,8 @@ fn start(
         lease: config.lease,
         health: config.health.clone(),
     };
+    // Before anything is claimed: what is said about a claim must not be missed.
+    inbox::start(&shared)?;
     heartbeat::start(pulse, board, &log)?;
     for queue in &config.queues {
         claim::start(&shared, queue.clone())?;

@@ -186,6 +186,8 @@ mod tests {
             token: 3,
             ready_at: at(0),
             request: Vec::new(),
+            deadline: None,
+            awaits_start: false,
         };
         OutputBuffer::new(&ready)
     }

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::{ExecTarget, RetryPolicy, RunSpec, ShellTarget, Target};
+use crate::job::{ExecTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
 
 /// Longest run time of one attempt, inclusive: a year. Never unbounded.
 const TIMEOUT_MS_MAX: i64 = 366 * 86_400_000;
+/// Longest deadline of a run, inclusive: ten years.
+const DEADLINE_MS_MAX: i64 = 3_660 * 86_400_000;
 /// Most attempts, inclusive.
 const ATTEMPTS_MAX: i32 = 1_000;
 /// What may stand in `{{ }}` in `env` and `stdin`, beside parameters.
@@ -30,6 +32,11 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
     if spec.overlap.max < 1 {
         errors.push(FieldError::new("spec.overlap.max", spec.overlap.max, "must be 1 or more"));
     }
+    check_concurrency(spec, errors);
+    if let Some(deadline_ms) = spec.deadline_ms.filter(|millis| !(1..=DEADLINE_MS_MAX).contains(millis)) {
+        let message = "must be longer than 0s and at most ten years";
+        errors.push(FieldError::new("spec.deadline", format!("{deadline_ms}ms"), message));
+    }
     if spec.pause_after_failures < 0 {
         errors.push(FieldError::new("spec.pauseAfterFailures", spec.pause_after_failures, "must be 0 (never) or more"));
     }
@@ -38,6 +45,26 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         Target::ExecTarget(exec) => check_exec(exec, errors),
         Target::ShellTarget(shell) => check_shell(shell, errors),
         Target::HttpTarget(_) | Target::KafkaTarget(_) | Target::HandlerTarget(_) => {}
+    }
+}
+
+fn check_concurrency(spec: &RunSpec, errors: &mut Vec<FieldError>) {
+    let Some(concurrency) = spec.concurrency else { return };
+    if concurrency < 1 {
+        errors.push(FieldError::new(
+            "spec.concurrency",
+            concurrency,
+            "must be 1 or more; `suspend` starts no run at all",
+        ));
+    }
+    match spec.overlap.policy {
+        OverlapKind::Allow | OverlapKind::Queue => {}
+        OverlapKind::Forbid | OverlapKind::Replace => {
+            let policy = spec.overlap.policy;
+            let message =
+                format!("means nothing under `overlap: {{policy: {policy}}}`, which is one run at a time; remove it");
+            errors.push(FieldError::new("spec.concurrency", concurrency, message));
+        }
     }
 }
 

@@ -356,6 +356,10 @@ pub(crate) fn live_run() -> LiveRun {
         request_offset: 99,
         request_headers: vec![RecordHeader { key: "traceparent".to_owned(), value: b"00-0af7-b7ad-01".to_vec() }],
         request: vec![0xC3, 0x01, 0x00, 0xFF],
+        cancel_reason: Some("asked for by ann".to_owned()),
+        redriven_at: Some(at(5, 800)),
+        attempts_before: 1,
+        disposition: Some("attemptsExhausted".to_owned()),
     }
 }
 
@@ -377,6 +381,8 @@ pub(crate) fn run_event() -> RunEvent {
         runner: Some(id("runner-1")),
         outcome: Some(failed()),
         disposition: Some("attemptsExhausted".to_owned()),
+        note: Some("another run of the job is live".to_owned()),
+        redrives: 2,
     }
 }
 
@@ -389,6 +395,8 @@ pub(crate) fn ready() -> ReadyAttempt {
         token: 2,
         ready_at: at(5, 5900),
         request: vec![0xC3, 0x01, 0x80],
+        deadline: Some(at(5, 60_000)),
+        awaits_start: true,
     }
 }
 

@@ -1,17 +1,48 @@
-//! A start delay or a backoff is over: the run is ready. Not here: how long they are (`retry`, the request).
-//! Invariant: a run never waits on once its time has come, however late that is noticed.
+//! A time has come: a start delay or a backoff is over, a deadline has passed, a dead run is too old to be sent back.
+//! Not here: how long they are (`retry`, the request). Invariant: a run never waits on once its time has come, however late
+//! that is noticed, and nothing starts after its deadline.
 
+use std::time::Duration;
+
+use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
-use crate::event::Event;
+use crate::event::{End, Event};
+use crate::run::{Run, Step};
 
-/// Most runs made ready by one tick; if more are due, the deadline stays in the past.
+/// Most runs decided on by one tick; if more are due, the deadline stays in the past.
 const DUE_RUNS_MAX: usize = 1000;
+/// How long a dead run is kept: as long as its dead letter (`dlq.<queue>` in `topics.yaml`).
+pub(super) const DEAD_KEPT: Duration = Duration::from_secs(90 * 86_400);
 
 impl DispatcherMachine {
     pub(super) fn decide_due(&self, now: Timestamp) -> Vec<Event> {
-        let due = self.index.due(now).take(DUE_RUNS_MAX);
-        due.filter_map(|id| self.runs.get(&id)).map(|run| self.step(run, run.made_ready(now))).collect()
+        let due = self.index.due(now).take(DUE_RUNS_MAX).filter_map(|id| self.runs.get(&id));
+        let mut events: Vec<Event> = due.map(|run| self.due(run, now)).collect();
+        events.extend(self.dead.too_old(now).take(DUE_RUNS_MAX).map(|dead| Event::Forgotten(Box::new(dead.clone()))));
+        self.make_room(&mut events, now);
+        events
     }
+
+    fn due(&self, run: &Run, now: Timestamp) -> Event {
+        if run.deadline().is_some_and(|deadline| deadline <= now) {
+            return self.end(run, End::Expired(expired(run)), now);
+        }
+        match run.step {
+            Step::Delayed { .. } | Step::Retrying { .. } => self.step(run, run.made_ready(now)),
+            // These wake for their deadline only.
+            Step::Waiting | Step::Ready | Step::Running { .. } => self.end(run, End::Expired(expired(run)), now),
+        }
+    }
+}
+
+/// What is said of a run whose deadline passed while no attempt of it ran.
+pub(super) fn expired(run: &Run) -> Outcome {
+    let state = run.step.state();
+    let before = match &run.last_outcome {
+        Some(outcome) => format!("; the attempt before ended as {}", outcome.kind),
+        None => String::new(),
+    };
+    Outcome::new(OutcomeKind::Expired, format!("its deadline passed while it was {state}{before}"))
 }

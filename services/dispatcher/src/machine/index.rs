@@ -4,38 +4,68 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use orloj_domain::id::{JobId, RunId, SessionId};
+use orloj_domain::overlap::Others;
 use orloj_domain::time::Timestamp;
 
-use crate::run::Run;
+use crate::run::{Run, Step};
+
+/// The place of a run among those that wait: by fire time, then by when it was asked for.
+type Place = (Timestamp, Timestamp, RunId);
+
+/// The live runs of one job.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct OfJob {
+    active: BTreeSet<RunId>,
+    waiting: BTreeSet<Place>,
+}
+
+impl OfJob {
+    pub(super) fn others(&self) -> Others {
+        Others { active: self.active.len(), waiting: self.waiting.len() }
+    }
+
+    pub(super) fn active(&self) -> &BTreeSet<RunId> {
+        &self.active
+    }
+
+    /// Those that wait, the first to go first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = RunId> {
+        self.waiting.iter().map(|(_, _, run)| *run)
+    }
+}
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Index {
     due: BTreeSet<(Timestamp, RunId)>,
-    live_by_job: HashMap<JobId, usize>,
+    by_job: HashMap<JobId, OfJob>,
     running_by_session: BTreeMap<SessionId, BTreeSet<RunId>>,
 }
 
 impl Index {
     pub(super) fn insert(&mut self, run: &Run) {
         let id = run.request.run_id;
-        if let Some(due_at) = run.due_at() {
-            self.due.insert((due_at, id));
+        if let Some(wakes_at) = run.wakes_at() {
+            self.due.insert((wakes_at, id));
         }
         if let Some(session) = run.session() {
             self.running_by_session.entry(session.clone()).or_default().insert(id);
         }
-        match self.live_by_job.get_mut(&run.request.job) {
-            Some(live) => *live += 1,
-            None => {
-                self.live_by_job.insert(run.request.job.clone(), 1);
+        let of_job = match self.by_job.get_mut(&run.request.job) {
+            Some(of_job) => of_job,
+            None => self.by_job.entry(run.request.job.clone()).or_default(),
+        };
+        match run.step {
+            Step::Waiting => of_job.waiting.insert(place(run)),
+            Step::Delayed { .. } | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
+                of_job.active.insert(id)
             }
-        }
+        };
     }
 
     pub(super) fn remove(&mut self, run: &Run) {
         let id = run.request.run_id;
-        if let Some(due_at) = run.due_at() {
-            self.due.remove(&(due_at, id));
+        if let Some(wakes_at) = run.wakes_at() {
+            self.due.remove(&(wakes_at, id));
         }
         if let Some(session) = run.session()
             && let Some(running) = self.running_by_session.get_mut(session)
@@ -45,10 +75,11 @@ impl Index {
                 self.running_by_session.remove(session);
             }
         }
-        if let Some(live) = self.live_by_job.get_mut(&run.request.job) {
-            *live -= 1;
-            if *live == 0 {
-                self.live_by_job.remove(&run.request.job);
+        if let Some(of_job) = self.by_job.get_mut(&run.request.job) {
+            of_job.active.remove(&id);
+            of_job.waiting.remove(&place(run));
+            if of_job.active.is_empty() && of_job.waiting.is_empty() {
+                self.by_job.remove(&run.request.job);
             }
         }
     }
@@ -62,9 +93,9 @@ impl Index {
         self.due.iter().take_while(move |(due_at, _)| *due_at <= now).map(|(_, run)| *run)
     }
 
-    /// How many runs of a job are live.
-    pub(super) fn live_of(&self, job: &JobId) -> usize {
-        self.live_by_job.get(job).copied().unwrap_or(0)
+    /// The live runs of a job; `None` if there are none.
+    pub(super) fn of_job(&self, job: &JobId) -> Option<&OfJob> {
+        self.by_job.get(job)
     }
 
     /// Runs whose lease a session holds, in order.
@@ -75,4 +106,9 @@ impl Index {
     pub(super) fn sessions(&self) -> impl Iterator<Item = &SessionId> {
         self.running_by_session.keys()
     }
+}
+
+fn place(run: &Run) -> Place {
+    let request = &run.request;
+    (request.fire_time, request.requested_at, request.run_id)
 }

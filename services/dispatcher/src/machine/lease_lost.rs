@@ -13,14 +13,16 @@ impl DispatcherMachine {
     /// All attempts of a session at once; a runner's slots bound how many there are.
     pub(super) fn decide_lease_lost(&self, session: &SessionId, now: Timestamp) -> Vec<Event> {
         let lost = self.index.running_of(session).filter_map(|id| self.runs.get(&id));
-        lost.map(|run| self.end_attempt(run, outcome(run), now)).collect()
+        let mut events = lost.map(|run| self.end_attempt(run, outcome(run), now)).collect();
+        self.make_room(&mut events, now);
+        events
     }
 }
 
 fn outcome(run: &Run) -> Outcome {
     let message = match &run.step {
         Step::Running { runner, .. } => format!("nothing was heard of runner {runner} for longer than its lease"),
-        Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => String::new(),
+        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => String::new(),
     };
     Outcome::new(OutcomeKind::LeaseLost, message)
 }

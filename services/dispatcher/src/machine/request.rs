@@ -1,53 +1,79 @@
-//! A run is asked for: it waits for its start delay, is ready at once, or ends because the job forbids overlap.
-//! Not here: which fire times ask (trigger). Invariant: a run that is live is never begun again.
+//! A run is asked for: it goes ahead, waits for others of its job, takes their place, or ends because the job forbids
+//! overlap. Not here: which fire times ask (trigger). Invariant: a run that is live is never begun again.
 
 use std::sync::Arc;
 
 use orloj_domain::attempt::{Outcome, OutcomeKind};
-use orloj_domain::overlap::{self, OverlapDecision};
+use orloj_domain::overlap::{self, Others, OverlapDecision};
 use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
+use super::due::expired;
 use crate::event::{End, Ended, Event, Ignored};
-use crate::run::{Request, Run};
+use crate::run::{Request, Run, Step};
 
 impl DispatcherMachine {
-    pub(super) fn decide_request(&self, request: &Arc<Request>, now: Timestamp) -> Event {
+    pub(super) fn decide_request(&self, request: &Arc<Request>, now: Timestamp) -> Vec<Event> {
         if self.runs.contains_key(&request.run_id) {
-            return Event::Ignored(Ignored::AlreadyLive);
+            return vec![Event::Ignored(Ignored::AlreadyLive)];
         }
-        match overlap::decide(request.overlap, self.index.live_of(&request.job)) {
-            OverlapDecision::GoAhead => Event::Stepped { run: begin(request, now), leaves: Vec::new() },
-            OverlapDecision::Forbidden => {
-                refuse(request, "another run of the job is live, and it forbids overlap", now)
-            }
-            OverlapDecision::NotAvailable => {
-                let message = "another run of the job is live, and its overlap policy is not available in this \
-                               version: use `allow` or `forbid`";
-                refuse(request, message, now)
-            }
+        let run = Run::waiting(Arc::clone(request), now);
+        if run.deadline().is_some_and(|deadline| deadline <= now) {
+            return vec![refused(request, expired(&run), End::Expired, now)];
         }
+        match self.admit(run, now) {
+            Ok(events) => events,
+            Err(why) => vec![refused(request, Outcome::new(OutcomeKind::Overlap, why), End::Cancelled, now)],
+        }
+    }
+
+    /// What becomes of a run that is not live yet beside the others of its job.
+    ///
+    /// # Errors
+    /// Why it may not become live.
+    pub(super) fn admit(&self, run: Run, now: Timestamp) -> Result<Vec<Event>, String> {
+        let of_job = self.index.of_job(&run.request.job);
+        let others = of_job.map_or(Others { active: 0, waiting: 0 }, |of_job| of_job.others());
+        let begins = |run: Run| Event::Stepped { run, leaves: Vec::new() };
+        match overlap::decide(&run.request.overlap, run.request.concurrency, others) {
+            OverlapDecision::GoAhead => Ok(vec![begins(run.begun(now))]),
+            OverlapDecision::Wait => Ok(vec![begins(run)]),
+            OverlapDecision::Replace => Ok(self.replace(run, now)),
+            OverlapDecision::Forbidden => Err("another run of the job is live, and it forbids overlap".to_owned()),
+            OverlapDecision::QueueFull => Err(format!(
+                "{} runs of the job wait already, and it lets no more wait (`overlap.max`)",
+                others.waiting
+            )),
+        }
+    }
+
+    /// All others end; those that a runner holds are told to, and the new one waits for them.
+    fn replace(&self, run: Run, now: Timestamp) -> Vec<Event> {
+        let reason = format!("replaced by run {}", run.request.run_id);
+        let mut events = Vec::new();
+        let mut is_any_running = false;
+        let of_job = self.index.of_job(&run.request.job);
+        let others = of_job.into_iter().flat_map(|of_job| of_job.active().iter().copied().chain(of_job.waiting()));
+        for other in others.filter_map(|id| self.runs.get(&id)) {
+            is_any_running |= matches!(other.step, Step::Running { .. });
+            events.extend(self.cancel(other, &reason, now));
+        }
+        let next = if is_any_running { run } else { run.begun(now) };
+        events.push(Event::Stepped { run: next, leaves: Vec::new() });
+        events
     }
 }
 
-/// The delay counts from the trigger's decision, so that a dispatcher that was away does not add to it.
-fn begin(request: &Arc<Request>, now: Timestamp) -> Run {
-    let due_at = request.requested_at.plus(request.start_delay);
-    if !request.start_delay.is_zero() && due_at > now {
-        Run::delayed(Arc::clone(request), due_at, now)
-    } else {
-        Run::ready(Arc::clone(request), now)
-    }
-}
-
-fn refuse(request: &Arc<Request>, message: &str, now: Timestamp) -> Event {
+/// The end of a run that never became live.
+fn refused(request: &Arc<Request>, outcome: Outcome, end: impl FnOnce(Outcome) -> End, now: Timestamp) -> Event {
     Event::Ended(Box::new(Ended {
         request: Arc::clone(request),
-        end: End::Cancelled(Outcome::new(OutcomeKind::Overlap, message)),
+        end: end(outcome),
         attempt: 0,
         token: 0,
         first_failure: None,
         redrives: 0,
+        recent_commands: Arc::default(),
         at: now,
         leaves: Vec::new(),
     }))

@@ -2,27 +2,43 @@
 //!
 //! A run moves between topics by one atomic batch {copy in the new topic, tombstone in the old}. Should a fault
 //! of the log tear one apart, two topics hold a copy: the one with the larger (attempt, token, progress) is the
-//! later one and counts, because each move makes that triple grow. The other is kept in mind, and the run's
+//! later one and counts, because each move makes that triple grow, and a dead one is later than any. The other is kept in mind, and the run's
 //! next step or end writes the tombstone that was lost.
 
 use orloj_domain::id::RunId;
+use orloj_domain::topic;
 
 use super::DispatcherMachine;
-use crate::run::Run;
+use crate::run::{DeadRun, Run};
 
 impl DispatcherMachine {
     /// Takes the copy that a state topic holds of a run.
     pub fn restore(&mut self, copy: Run) {
         let id = copy.request.run_id;
         let topic = copy.topic();
+        if topic == topic::RUN_STATE {
+            self.dead.take(id);
+        }
         let mut copies = self.take_copies(id);
         copies.retain(|other| other.topic() != topic);
         copies.push(copy);
         self.put_copies(id, copies);
     }
 
+    /// Takes what `run.state` keeps of a dead run.
+    pub fn restore_dead(&mut self, dead: DeadRun) {
+        let id = dead.request.run_id;
+        self.restore_removal(topic::RUN_STATE, id);
+        self.dead.put(dead);
+        let copies = self.take_copies(id);
+        self.put_copies(id, copies);
+    }
+
     /// Takes a tombstone: a state topic holds no copy of a run any longer.
     pub fn restore_removal(&mut self, topic: &str, id: RunId) {
+        if topic == topic::RUN_STATE {
+            self.dead.take(id);
+        }
         let mut copies = self.take_copies(id);
         copies.retain(|other| other.topic() != topic);
         self.put_copies(id, copies);
@@ -36,8 +52,10 @@ impl DispatcherMachine {
 
     fn put_copies(&mut self, id: RunId, mut copies: Vec<Run>) {
         copies.sort_by_key(Run::rank);
-        let Some(newest) = copies.pop() else { return };
-        self.put(newest);
+        if self.dead.get(id).is_none() {
+            let Some(newest) = copies.pop() else { return };
+            self.put(newest);
+        }
         if !copies.is_empty() {
             self.older_copies.insert(id, copies);
         }

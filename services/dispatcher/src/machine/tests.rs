@@ -6,22 +6,25 @@ use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::topic;
 
 use crate::event::Input;
-use crate::testing::{Ask, World, outcome, report, words};
+use crate::testing::{Ask, World, order, outcome, report, words};
 
 /// What happens to the runs of a table.
-enum Do {
+pub(super) enum Do {
     /// The n-th run is asked for.
     Request(usize),
     /// (run, attempt, token, session)
     Claim(usize, i32, i64, &'static str),
     Finish(usize, i32, i64, &'static str, OutcomeKind),
     Expire(&'static str),
+    /// (run, command)
+    Cancel(usize, &'static str),
+    Redrive(usize, &'static str),
     Tick,
 }
-use Do::{Claim, Expire, Finish, Request, Tick};
+use Do::{Cancel, Claim, Expire, Finish, Redrive, Request, Tick};
 
 /// Applies these inputs, each at its second, and expects these events.
-fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
+pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
     let mut world = World::new();
     for (index, (second, step, wanted)) in steps.iter().enumerate() {
         world.advance_to(*second);
@@ -34,6 +37,8 @@ fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
                 world.decide(&Input::Finished(report(&asks[*run], *attempt, *token, session), outcome(*kind)))
             }
             Expire(session) => world.decide(&Input::SessionExpired(session.parse().expect("session"))),
+            Cancel(run, command) => world.decide(&Input::Cancel(order(&asks[*run], command))),
+            Redrive(run, command) => world.decide(&Input::Redrive(order(&asks[*run], command))),
             Tick => world.decide(&Input::Tick),
         };
         assert_eq!(events.iter().map(words).collect::<Vec<_>>(), *wanted, "step {index}");
@@ -57,7 +62,7 @@ fn a_run_is_requested_claimed_and_succeeds() {
             (1, Request(0), &["already_live"]),
             (2, Finish(0, 1, 1, "s", OK), &["succeeded a1 t1 -run.state"]),
             (2, Finish(0, 1, 1, "s", FAILED), &["not_live"]),
-            (3, Claim(0, 1, 1, "s"), &["not_live"]),
+            (3, Claim(0, 1, 1, "s"), &["stop s: not_live"]),
         ],
     );
     assert!(world.state.is_empty() && world.dead.is_empty());
@@ -74,7 +79,7 @@ fn a_start_delay_counts_from_the_request() {
             (0, Request(0), &["delayed a1 t0 due 10"]),
             (5, Request(0), &["already_live"]),
             (9, Tick, &[]),
-            (9, Claim(0, 1, 0, "s"), &["stale"]),
+            (9, Claim(0, 1, 0, "s"), &["stop s: stale"]),
             (9, Finish(0, 1, 0, "s", OK), &["stale"]),
             (10, Tick, &["ready a1 t1 -run.delay"]),
             (10, Tick, &[]),
@@ -104,13 +109,13 @@ fn failures_are_tried_again_until_attempts_are_used_up() {
             (1, Finish(0, 1, 1, "s", FAILED), &["retrying a2 t1 due 2 -run.state"]),
             (1, Finish(0, 1, 1, "s", OK), &["stale"]),
             (1, Finish(0, 2, 1, "s", OK), &["stale"]),
-            (1, Claim(0, 2, 1, "s"), &["stale"]),
+            (1, Claim(0, 2, 1, "s"), &["stop s: stale"]),
             (2, Tick, &["ready a2 t2 -run.retry"]),
-            (2, Claim(0, 1, 1, "s"), &["stale"]),
+            (2, Claim(0, 1, 1, "s"), &["stop s: stale"]),
             (2, Claim(0, 2, 2, "s"), &["running a2 t2 by s"]),
             (3, Finish(0, 2, 2, "s", OutcomeKind::NotStarted), &["retrying a3 t2 due 5 -run.state"]),
             (9, Tick, &["ready a3 t3 -run.retry"]),
-            (9, Finish(0, 3, 3, "s", OutcomeKind::TimedOut), &["dead a3 t3 timedOut attemptsExhausted -run.state"]),
+            (9, Finish(0, 3, 3, "s", OutcomeKind::TimedOut), &["dead a3 t3 timedOut attemptsExhausted"]),
             (9, Tick, &[]),
         ],
     );
@@ -122,7 +127,6 @@ fn failures_are_tried_again_until_attempts_are_used_up() {
 fn forbid_ends_a_run_beside_a_live_one() {
     let forbid = |number| Ask { overlap: OverlapKind::Forbid, max_attempts: 2, ..Ask::of("a/b", number) };
     let delayed = Ask { delay_s: 60, ..forbid(5) };
-    let queue = Ask { overlap: OverlapKind::Queue, ..forbid(8) };
     check(
         &[
             forbid(1),
@@ -131,7 +135,6 @@ fn forbid_ends_a_run_beside_a_live_one() {
             Ask { overlap: OverlapKind::Forbid, ..Ask::of("a/c", 4) },
             delayed,
             forbid(6),
-            queue,
         ],
         &[
             (0, Request(0), &["ready a1 t1"]),
@@ -139,7 +142,6 @@ fn forbid_ends_a_run_beside_a_live_one() {
             (0, Request(3), &["ready a1 t1"]),
             (1, Finish(0, 1, 1, "s", FAILED), &["retrying a2 t1 due 2 -run.state"]),
             (1, Request(1), &["cancelled a0 t0 overlap"]),
-            (1, Request(6), &["cancelled a0 t0 overlap"]),
             (2, Tick, &["ready a2 t2 -run.retry"]),
             (2, Claim(0, 2, 2, "s"), &["running a2 t2 by s"]),
             (2, Request(1), &["cancelled a0 t0 overlap"]),
@@ -170,13 +172,13 @@ fn a_lost_session_loses_its_attempts_only() {
             // Its claim is read only after it expired: it has a whole lease from here.
             (20, Claim(2, 1, 1, "s"), &["running a1 t1 by s"]),
             (21, Tick, &["ready a2 t2 -run.retry"]),
-            (21, Claim(0, 1, 1, "s"), &["stale"]),
+            (21, Claim(0, 1, 1, "s"), &["stop s: stale"]),
             (21, Claim(0, 2, 2, "other"), &["running a2 t2 by other"]),
             (22, Finish(0, 2, 2, "s", OK), &["other_session"]),
-            (22, Claim(0, 2, 2, "s"), &["other_session"]),
+            (22, Claim(0, 2, 2, "s"), &["stop s: other_session"]),
             (40, Expire("s"), &["retrying a2 t1 due 41 -run.state"]),
             (50, Finish(1, 1, 1, "other", OK), &["succeeded a1 t1 -run.state"]),
-            (60, Expire("other"), &["dead a2 t2 leaseLost attemptsExhausted -run.state"]),
+            (60, Expire("other"), &["dead a2 t2 leaseLost attemptsExhausted"]),
         ],
     );
 }
@@ -189,11 +191,11 @@ fn at_most_once_never_executes_again() {
         &[
             (0, Request(0), &["ready a1 t1"]),
             (0, Claim(0, 1, 1, "s"), &["running a1 t1 by s"]),
-            (20, Expire("s"), &["dead a1 t1 leaseLost leaseLost -run.state"]),
+            (20, Expire("s"), &["dead a1 t1 leaseLost leaseLost"]),
             (21, Request(1), &["ready a1 t1"]),
-            (21, Finish(1, 1, 1, "s", OutcomeKind::Aborted), &["dead a1 t1 aborted leaseLost -run.state"]),
+            (21, Finish(1, 1, 1, "s", OutcomeKind::Aborted), &["dead a1 t1 aborted leaseLost"]),
             (21, Request(2), &["ready a1 t1"]),
-            (21, Finish(2, 1, 1, "s", FAILED), &["dead a1 t1 failed notRetryable -run.state"]),
+            (21, Finish(2, 1, 1, "s", FAILED), &["dead a1 t1 failed notRetryable"]),
             (21, Request(3), &["ready a1 t1"]),
             (21, Finish(3, 1, 1, "s", OutcomeKind::NotStarted), &["retrying a2 t1 due 22 -run.state"]),
         ],

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{IdError, RunId};
+use orloj_domain::retry::Disposition;
 use orloj_domain::run::{LiveRun, RunState};
+use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
 use orloj_runtime::driver::Undecodable;
 use orloj_runtime::log::Record;
 
 use super::read::decode;
 use crate::machine::DispatcherMachine;
-use crate::run::{Request, Run, Step};
+use crate::run::{DeadRun, Request, Run, Step};
 
 /// Folds one record of a state topic into a machine that is being restored.
 pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
@@ -21,7 +24,15 @@ pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result
         machine.restore_removal(&record.topic, id);
         return Ok(());
     };
-    let run = of_wire(decode(value)?)?;
+    let live: LiveRun = decode(value)?;
+    if live.state == RunState::Dead {
+        if record.topic != topic::RUN_STATE {
+            return Err(Undecodable::new("state", live.state.as_str(), "a dead run is kept in run.state"));
+        }
+        machine.restore_dead(dead_of_wire(live)?);
+        return Ok(());
+    }
+    let run = of_wire(live)?;
     if run.topic() != record.topic {
         let state = run.step.state();
         return Err(Undecodable::new(
@@ -36,19 +47,13 @@ pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result
 
 /// The run as it is written.
 pub(super) fn to_wire(run: &Run) -> LiveRun {
-    let request = &run.request;
     let (runner, session) = match &run.step {
         Step::Running { runner, session } => (Some(runner.clone()), Some(session.clone())),
-        Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => (None, None),
+        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => (None, None),
     };
     LiveRun {
-        run_id: request.run_id,
-        job: request.job.clone(),
-        state: run.step.state(),
         attempt: run.attempt,
         token: run.token,
-        requested_at: request.requested_at,
-        since: run.since,
         due_at: run.due_at(),
         runner,
         session,
@@ -56,22 +61,87 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         last_outcome: run.last_outcome.as_deref().cloned(),
         redrives: run.redrives,
         recent_commands: run.recent_commands.to_vec(),
-        request_offset: request.offset,
-        request_headers: request.headers.clone(),
-        request: request.bytes.clone(),
+        cancel_reason: run.cancel_reason.as_deref().map(str::to_owned),
+        redriven_at: run.redriven_at,
+        attempts_before: run.attempts_before,
+        ..bare(&run.request, run.step.state(), run.since)
     }
 }
 
-fn of_wire(live: LiveRun) -> Result<Run, Undecodable> {
-    let step = step_of(&live)?;
+/// What is kept of a dead run, as it is written.
+pub(super) fn dead_to_wire(dead: &DeadRun) -> LiveRun {
+    LiveRun {
+        attempt: dead.attempt,
+        token: dead.token,
+        first_failure: Some(dead.first_failure),
+        last_outcome: Some(dead.outcome.clone()),
+        redrives: dead.redrives,
+        recent_commands: dead.recent_commands.to_vec(),
+        disposition: Some(dead.disposition.to_string()),
+        ..bare(&dead.request, RunState::Dead, dead.since)
+    }
+}
+
+fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
+    LiveRun {
+        run_id: request.run_id,
+        job: request.job.clone(),
+        state,
+        attempt: 1,
+        token: 0,
+        requested_at: request.requested_at,
+        since,
+        due_at: None,
+        runner: None,
+        session: None,
+        first_failure: None,
+        last_outcome: None,
+        redrives: 0,
+        recent_commands: Vec::new(),
+        request_offset: request.offset,
+        request_headers: request.headers.clone(),
+        request: request.bytes.clone(),
+        cancel_reason: None,
+        redriven_at: None,
+        attempts_before: 0,
+        disposition: None,
+    }
+}
+
+/// What was asked for, from the copy that is kept with the run; taken out of it.
+fn request_of(live: &mut LiveRun) -> Result<Arc<Request>, Undecodable> {
     let decision: FireDecision = decode(&live.request)?;
-    let request = Request::of(decision, live.request_offset, live.request_headers, live.request);
+    let (headers, bytes) = (std::mem::take(&mut live.request_headers), std::mem::take(&mut live.request));
+    let request = Request::of(decision, live.request_offset, headers, bytes);
     let request = request.ok_or_else(|| Undecodable::new("request", "", "it asks for no run"))?;
     if request.run_id != live.run_id {
         return Err(Undecodable::new("request", &request.run_id.to_string(), format!("it is of run {}", live.run_id)));
     }
+    Ok(Arc::new(request))
+}
+
+fn dead_of_wire(mut live: LiveRun) -> Result<DeadRun, Undecodable> {
+    let word = live.disposition.as_deref().unwrap_or_default();
+    let disposition = Disposition::ALL.iter().copied().find(|disposition| disposition.as_str() == word);
+    let lacks = |field: &str, value: &str| Undecodable::new(field, value, "a dead run has one");
+    let disposition = disposition.ok_or_else(|| lacks("disposition", word))?;
+    Ok(DeadRun {
+        request: request_of(&mut live)?,
+        attempt: live.attempt,
+        token: live.token,
+        outcome: live.last_outcome.ok_or_else(|| lacks("lastOutcome", ""))?,
+        disposition,
+        first_failure: live.first_failure.unwrap_or(live.since),
+        redrives: live.redrives,
+        recent_commands: live.recent_commands.into(),
+        since: live.since,
+    })
+}
+
+fn of_wire(mut live: LiveRun) -> Result<Run, Undecodable> {
+    let step = step_of(&live)?;
     Ok(Run {
-        request: Arc::new(request),
+        request: request_of(&mut live)?,
         step,
         attempt: live.attempt,
         token: live.token,
@@ -80,6 +150,9 @@ fn of_wire(live: LiveRun) -> Result<Run, Undecodable> {
         last_outcome: live.last_outcome.map(Arc::new),
         redrives: live.redrives,
         recent_commands: live.recent_commands.into(),
+        cancel_reason: live.cancel_reason.map(Into::into),
+        redriven_at: live.redriven_at,
+        attempts_before: live.attempts_before,
     })
 }
 
@@ -87,14 +160,14 @@ fn step_of(live: &LiveRun) -> Result<Step, Undecodable> {
     let state = live.state;
     let step = match state {
         RunState::Delayed => live.due_at.map(|due_at| Step::Delayed { due_at }),
+        RunState::Waiting => Some(Step::Waiting),
         RunState::Ready => Some(Step::Ready),
         RunState::Running => match (&live.runner, &live.session) {
             (Some(runner), Some(session)) => Some(Step::Running { runner: runner.clone(), session: session.clone() }),
             (None, _) | (_, None) => None,
         },
         RunState::Retrying => live.due_at.map(|due_at| Step::Retrying { due_at }),
-        RunState::Waiting
-        | RunState::Succeeded
+        RunState::Succeeded
         | RunState::Failed
         | RunState::Dead
         | RunState::Cancelled

@@ -1,10 +1,12 @@
-//! Records to inputs: requests of runs from `fires`, reports of runners from `attempt.events`. Not here: state
+//! Records to inputs: requests of runs from `fires`, reports of runners from `attempt.events`, what people want of runs from
+//! `commands`. Not here: state
 //! topics (`live_run`), heartbeats (`service`). Invariant: a record that can't be used is refused whole, with a
 //! reason; nothing of it reaches the machine.
 
 use std::sync::Arc;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType};
+use orloj_domain::command::CommandType;
 use orloj_domain::fire::{Decision, FireDecision};
 use orloj_domain::id::JobId;
 use orloj_domain::run::RecordHeader;
@@ -13,7 +15,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{Undecodable, check_partition};
 use orloj_runtime::log::{Header, Record};
 
-use crate::event::{Input, Report};
+use crate::event::{Input, Order, Report};
 use crate::run::Request;
 
 /// Reads a decision; `None` if it asks for no run.
@@ -59,6 +61,34 @@ pub(super) fn input_of(report: AttemptEvent) -> Option<Input> {
         AttemptEventType::Claimed => Some(Input::Claimed(about)),
         AttemptEventType::Finished => outcome.map(|outcome| Input::Finished(about, outcome)),
         AttemptEventType::Started | AttemptEventType::Progress | AttemptEventType::Unknown => None,
+    }
+}
+
+/// Reads a command; `None` if it is about a job, which is the trigger's. So is whatever can't be read of it: the trigger
+/// reads all of them, and a record must not be complained about twice.
+pub(super) fn command(record: &Record, shards: ShardCount) -> Option<Input> {
+    check_partition(record, shards).ok()?;
+    let command = codec::input::decode_command(record.value.as_deref()?).ok()?;
+    let order = |run_id| {
+        let job = record.key_text()?.parse().ok()?;
+        Some(Order {
+            run_id,
+            job,
+            command: command.command_id.clone(),
+            actor: command.actor.clone(),
+            reason: command.reason.clone(),
+        })
+    };
+    match command.kind {
+        CommandType::Cancel if command.backfill_id.is_none() => order(command.run_id?).map(Input::Cancel),
+        CommandType::Redrive => order(command.run_id?).map(Input::Redrive),
+        CommandType::Cancel
+        | CommandType::RunNow
+        | CommandType::Backfill
+        | CommandType::Pause
+        | CommandType::Resume
+        | CommandType::RunEnded
+        | CommandType::Unknown => None,
     }
 }
 

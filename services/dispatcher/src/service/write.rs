@@ -1,11 +1,13 @@
 //! Events to records. Not here: what is decided. Invariant: one event, one atomic set of records: the run's copy
-//! in the topic of its step, tombstones where it was, the ready record or the dead letter, and the run event.
+//! in the topic of its step, tombstones where it was, the ready record or the dead letter, a word to the runner that
+//! holds it, and the run event. Every record goes to the partition of the shard.
 
 use orloj_domain::attempt::ReadyAttempt;
 use orloj_domain::command::{Command, CommandType};
-use orloj_domain::id::CommandId;
+use orloj_domain::id::{CommandId, RunnerId};
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -13,14 +15,20 @@ use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
 use super::live_run;
-use crate::event::{End, Ended, Event};
-use crate::run::{Request, Run, Step};
+use crate::event::{End, Ended, Event, Ignored, Report};
+use crate::run::{DeadRun, Request, Run, Step};
 
 /// The records that say what was decided.
 pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {
     match event {
         Event::Stepped { run, leaves } => stepped(shard, run, leaves),
         Event::Ended(ended) => end(shard, ended),
+        Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
+        Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),
+        Event::Forgotten(dead) => {
+            let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
+            gone.chain([no_dead_letter(shard, &dead.request)]).collect()
+        }
         Event::Ignored(_) => Vec::new(),
     }
 }
@@ -33,8 +41,77 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
     if run.step == Step::Ready {
         records.push(ready(shard, run));
     }
+    records.extend(word_to_runner(shard, run));
+    if run.redriven_at == Some(run.since) {
+        records.push(no_dead_letter(shard, &run.request));
+    }
     records.push(run_event(shard, &run.request, &step_event(run)));
     records
+}
+
+/// What the runner that holds a run must be told: that its end is asked for, or that it may start.
+fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
+    let Step::Running { runner, session } = &run.step else { return None };
+    let kind = match &run.cancel_reason {
+        Some(_) => RunnerMessageType::Cancel,
+        None if run.request.is_bounded() => RunnerMessageType::Start,
+        None => return None,
+    };
+    let message = RunnerMessage {
+        kind,
+        session: session.clone(),
+        run_id: run.request.run_id,
+        attempt: run.attempt,
+        token: run.token,
+        reason: run.cancel_reason.as_deref().map(str::to_owned),
+    };
+    Some(inbox(shard, runner, &message))
+}
+
+/// Tells a runner to stop what is not its own.
+fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
+    let reason = match why {
+        Ignored::NotLive => "the run has ended",
+        Ignored::OtherSession => "another runner holds the attempt",
+        Ignored::Stale
+        | Ignored::AlreadyLive
+        | Ignored::AlreadyClaimed
+        | Ignored::AlreadyCancelled
+        | Ignored::NotDead
+        | Ignored::Repeated => "the attempt is not the one in force",
+    };
+    let message = RunnerMessage {
+        kind: RunnerMessageType::Cancel,
+        session: report.session.clone(),
+        run_id: report.run_id,
+        attempt: report.attempt,
+        token: report.token,
+        reason: Some(reason.to_owned()),
+    };
+    inbox(shard, &report.runner, &message)
+}
+
+fn inbox(shard: Shard, runner: &RunnerId, message: &RunnerMessage) -> NewRecord {
+    NewRecord::new(topic::RUNNER_INBOX, shard.0, runner.as_str(), Some(codec::encode(message)))
+}
+
+fn not_redriven(shard: Shard, dead: &DeadRun, why: &str, at: Timestamp) -> Vec<NewRecord> {
+    let request = &dead.request;
+    let event = RunEvent {
+        attempt: dead.attempt,
+        token: dead.token,
+        outcome: Some(dead.outcome.clone()),
+        disposition: Some(dead.disposition.to_string()),
+        note: Some(format!("not sent back: {why}")),
+        redrives: dead.redrives,
+        ..bare_event(request, RunState::Dead, at)
+    };
+    vec![kept_dead(shard, dead), run_event(shard, request, &event)]
+}
+
+fn kept_dead(shard: Shard, dead: &DeadRun) -> NewRecord {
+    let copy = codec::encode(&live_run::dead_to_wire(dead));
+    NewRecord::new(topic::RUN_STATE, shard.0, run_key(&dead.request), Some(copy))
 }
 
 fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
@@ -42,6 +119,7 @@ fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
     if let End::Dead(_, disposition) = &ended.end {
         records.push(dead_letter(shard, ended, *disposition));
     }
+    records.extend(ended.dead().map(|dead| kept_dead(shard, &dead)));
     records.extend(tombstones(shard, &ended.request, &ended.leaves));
     records.push(run_event(shard, &ended.request, &end_event(ended)));
     if ended.request.reports_end {
@@ -77,6 +155,8 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
         token: run.token,
         ready_at: run.since,
         request: request.bytes.clone(),
+        deadline: run.deadline(),
+        awaits_start: request.is_bounded(),
     };
     NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(codec::encode(&attempt)))
 }
@@ -110,6 +190,17 @@ fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewReco
     }
 }
 
+/// Says that the dead letter of a run is none any more.
+fn no_dead_letter(shard: Shard, request: &Request) -> NewRecord {
+    NewRecord {
+        topic: topic::dead_letters(&request.queue).into(),
+        partition: shard.0,
+        key: Some(request.job.as_str().as_bytes().to_vec()),
+        value: None,
+        headers: vec![Header::text("orloj-run-id", request.run_id)],
+    }
+}
+
 fn run_event(shard: Shard, request: &Request, event: &RunEvent) -> NewRecord {
     NewRecord::new(topic::RUN_EVENTS, shard.0, request.job.as_str(), Some(codec::encode(event)))
 }
@@ -118,26 +209,33 @@ fn step_event(run: &Run) -> RunEvent {
     let event = bare_event(&run.request, run.step.state(), run.since);
     let runner = match &run.step {
         Step::Running { runner, .. } => Some(runner.clone()),
+        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => None,
+    };
+    let note = match &run.step {
+        Step::Waiting => Some("as many runs of the job are live as it allows".to_owned()),
+        Step::Running { .. } => run.cancel_reason.as_deref().map(str::to_owned),
         Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => None,
     };
     let outcome = match &run.step {
         Step::Retrying { .. } => run.last_outcome.as_deref().cloned(),
-        Step::Delayed { .. } | Step::Ready | Step::Running { .. } => None,
+        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } => None,
     };
     let attempt = if run.token == 0 { 0 } else { run.attempt };
-    RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, ..event }
+    let redrives = run.redrives;
+    RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, note, redrives, ..event }
 }
 
 fn end_event(ended: &Ended) -> RunEvent {
     let disposition = match &ended.end {
         End::Dead(_, disposition) => Some(disposition.to_string()),
-        End::Succeeded(_) | End::Cancelled(_) => None,
+        End::Succeeded(_) | End::Cancelled(_) | End::Expired(_) => None,
     };
     RunEvent {
         attempt: ended.attempt,
         token: ended.token,
         outcome: Some(ended.end.outcome().clone()),
         disposition,
+        redrives: ended.redrives,
         ..bare_event(&ended.request, ended.end.state(), ended.at)
     }
 }
@@ -159,5 +257,7 @@ fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
         runner: None,
         outcome: None,
         disposition: None,
+        note: None,
+        redrives: 0,
     }
 }

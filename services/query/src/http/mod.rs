@@ -18,6 +18,7 @@ mod params;
 mod parked;
 mod preconditions;
 mod problem;
+mod run_commands;
 mod runs;
 mod schedules;
 mod stream;
@@ -108,6 +109,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{id}", get(runs::get))
         .route("/api/v1/runs/{id}/output", get(output::get))
+        .route("/api/v1/runs/{id}/cancel", post(run_commands::cancel))
+        .route("/api/v1/runs/{id}/retry", post(run_commands::retry))
         .route("/api/v1/dead-letters", get(parked::dead_letters))
         .route("/api/v1/dead-letters/{id}", get(parked::dead_letter))
         .route("/api/v1/quarantine", get(parked::quarantine))

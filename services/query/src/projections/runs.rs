@@ -26,6 +26,8 @@ pub(crate) struct RunStep {
     pub(crate) outcome: Option<String>,
     pub(crate) disposition: Option<String>,
     pub(crate) finished_at: Option<i64>,
+    pub(crate) note: Option<String>,
+    pub(crate) redrives: i32,
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -49,6 +51,8 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         outcome: event.outcome.as_ref().map(json_text),
         disposition: event.disposition,
         finished_at,
+        note: event.note,
+        redrives: event.redrives,
     })));
     Ok(())
 }

@@ -119,6 +119,8 @@ fn a_step_ends_the_attempt_that_it_follows() {
             runner: None,
             outcome: Some(Outcome::new(OutcomeKind::Failed, "")),
             disposition: None,
+            note: None,
+            redrives: 0,
         };
         let changes = folded(&record(topic::RUN_EVENTS, b"a/b", Some(codec::encode(&event)))).expect("readable");
         let found: Vec<(i32, i64)> = changes

@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -38,7 +38,8 @@ CREATE TABLE runs (
     run_id TEXT NOT NULL PRIMARY KEY, job TEXT NOT NULL, version INTEGER NOT NULL, trigger TEXT NOT NULL,
     fire_time INTEGER NOT NULL, requested_at INTEGER NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
     attempt INTEGER NOT NULL, token INTEGER NOT NULL, due_at INTEGER, runner TEXT, outcome TEXT, disposition TEXT,
-    finished_at INTEGER, command_id TEXT, actor TEXT, params TEXT) WITHOUT ROWID;
+    finished_at INTEGER, command_id TEXT, actor TEXT, params TEXT, note TEXT,
+    redrives INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE attempts (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, runner TEXT, session TEXT,
     claimed_at INTEGER, started_at INTEGER, finished_at INTEGER, outcome TEXT, percent INTEGER,

@@ -44,6 +44,8 @@ fn end(run_id: &str, at: i64) -> Change {
         outcome: None,
         disposition: None,
         finished_at: Some(at),
+        note: None,
+        redrives: 0,
     }))
 }
 

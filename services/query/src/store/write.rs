@@ -161,12 +161,13 @@ fn request(connection: &Connection, row: &RunRequest) -> Result<()> {
 
 fn step(connection: &Connection, row: &RunStep) -> Result<()> {
     let sql = "INSERT INTO runs (run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token,
-            due_at, runner, outcome, disposition, finished_at)
+            due_at, runner, outcome, disposition, finished_at, note, redrives)
         VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, :state, :attempt, :token,
-            :due_at, :runner, :outcome, :disposition, :finished_at)
+            :due_at, :runner, :outcome, :disposition, :finished_at, :note, :redrives)
         ON CONFLICT DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
             due_at = excluded.due_at, runner = excluded.runner, outcome = excluded.outcome,
-            disposition = excluded.disposition, finished_at = excluded.finished_at";
+            disposition = excluded.disposition, finished_at = excluded.finished_at, note = excluded.note,
+            redrives = excluded.redrives";
     let values = named_params! {
         ":run_id": row.run_id,
         ":job": row.job,
@@ -183,13 +184,17 @@ fn step(connection: &Connection, row: &RunStep) -> Result<()> {
         ":outcome": row.outcome,
         ":disposition": row.disposition,
         ":finished_at": row.finished_at,
+        ":note": row.note,
+        ":redrives": row.redrives,
     };
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
+/// What ended it first counts: a run that is cancelled or expires between two attempts ends with the one before.
 fn attempt_end(connection: &Connection, row: &AttemptEnd) -> Result<()> {
     let sql = "INSERT INTO attempts (run_id, token, attempt, ended_at, ended_outcome) VALUES (?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at, ended_outcome = excluded.ended_outcome";
+        ON CONFLICT DO UPDATE SET ended_at = coalesce(ended_at, excluded.ended_at),
+            ended_outcome = coalesce(ended_outcome, excluded.ended_outcome)";
     connection
         .prepare_cached(sql)?
         .execute(params![row.run_id, row.token, row.attempt, row.at, row.outcome])

@@ -1,5 +1,5 @@
 //! Runs with their attempts. Not here: what they wrote (`output`). Invariant: how an attempt ended is what the
-//! dispatcher decided, if it has; a runner's own report counts until then.
+//! dispatcher decided, if it has; a runner's own report counts until then, and where the run ended for another reason.
 
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params_from_iter};
@@ -21,7 +21,7 @@ pub(crate) struct RunFilter {
 }
 
 const COLUMNS: &str = "run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token, due_at,
-    runner, outcome, disposition, finished_at, command_id, actor, params";
+    runner, outcome, disposition, finished_at, command_id, actor, params, note, redrives";
 
 /// Runs before a key, newest request first.
 pub(crate) fn runs(
@@ -88,6 +88,23 @@ pub(crate) fn run_state(connection: &Connection, run_id: &str) -> Result<Option<
         .optional()
 }
 
+/// Where a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunPlace {
+    pub(crate) job: String,
+    pub(crate) state: String,
+    pub(crate) has_ended: bool,
+}
+
+/// Job and state of a run.
+pub(crate) fn run_place(connection: &Connection, run_id: &str) -> Result<Option<RunPlace>> {
+    let place = |row: &Row<'_>| Ok(RunPlace { job: row.get(0)?, state: row.get(1)?, has_ended: row.get(2)? });
+    connection
+        .prepare_cached("SELECT job, state, finished_at IS NOT NULL FROM runs WHERE run_id = ?1")?
+        .query_row([run_id], place)
+        .optional()
+}
+
 fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
     let run_id: String = row.get(0)?;
     let (attempts, started_at) = attempts(connection, &run_id)?;
@@ -107,6 +124,8 @@ fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
         "runner": row.get::<_, Option<String>>(11)?,
         "outcome": stored_json(row.get::<_, Option<String>>(12)?.as_deref()),
         "disposition": row.get::<_, Option<String>>(13)?,
+        "note": row.get::<_, Option<String>>(18)?,
+        "redrives": row.get::<_, i64>(19)?,
         "commandId": row.get::<_, Option<String>>(15)?,
         "actor": row.get::<_, Option<String>>(16)?,
         "params": stored_json(row.get::<_, Option<String>>(17)?.as_deref()),
@@ -118,7 +137,8 @@ fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
 fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option<i64>)> {
     let mut statement = connection.prepare_cached(
         "SELECT token, attempt, runner, session, claimed_at, started_at, coalesce(ended_at, finished_at),
-            coalesce(ended_outcome, outcome), percent
+            CASE WHEN json_extract(ended_outcome, '$.kind') IN ('cancelled', 'expired')
+                THEN coalesce(outcome, ended_outcome) ELSE coalesce(ended_outcome, outcome) END, percent
          FROM attempts WHERE run_id = ?1 ORDER BY token",
     )?;
     let mut rows = statement.query([run_id])?;

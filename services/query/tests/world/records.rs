@@ -150,6 +150,8 @@ pub(crate) fn step(job: &JobId, seconds: i64, state: RunState, attempt: i32, tok
         runner: None,
         outcome: None,
         disposition: None,
+        note: None,
+        redrives: 0,
     }
 }
 

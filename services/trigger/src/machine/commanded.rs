@@ -24,6 +24,9 @@ impl TriggerMachine {
         command: &Command,
         now: Timestamp,
     ) -> Vec<TriggerEvent> {
+        if is_about_a_run(command) {
+            return Vec::new();
+        }
         let Some(entry) = self.entry(job).filter(|entry| entry.terms().is_some()) else {
             // The end of a run of a deleted job is no question that wants an answer.
             if command.kind == CommandType::RunEnded {
@@ -42,8 +45,12 @@ impl TriggerMachine {
             CommandType::RunEnded => self.run_ended(entry, offset, at, command, now),
             CommandType::Backfill => self.start_backfill(entry, offset, command, now),
             CommandType::Cancel if command.backfill_id.is_some() => self.cancel_backfill(entry, offset, command, now),
-            CommandType::Cancel | CommandType::Redrive | CommandType::Unknown => {
-                let message = "not available in this version: send RunNow, Backfill, Pause or Resume";
+            CommandType::Cancel | CommandType::Redrive => {
+                let message = "is missing: it says which run is meant";
+                self.refuse(job, offset, command, vec![FieldError::new("runId", "", message)], now)
+            }
+            CommandType::Unknown => {
+                let message = "is no command: send RunNow, Backfill, Cancel, Redrive, Pause or Resume";
                 self.refuse(job, offset, command, vec![FieldError::new("type", command.kind, message)], now)
             }
         }
@@ -185,4 +192,18 @@ fn fires_after(events: &[TriggerEvent]) -> Option<i64> {
         | TriggerEvent::Answered(_)
         | TriggerEvent::Calendars(_) => None,
     })
+}
+
+/// What the dispatcher answers, by what becomes of the run: the job may be gone by then.
+fn is_about_a_run(command: &Command) -> bool {
+    match command.kind {
+        CommandType::Cancel => command.run_id.is_some() && command.backfill_id.is_none(),
+        CommandType::Redrive => command.run_id.is_some(),
+        CommandType::RunNow
+        | CommandType::Backfill
+        | CommandType::Pause
+        | CommandType::Resume
+        | CommandType::RunEnded
+        | CommandType::Unknown => false,
+    }
 }

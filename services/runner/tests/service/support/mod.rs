@@ -103,6 +103,7 @@ impl Bed {
             (topic::ATTEMPT_OUTPUT, SHARDS),
             (topic::QUARANTINE, 2),
             (topic::RUNNER_HEARTBEATS, 1),
+            (topic::RUNNER_INBOX, SHARDS),
         ] {
             let settings = BTreeMap::new();
             let spec = TopicSpec { name: name.to_owned(), partitions, replication: 1, settings };
@@ -236,7 +237,16 @@ pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
         reports_end: false,
         spec: Some(spec(target).into()),
     };
-    ReadyAttempt { run_id, job, attempt: 1, token: 5, ready_at: at, request: codec::encode(&decision) }
+    ReadyAttempt {
+        run_id,
+        job,
+        attempt: 1,
+        token: 5,
+        ready_at: at,
+        request: codec::encode(&decision),
+        deadline: None,
+        awaits_start: false,
+    }
 }
 
 fn spec(target: Target) -> RunSpec {

@@ -2,6 +2,7 @@
 //! the real claim protocol.
 
 mod support;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

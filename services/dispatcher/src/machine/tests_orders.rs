@@ -1,0 +1,235 @@
+//! Decisions as tables, as in `tests`: runs that wait for others of their job, take their place, are cancelled, meet their
+//! deadline, or are sent back.
+
+use orloj_domain::attempt::OutcomeKind;
+use orloj_domain::job::OverlapKind;
+use orloj_domain::runner::RunnerMessageType;
+
+use super::tests::Do::{Cancel, Claim, Expire, Finish, Redrive, Request, Tick};
+use super::tests::check;
+use crate::event::Input;
+use crate::testing::{Ask, World, words};
+
+const OK: OutcomeKind = OutcomeKind::Succeeded;
+const FAILED: OutcomeKind = OutcomeKind::Failed;
+
+fn under(overlap: OverlapKind, number: i64) -> Ask {
+    Ask { overlap, max_attempts: 2, ..Ask::of("a/b", number) }
+}
+
+#[test]
+fn a_queue_goes_on_in_the_order_of_fire_times() {
+    let ask = |number| under(OverlapKind::Queue, number);
+    check(
+        &[ask(1), ask(5), ask(3), ask(4)],
+        &[
+            (0, Request(0), &["ready a1 t1"]),
+            (0, Request(1), &["waiting a1 t0"]),
+            (0, Request(1), &["already_live"]),
+            (0, Request(2), &["waiting a1 t0"]),
+            (0, Request(3), &["cancelled a0 t0 overlap"]),
+            (1, Claim(1, 1, 0, "s"), &["stop s: stale"]),
+            (1, Claim(0, 1, 1, "s"), &["running a1 t1 by s"]),
+            // A run between two attempts is live: nobody overtakes it.
+            (2, Finish(0, 1, 1, "s", FAILED), &["retrying a2 t1 due 3 -run.state"]),
+            (3, Tick, &["ready a2 t2 -run.retry"]),
+            (4, Finish(0, 2, 2, "s", OK), &["succeeded a2 t2 -run.state", "ready a1 t1"]),
+            (5, Finish(2, 1, 1, "s", OK), &["succeeded a1 t1 -run.state", "ready a1 t1"]),
+            (5, Finish(1, 1, 1, "s", OK), &["succeeded a1 t1 -run.state"]),
+        ],
+    );
+}
+
+#[test]
+fn lanes_hold_as_many_as_they_may() {
+    let ask = |number| Ask { concurrency: Some(2), waiting_max: 9, max_attempts: 1, ..Ask::of("a/b", number) };
+    let delayed = Ask { delay_s: 60, ..ask(5) };
+    check(
+        &[ask(1), ask(2), ask(3), ask(4), delayed],
+        &[
+            (0, Request(0), &["ready a1 t1"]),
+            (0, Request(1), &["ready a1 t1"]),
+            (0, Request(2), &["waiting a1 t0"]),
+            (0, Request(3), &["waiting a1 t0"]),
+            (0, Request(4), &["waiting a1 t0"]),
+            (1, Claim(0, 1, 1, "s"), &["running a1 t1 by s"]),
+            (1, Claim(1, 1, 1, "s"), &["running a1 t1 by s"]),
+            // Both end at once, and make room for two.
+            (
+                20,
+                Expire("s"),
+                &[
+                    "dead a1 t1 leaseLost attemptsExhausted",
+                    "dead a1 t1 leaseLost attemptsExhausted",
+                    "ready a1 t1",
+                    "ready a1 t1",
+                ],
+            ),
+            // The delay counts from the request.
+            (21, Cancel(2, "c"), &["cancelled a1 t1 cancelled -run.state", "delayed a1 t0 due 60 -run.state"]),
+        ],
+    );
+}
+
+#[test]
+fn a_replacement_waits_for_the_attempt_that_it_ends() {
+    let ask = |number| under(OverlapKind::Replace, number);
+    let world = check(
+        &[ask(1), ask(2), ask(3), ask(4)],
+        &[
+            (0, Request(0), &["ready a1 t1"]),
+            (1, Request(1), &["cancelled a1 t1 cancelled -run.state", "ready a1 t1"]),
+            // Whoever took the one that was replaced is told to let it be.
+            (1, Claim(0, 1, 1, "s"), &["stop s: not_live"]),
+            (1, Claim(1, 1, 1, "s"), &["running a1 t1 by s"]),
+            (2, Request(2), &["running a1 t1 by s until it ends", "waiting a1 t0"]),
+            (3, Request(3), &["cancelled a0 t0 cancelled -run.state", "waiting a1 t0"]),
+            (4, Finish(1, 1, 1, "s", OutcomeKind::Cancelled), &["cancelled a1 t1 cancelled -run.state", "ready a1 t1"]),
+        ],
+    );
+    let told: Vec<_> = world.inbox.iter().map(|message| (message.kind, message.run_id)).collect();
+    let [first, second] = [ask(1).run_id(), ask(2).run_id()];
+    let (cancel, start) = (RunnerMessageType::Cancel, RunnerMessageType::Start);
+    assert_eq!(told, [(cancel, first), (start, second), (cancel, second)]);
+    assert!(world.ready.iter().all(|ready| ready.awaits_start));
+}
+
+#[test]
+fn a_cancelled_run_ends_at_once_or_with_its_attempt() {
+    let ask = |number| Ask { max_attempts: 3, ..Ask::of("a/b", number) };
+    let delayed = Ask { delay_s: 60, ..ask(1) };
+    let world = check(
+        &[delayed, ask(2), ask(3), ask(4), ask(5)],
+        &[
+            (0, Request(0), &["delayed a1 t0 due 60"]),
+            (0, Cancel(0, "c"), &["cancelled a0 t0 cancelled -run.delay"]),
+            (0, Cancel(0, "c"), &["not_live"]),
+            (0, Request(1), &["ready a1 t1"]),
+            (0, Finish(1, 1, 1, "s", FAILED), &["retrying a2 t1 due 1 -run.state"]),
+            (0, Cancel(1, "c"), &["cancelled a1 t1 cancelled -run.retry"]),
+            (0, Request(2), &["ready a1 t1"]),
+            (0, Claim(2, 1, 1, "s"), &["running a1 t1 by s"]),
+            (0, Cancel(2, "c"), &["running a1 t1 by s until it ends"]),
+            (0, Cancel(2, "d"), &["already_cancelled"]),
+            // However it failed, there is no other attempt.
+            (1, Finish(2, 1, 1, "s", FAILED), &["cancelled a1 t1 cancelled -run.state"]),
+            (1, Request(3), &["ready a1 t1"]),
+            (1, Claim(3, 1, 1, "s"), &["running a1 t1 by s"]),
+            (1, Cancel(3, "c"), &["running a1 t1 by s until it ends"]),
+            // It was quicker than the word to its runner.
+            (1, Finish(3, 1, 1, "s", OK), &["succeeded a1 t1 -run.state"]),
+            (1, Request(4), &["ready a1 t1"]),
+            (1, Claim(4, 1, 1, "s"), &["running a1 t1 by s"]),
+            (1, Cancel(4, "c"), &["running a1 t1 by s until it ends"]),
+            (20, Expire("s"), &["cancelled a1 t1 cancelled -run.state"]),
+        ],
+    );
+    assert!(world.dead.is_empty());
+    assert_eq!(world.inbox.len(), 3);
+    let why = world.events.iter().find_map(|event| event.note.as_deref()).expect("a reason");
+    assert_eq!(why, "cancelled on request by ann");
+}
+
+#[test]
+fn nothing_starts_after_a_deadline() {
+    let ask = |number, deadline_s| Ask { max_attempts: 9, deadline_s: Some(deadline_s), ..Ask::of("a/b", number) };
+    let delayed = Ask { delay_s: 60, ..ask(1, 10) };
+    check(
+        &[delayed, ask(2, 10), ask(3, 10), ask(4, 10), ask(5, 3), ask(6, 1)],
+        &[
+            (0, Request(0), &["delayed a1 t0 due 60"]),
+            (0, Request(1), &["ready a1 t1"]),
+            (0, Request(2), &["ready a1 t1"]),
+            (0, Claim(2, 1, 1, "s"), &["running a1 t1 by s"]),
+            (0, Request(3), &["ready a1 t1"]),
+            (0, Claim(3, 1, 1, "s"), &["running a1 t1 by s"]),
+            (0, Request(4), &["ready a1 t1"]),
+            // The second wait would be over at 4 s, behind the deadline.
+            (1, Finish(4, 1, 1, "s", FAILED), &["retrying a2 t1 due 2 -run.state"]),
+            (2, Tick, &["ready a2 t2 -run.retry"]),
+            (2, Finish(4, 2, 2, "s", FAILED), &["expired a2 t2 expired -run.state"]),
+            (3, Request(5), &["expired a0 t0 expired"]),
+            (9, Tick, &[]),
+            (11, Tick, &["expired a0 t0 expired -run.delay", "expired a1 t1 expired -run.state"]),
+            // Their runner ends them; one that fails by itself has no other attempt.
+            (11, Finish(2, 1, 1, "s", OutcomeKind::Expired), &["expired a1 t1 expired -run.state"]),
+            (12, Finish(3, 1, 1, "s", FAILED), &["expired a1 t1 expired -run.state"]),
+        ],
+    );
+}
+
+#[test]
+fn a_dead_run_is_sent_back_once_for_each_command() {
+    let ask = Ask { max_attempts: 2, deadline_s: Some(60), ..Ask::of("a/b", 1) };
+    let world = check(
+        &[ask, Ask::of("a/b", 2)],
+        &[
+            (0, Redrive(0, "c1"), &["not_dead"]),
+            (0, Request(0), &["ready a1 t1"]),
+            (0, Redrive(0, "c1"), &["not_dead"]),
+            (1, Finish(0, 1, 1, "s", FAILED), &["retrying a2 t1 due 2 -run.state"]),
+            (2, Tick, &["ready a2 t2 -run.retry"]),
+            (2, Finish(0, 2, 2, "s", FAILED), &["dead a2 t2 failed attemptsExhausted"]),
+            (2, Redrive(1, "c1"), &["not_dead"]),
+            // Its deadline counts from here, and so do its attempts.
+            (900, Redrive(0, "c1"), &["ready a3 t3"]),
+            (900, Redrive(0, "c1"), &["repeated"]),
+            (901, Finish(0, 3, 3, "s", FAILED), &["retrying a4 t3 due 902 -run.state"]),
+            (902, Tick, &["ready a4 t4 -run.retry"]),
+            (903, Finish(0, 4, 4, "s", FAILED), &["dead a4 t4 failed attemptsExhausted"]),
+            (903, Redrive(0, "c1"), &["repeated"]),
+            (904, Redrive(0, "c2"), &["ready a5 t5"]),
+            (905, Finish(0, 5, 5, "s", OK), &["succeeded a5 t5 -run.state"]),
+            (905, Redrive(0, "c3"), &["not_dead"]),
+        ],
+    );
+    assert!(world.state.is_empty());
+    let counts: Vec<_> =
+        world.dead.iter().map(|letter| letter.headers.last().and_then(|header| header.value.clone())).collect();
+    assert_eq!(counts, [Some(b"0".to_vec()), Some(b"1".to_vec())]);
+}
+
+#[test]
+fn a_dead_run_obeys_the_overlap_policy() {
+    let forbid = |number| Ask { max_attempts: 1, ..under(OverlapKind::Forbid, number) };
+    let refused = "not sent back: another run of the job is live, and it forbids overlap";
+    check(
+        &[forbid(1), forbid(2)],
+        &[
+            (0, Request(0), &["ready a1 t1"]),
+            (0, Finish(0, 1, 1, "s", FAILED), &["dead a1 t1 failed attemptsExhausted"]),
+            (0, Request(1), &["ready a1 t1"]),
+            (1, Redrive(0, "c1"), &[refused]),
+            (1, Redrive(0, "c1"), &["repeated"]),
+            (2, Finish(1, 1, 1, "s", OK), &["succeeded a1 t1 -run.state"]),
+            (3, Redrive(0, "c2"), &["ready a2 t2"]),
+        ],
+    );
+}
+
+#[test]
+fn a_dead_run_is_sent_back_ten_times_and_kept_for_ninety_days() {
+    let mut world = World::new();
+    let ask = Ask::of("a/b", 1);
+    world.ask(&ask);
+    let fail = |world: &mut World| {
+        let run = world.machine.run(ask.run_id()).expect("live");
+        let report = crate::testing::report(&ask, run.attempt, run.token, "s");
+        world.decide(&Input::Finished(report, crate::testing::outcome(FAILED)));
+    };
+    fail(&mut world);
+    for round in 0..10 {
+        world.decide(&Input::Redrive(crate::testing::order(&ask, &format!("c{round}"))));
+        fail(&mut world);
+    }
+    let events = world.decide(&Input::Redrive(crate::testing::order(&ask, "once-more")));
+    let found: Vec<_> = events.iter().map(words).collect();
+    assert_eq!(found, ["not sent back: it was sent back 10 times already, which is the most"]);
+    world.check_restore();
+    world.advance_to(90 * 86_400 - 1);
+    assert!(world.decide(&Input::Tick).is_empty());
+    world.advance_to(90 * 86_400);
+    assert_eq!(world.decide(&Input::Tick).iter().map(words).collect::<Vec<_>>(), ["forgotten"]);
+    assert!(world.state.is_empty());
+    world.check_restore();
+}
