@@ -10,7 +10,7 @@ use orloj_domain::id::{CommandId, JobId, RunId};
 use orloj_domain::job::ScheduleRule;
 use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
-use orloj_domain::run::{LiveRun, RunEvent};
+use orloj_domain::run::{LiveRun, RunEvent, RunState};
 use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -206,26 +206,30 @@ fn one_answer_each(world: &World, findings: &mut Vec<String>) {
 fn one_end_each(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
     let mut ends: BTreeMap<RunId, Vec<RunEvent>> = BTreeMap::new();
     for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
-        if event.state.is_terminal() {
+        // With a note, it only says why it was not sent back.
+        if event.state.is_terminal() && event.note.is_none() {
             ends.entry(event.run_id).or_default().push(event);
         }
     }
     for decision in decisions.iter().filter(|decision| decision.decision == Decision::Requested) {
         let run = decision.run_id.expect("requests name their run");
         let ended = ends.get(&run).map_or(0, Vec::len);
-        if ended != 1 {
+        // Each time it was sent back, from the end before, it lived again.
+        let redrives: Vec<usize> =
+            ends.get(&run).into_iter().flatten().map(|end| end.redrives.unsigned_abs() as usize).collect();
+        if ended == 0 || redrives != (0..ended).collect::<Vec<_>>() {
             findings.push(format!("{}: run {run} of {} ended {ended} times", decision.job, decision.fire_time));
         }
         let max_attempts = decision.spec.as_ref().map_or(0, |spec| spec.retry.max_attempts);
         for end in ends.get(&run).into_iter().flatten() {
-            if end.attempt > max_attempts {
+            if end.attempt > max_attempts * (1 + end.redrives) {
                 findings.push(format!("run {run} had {} attempts of {max_attempts}", end.attempt));
             }
         }
     }
 }
 
-/// No run is left in any of the three topics of live runs.
+/// No live run is left in any of the three topics of runs.
 fn nothing_left(world: &World, findings: &mut Vec<String>) {
     for name in [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY] {
         let mut last = BTreeMap::new();
@@ -237,8 +241,41 @@ fn nothing_left(world: &World, findings: &mut Vec<String>) {
         }
         for (run, value) in last.iter().filter_map(|(run, value)| Some((run, value.as_deref()?))) {
             let live: LiveRun = codec::decode(value).expect("our own records decode");
+            if live.state == RunState::Dead {
+                continue;
+            }
             let holder = live.session.map(|session| format!(", held by {session}")).unwrap_or_default();
             findings.push(format!("run {run} is still in {name}: {} since {}{holder}", live.state, live.since));
         }
     }
+}
+
+/// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
+pub(crate) const MOMENTS: [&str; 6] = [
+    "a run waits for others",
+    "a runner is told to end an attempt",
+    "a run expires",
+    "a dead run is sent back",
+    "a dead run is not sent back",
+    "a waiting run is cancelled",
+];
+
+/// Which of [`MOMENTS`] are in this world.
+pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
+    let mut before: BTreeMap<RunId, RunState> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
+        let from = before.insert(event.run_id, event.state);
+        let moment = match (from, event.state) {
+            (Some(RunState::Waiting), RunState::Cancelled) => 5,
+            (Some(RunState::Dead), RunState::Dead) => 4,
+            (Some(RunState::Dead), _) => 3,
+            (_, RunState::Expired) => 2,
+            (Some(RunState::Running), RunState::Running) => 1,
+            (_, RunState::Waiting) => 0,
+            _ => continue,
+        };
+        found.insert(MOMENTS[moment]);
+    }
+    found
 }

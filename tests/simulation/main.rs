@@ -8,6 +8,9 @@ mod random;
 mod workload;
 mod world;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use world::World;
 
 /// Seeds run by `make test`; `ORLOJ_SIM_SEEDS=N` runs more, `ORLOJ_SIM_SEED=N` one.
@@ -20,36 +23,45 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs one seed to its end and answers the hash of its trace.
-fn run(seed: u64) -> u64 {
+/// Runs one seed to its end and answers the hash of its trace, and what happened in it.
+fn run(seed: u64) -> (u64, BTreeSet<&'static str>) {
     let mut world = World::new(seed);
     world.run_faulty();
     world.heal();
     let findings = check::check(&world);
     assert!(findings.is_empty(), "seed {seed} (repeat it with ORLOJ_SIM_SEED={seed}):\n  {}", findings.join("\n  "));
-    world.trace_hash()
+    let moments = check::moments(&world);
+    (world.trace_hash(), moments)
 }
 
 #[test]
 fn every_seed_decides_each_fire_time_once_and_ends_each_run_once() {
     if let Some(seed) = number("ORLOJ_SIM_SEED") {
-        println!("seed {seed}: trace {:016x}", run(seed));
+        let (trace, moments) = run(seed);
+        println!("seed {seed}: trace {trace:016x}, {moments:?}");
         return;
     }
     let seeds = number("ORLOJ_SIM_SEEDS").unwrap_or(SEEDS);
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get) as u64;
+    let met = Mutex::new(BTreeSet::new());
     std::thread::scope(|scope| {
         for worker in 0..workers {
+            let met = &met;
             scope.spawn(move || {
                 for seed in (worker..seeds).step_by(usize::try_from(workers).unwrap_or(1)) {
-                    let trace = run(seed);
+                    let (trace, moments) = run(seed);
+                    met.lock().expect("nobody panicked").extend(moments);
                     if seed % REPEAT_EVERY == 0 {
-                        assert_eq!(trace, run(seed), "seed {seed} gave two different traces");
+                        assert_eq!(trace, run(seed).0, "seed {seed} gave two different traces");
                     }
                 }
             });
         }
     });
+    if seeds >= SEEDS {
+        let met = met.into_inner().expect("nobody panicked");
+        assert_eq!(met, check::MOMENTS.into(), "what is not met is not tested");
+    }
 }
 
 /// The checker itself: a log that was torn by hand must not pass.

@@ -1,5 +1,5 @@
-//! A runner as the dispatcher sees it: it claims, reports, sends heartbeats, sometimes vanishes and sometimes
-//! says things twice. Not here: real processes (`services/runner` has its own tests). Invariant: it executes only
+//! A runner as the dispatcher sees it: it claims, waits for a word where it has to, stops when told to, reports, sends
+//! heartbeats, sometimes vanishes and sometimes says things twice. Not here: real processes (`services/runner` has its own tests). Invariant: it executes only
 //! what it claimed in a committed batch.
 
 use std::sync::Arc;
@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::id::{QueueName, RunnerId, SessionId};
-use orloj_domain::runner::RunnerHeartbeat;
+use orloj_domain::runner::{RunnerHeartbeat, RunnerMessage, RunnerMessageType};
+use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
 use orloj_runtime::codec;
-use orloj_runtime::log::{AppendError, Claimer, ClaimerPoll, ClaimerSpec, Log, NewRecord, TopicPartition};
+use orloj_runtime::log::{
+    AppendError, Claimer, ClaimerPoll, ClaimerSpec, Isolation, Log, NewRecord, Reader, TopicPartition,
+};
 
 use crate::random::Random;
 
@@ -23,7 +26,28 @@ const SLOTS: usize = 8;
 struct Busy {
     ready: ReadyAttempt,
     partition: i32,
-    ends_at: Timestamp,
+    /// `None` until it may start.
+    ends_at: Option<Timestamp>,
+    is_cancelled: bool,
+}
+
+impl Busy {
+    fn is_over(&self, now: Timestamp) -> bool {
+        let is_past = |instant: Option<Timestamp>| instant.is_some_and(|instant| instant <= now);
+        self.is_cancelled || is_past(self.ends_at) || is_past(self.ready.deadline)
+    }
+
+    fn how_it_ended(&self, random: &mut Random, now: Timestamp) -> OutcomeKind {
+        if self.is_cancelled {
+            OutcomeKind::Cancelled
+        } else if self.ready.deadline.is_some_and(|deadline| deadline <= now) {
+            OutcomeKind::Expired
+        } else if random.chance(60) {
+            OutcomeKind::Succeeded
+        } else {
+            OutcomeKind::Failed
+        }
+    }
 }
 
 /// One life of one runner.
@@ -31,6 +55,7 @@ pub(crate) struct ModelRunner {
     log: Arc<dyn Log>,
     clock: ManualClock,
     claimer: Box<dyn Claimer>,
+    inbox: Box<dyn Reader>,
     session: SessionId,
     runner: RunnerId,
     since: Timestamp,
@@ -41,7 +66,7 @@ pub(crate) struct ModelRunner {
 }
 
 impl ModelRunner {
-    pub(crate) fn new(log: Arc<dyn Log>, clock: ManualClock, name: &str, life: u64) -> Self {
+    pub(crate) fn new(log: Arc<dyn Log>, clock: ManualClock, shards: ShardCount, name: &str, life: u64) -> Self {
         let queue = QueueName::default();
         let session = format!("{name}-{life}");
         let claimer = log
@@ -51,11 +76,19 @@ impl ModelRunner {
                 member: session.clone(),
             })
             .expect("joining never fails in memory");
+        let mut inbox = log.reader(Isolation::Committed).expect("in memory");
+        let ends: Vec<_> = shards
+            .all()
+            .map(|shard| TopicPartition::new(topic::RUNNER_INBOX, shard.0))
+            .map(|at| (at.clone(), log.end(&at, Isolation::Committed).expect("in memory")))
+            .collect();
+        inbox.read_from(&ends).expect("in memory");
         let now = clock.now();
         Self {
             log,
             clock,
             claimer,
+            inbox,
             session: SessionId::new(&session).expect("a valid id"),
             runner: RunnerId::new(name).expect("a valid id"),
             since: now,
@@ -69,13 +102,14 @@ impl ModelRunner {
     /// Attempts it executes now.
     pub(crate) fn live(&self) -> impl Iterator<Item = (&ReadyAttempt, bool)> {
         let is_valid = self.clock.now().since(self.confirmed_at) < LEASE;
-        self.busy.iter().map(move |busy| (&busy.ready, is_valid))
+        self.busy.iter().filter(|busy| busy.ends_at.is_some()).map(move |busy| (&busy.ready, is_valid))
     }
 
     pub(crate) fn turn(&mut self, random: &mut Random) {
         let now = self.clock.now();
         self.fence_itself(now);
         self.beat(now);
+        self.listen(random, now);
         self.finish(random, now);
         self.claim(random, now);
     }
@@ -114,14 +148,32 @@ impl ModelRunner {
         self.next_heartbeat = now.plus(LEASE / 3);
     }
 
+    fn listen(&mut self, random: &mut Random, now: Timestamp) {
+        for record in self.inbox.poll(1000, Duration::ZERO).expect("reading never fails in memory") {
+            let value = record.value.as_deref().expect("messages have values");
+            let message: RunnerMessage = codec::decode(value).expect("messages decode");
+            if message.session != self.session {
+                continue;
+            }
+            let key = (message.run_id, message.token);
+            for busy in self.busy.iter_mut().filter(|busy| (busy.ready.run_id, busy.ready.token) == key) {
+                match message.kind {
+                    RunnerMessageType::Cancel => busy.is_cancelled = true,
+                    RunnerMessageType::Start => busy.ends_at = Some(ends_at(random, now)),
+                    RunnerMessageType::Unknown => panic!("a message that nobody sends"),
+                }
+            }
+        }
+    }
+
     fn finish(&mut self, random: &mut Random, now: Timestamp) {
-        let (ended, busy) = std::mem::take(&mut self.busy).into_iter().partition(|busy| busy.ends_at <= now);
+        let (ended, busy) = std::mem::take(&mut self.busy).into_iter().partition(|busy| busy.is_over(now));
         self.busy = busy;
         let ended: Vec<Busy> = ended;
         for busy in ended {
-            let kind = if random.chance(60) { OutcomeKind::Succeeded } else { OutcomeKind::Failed };
+            let kind = busy.how_it_ended(random, now);
             let mut outcome = Outcome::new(kind, "");
-            outcome.exit_code = Some(if kind == OutcomeKind::Succeeded { 0 } else { 1 });
+            outcome.exit_code = Some(i32::from(kind != OutcomeKind::Succeeded));
             let mut event = self.event(&busy.ready, AttemptEventType::Finished, now);
             event.outcome = Some(outcome);
             let record = record_of(&event, busy.partition);
@@ -151,8 +203,8 @@ impl ModelRunner {
             event.lease_ms = Some(i64::try_from(LEASE.as_millis()).expect("small"));
             claims.push(record_of(&event, record.partition));
             consumed.insert(record.topic_partition(), record.offset + 1);
-            let ends_at = now.plus(Duration::from_millis(random.below(3000)));
-            taken.push(Busy { ready, partition: record.partition, ends_at });
+            let ends_at = (!ready.awaits_start).then(|| ends_at(random, now));
+            taken.push(Busy { ready, partition: record.partition, ends_at, is_cancelled: false });
         }
         let consumed: Vec<_> = consumed.into_iter().collect();
         match self.claimer.claim(claims, &consumed) {
@@ -183,6 +235,10 @@ impl ModelRunner {
         let mut appender = self.log.appender().expect("in memory");
         appender.append(records).expect("appending never fails in memory");
     }
+}
+
+fn ends_at(random: &mut Random, now: Timestamp) -> Timestamp {
+    now.plus(Duration::from_millis(random.below(3000)))
 }
 
 fn record_of(event: &AttemptEvent, partition: i32) -> NewRecord {

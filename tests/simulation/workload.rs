@@ -1,11 +1,11 @@
-//! What people and programs do in a simulation: define, edit, pause, resume, delete jobs and run them by hand,
-//! sometimes twice. Invariant: only records that any producer could append.
+//! What people and programs do in a simulation: define, edit, pause, resume, delete jobs, run them by hand, end runs and
+//! send them back, sometimes twice. Invariant: only records that any producer could append.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType, PauseMissed};
-use orloj_domain::id::{CalendarName, CommandId, JobId};
+use orloj_domain::id::{CalendarName, CommandId, JobId, RunId};
 use orloj_domain::job::{
     AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, JobDefinition, MissedKind,
     MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
@@ -26,7 +26,16 @@ fn job(index: u64) -> JobId {
 }
 
 /// Something that somebody appends now.
-pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timestamp, count: u64) -> Vec<NewRecord> {
+pub(crate) fn next_records(
+    random: &mut Random,
+    shards: ShardCount,
+    now: Timestamp,
+    count: u64,
+    runs: impl Fn() -> Vec<(JobId, RunId)>,
+) -> Vec<NewRecord> {
+    if random.chance(15) {
+        return order(random, shards, now, count, &runs());
+    }
     let job = job(random.below(JOBS));
     let partition = shards.shard_of(&job).0;
     let command = |command: Command, random: &mut Random| {
@@ -53,6 +62,26 @@ pub(crate) fn next_records(random: &mut Random, shards: ShardCount, now: Timesta
         9 => vec![NewRecord::new(topic::JOBS, partition, job.as_str(), Some(b"\x00not a job".to_vec()))],
         _ => command(of(CommandType::RunNow, format!("run-{count}"), now), random),
     }
+}
+
+/// Somebody wants one of the youngest runs to end, or to be tried again.
+fn order(
+    random: &mut Random,
+    shards: ShardCount,
+    now: Timestamp,
+    count: u64,
+    runs: &[(JobId, RunId)],
+) -> Vec<NewRecord> {
+    if runs.is_empty() {
+        return Vec::new();
+    }
+    let back = usize::try_from(random.below(12)).expect("small").min(runs.len() - 1);
+    let (job, run) = &runs[runs.len() - 1 - back];
+    let kind = if random.chance(50) { CommandType::Cancel } else { CommandType::Redrive };
+    let command = Command { run_id: Some(*run), ..of(kind, format!("order-{count}"), now) };
+    let value = Some(codec::encode(&command));
+    let record = NewRecord::new(topic::COMMANDS, shards.shard_of(job).0, job.as_str(), value);
+    if random.chance(30) { vec![record.clone(), record] } else { vec![record] }
 }
 
 fn of(kind: CommandType, id: String, now: Timestamp) -> Command {
@@ -138,12 +167,15 @@ fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition
 }
 
 fn spec(random: &mut Random) -> RunSpec {
+    let policy = [OverlapKind::Allow, OverlapKind::Forbid, OverlapKind::Queue, OverlapKind::Replace];
+    let policy = policy[usize::try_from(random.below(4)).expect("small")];
+    let may_be_bounded = matches!(policy, OverlapKind::Allow | OverlapKind::Queue) && random.chance(30);
     RunSpec {
         queue: "default".parse().expect("a valid queue"),
         priority: 5,
         start_delay_ms: if random.chance(30) { 1500 } else { 0 },
         timeout_ms: 60_000,
-        deadline_ms: None,
+        deadline_ms: random.chance(15).then_some(4000),
         retry: RetryPolicy {
             max_attempts: i32::try_from(1 + random.below(3)).expect("small"),
             initial_ms: 500,
@@ -153,11 +185,8 @@ fn spec(random: &mut Random) -> RunSpec {
             non_retryable_exit_codes: vec![2],
         },
         delivery: if random.chance(20) { Delivery::AtMostOnce } else { Delivery::AtLeastOnce },
-        overlap: OverlapPolicy {
-            policy: if random.chance(50) { OverlapKind::Forbid } else { OverlapKind::Allow },
-            max: 100,
-        },
-        concurrency: None,
+        overlap: OverlapPolicy { policy, max: 3 },
+        concurrency: may_be_bounded.then(|| i32::try_from(1 + random.below(3)).expect("small")),
         pause_after_failures: 0,
         target: Target::ExecTarget(ExecTarget {
             command: vec!["/bin/true".to_owned()],

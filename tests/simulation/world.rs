@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_dispatcher::{DispatcherConfig, DispatcherService};
-use orloj_domain::id::QueueName;
+use orloj_domain::fire::{Decision, FireDecision};
+use orloj_domain::id::{JobId, QueueName, RunId};
+use orloj_domain::overlap;
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, ManualClock};
+use orloj_runtime::codec;
 use orloj_runtime::driver::{CLOCK_JUMP_MAX, Driver, DriverParts};
 use orloj_runtime::embedded::EmbeddedLog;
 use orloj_runtime::health::Health;
@@ -135,7 +138,10 @@ impl World {
         if self.has_faults {
             self.inject(index);
             if self.random.chance(4) {
-                let records = workload::next_records(&mut self.random, self.shards, self.clock.now(), self.appended);
+                let mut random = self.random.clone();
+                let now = self.clock.now();
+                let records = workload::next_records(&mut random, self.shards, now, self.appended, || self.runs());
+                self.random = random;
                 self.appended += 1;
                 self.append(records);
             }
@@ -227,13 +233,24 @@ impl World {
                 Arc::new(self.log.clone()),
                 // Real runners measure by the monotonic clock; the model has one clock for both.
                 self.clock.clone(),
+                self.shards,
                 &format!("runner-{index}"),
                 slot.lives,
             )),
         });
     }
 
-    /// What an outsider sees: two live leases of a job that forbids overlap.
+    /// The runs that were asked for, job by job.
+    fn runs(&self) -> Vec<(JobId, RunId)> {
+        let records = self.read(topic::FIRES);
+        let decisions = records.iter().filter(|record| record.key_text().is_some_and(|key| key.contains('/')));
+        let decisions = decisions.filter_map(|record| record.value.as_deref());
+        let decisions = decisions.map(|value| codec::decode::<FireDecision>(value).expect("our own records decode"));
+        let requested = decisions.filter(|decision| decision.decision == Decision::Requested);
+        requested.filter_map(|decision| Some((decision.job, decision.run_id?))).collect()
+    }
+
+    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one.
     fn witness(&mut self) {
         let now = self.clock.now();
         let mut live = std::collections::BTreeMap::new();
@@ -243,11 +260,10 @@ impl World {
                 continue;
             }
             for (ready, is_valid) in runner.live().filter(|(_, is_valid)| *is_valid) {
-                let decision: orloj_domain::fire::FireDecision =
-                    orloj_runtime::codec::decode(&ready.request).expect("a request");
-                let policy = decision.spec.map(|spec| spec.overlap.policy);
-                let is_forbidden = is_valid && policy == Some(orloj_domain::job::OverlapKind::Forbid);
-                if is_forbidden && let Some(other) = live.insert(ready.job.clone(), ready.run_id) {
+                let decision: FireDecision = codec::decode(&ready.request).expect("a request");
+                let room = decision.spec.map(|spec| overlap::room(spec.overlap.policy, spec.concurrency));
+                let is_alone = is_valid && room == Some(1);
+                if is_alone && let Some(other) = live.insert(ready.job.clone(), ready.run_id) {
                     self.overlaps.push(format!("{}: runs {other} and {} at once", ready.job, ready.run_id));
                 }
             }
