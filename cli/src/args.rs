@@ -87,6 +87,9 @@ pub(crate) enum Command {
     Schemas(schemas::SchemasArguments),
     Version(version::VersionArguments),
     Completion(completion::CompletionArguments),
+    /// Watch over a runner; started by it
+    #[command(hide = true, after_help = "Started by `orloj serve runner`, not by people.")]
+    Guard,
 }
 
 #[cfg(test)]

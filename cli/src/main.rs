@@ -21,7 +21,7 @@ use clap::Parser as _;
 
 use args::{Arguments, Command};
 use commands::Context;
-use exit::Outcome;
+use exit::{Code, Outcome};
 
 /// Of what is allocated by one thread and freed by another, which is what the services do all day long (ADR 0017).
 #[global_allocator]
@@ -66,5 +66,9 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Schemas(arguments) => schemas::run(context, &arguments),
         Command::Version(arguments) => version::run(context, &arguments),
         Command::Completion(arguments) => completion::run(&arguments),
+        Command::Guard => {
+            orloj_runner::guard();
+            Ok(Code::Ok)
+        }
     }
 }

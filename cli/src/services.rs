@@ -206,6 +206,7 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         shards: config.shards,
         work_dir: config.data_dir.join("work"),
         adopts_orphans: true,
+        guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
         metrics: parts.metrics.clone(),
         health: Some(parts.health.component("runner")),
     })

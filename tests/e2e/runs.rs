@@ -124,7 +124,9 @@ fn runs_that_wait_go_one_after_the_other() {
     let lanes: Vec<String> = (0..3).map(|_| dev.trigger("lanes", &[])).collect();
     dev.wait_state(&lanes[0], "running");
     dev.wait_state(&lanes[1], "running");
-    assert!(dev.wait_state(&lanes[2], "waiting")["note"].as_str().expect("why").contains("as it allows"));
+    // A run that the dispatcher has not taken up yet waits as well, and says nothing.
+    let why = wait::until("a reason", PATIENCE, || dev.run(&lanes[2])["note"].as_str().map(str::to_owned));
+    assert!(why.contains("as it allows"), "{why}");
     dev.done(&["cancel", &lanes[0]]);
     dev.wait_state(&lanes[2], "running");
     // What waits or runs when the process ends goes on, or ends, after the next start: nothing is left to check here.
@@ -187,4 +189,17 @@ fn a_run_ends_at_its_deadline_with_all_attempts() {
     assert!((2..=5).contains(&attempts.len()), "{ended}");
     assert!(attempts.iter().all(|attempt| attempt["outcome"]["kind"] == "failed"), "{ended}");
     dev.end();
+}
+
+#[test]
+fn no_process_outlives_a_runner_that_is_killed() {
+    // One that left the session, one that lost its parent as well, and one with an environment of its own.
+    let script = "'setsid sleep 1000 & echo $! >> LEDGER; setsid sh -c \"sleep 1001 & echo \\$! >> LEDGER\"; \
+                  env -i sleep 1002 & echo $! >> LEDGER; sleep 1003'";
+    let dev = Dev::with(&[("long", &format!("{{run: {{shell: {{script: {script}}}}}}}"))]);
+    dev.trigger("long", &[]);
+    let pids = wait::until("three processes", PATIENCE, || Some(dev.written()).filter(|pids| pids.len() == 3));
+    assert!(pids.iter().all(|pid| !is_gone(pid)), "{pids:?}");
+    dev.orloj.kill();
+    wait::until("the end of all of them", PATIENCE, || pids.iter().all(|pid| is_gone(pid)).then_some(()));
 }

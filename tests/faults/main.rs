@@ -2,6 +2,8 @@
 //! back from `fires`. Not here: kills and freezes of two triggers (`e2e`), pauses at named points (`ownership_kafka`).
 //! Invariant: nothing here asks a trigger what it did, and no figure is asserted, only printed.
 
+mod attempts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -30,6 +30,9 @@ pub struct RunnerConfig {
     /// Makes this process the parent of what attempts leave behind, so that it is found and reaped at once.
     /// Switch it off only in a process that has children in sessions of their own from elsewhere.
     pub adopts_orphans: bool,
+    /// A program with its arguments that calls [`crate::guard()`] and nothing else: it ends the attempts of this runner when
+    /// that is killed, or frozen beyond its lease. `None`: they go on until they end by themselves.
+    pub guard: Option<Vec<PathBuf>>,
     /// Where counters are registered.
     pub metrics: Metrics,
     /// Where readiness is reported.
@@ -49,6 +52,7 @@ impl RunnerConfig {
             shards,
             work_dir,
             adopts_orphans: true,
+            guard: None,
             metrics: Metrics::new(),
             health: None,
         }

@@ -15,6 +15,7 @@ use orloj_runtime::log::{AppendError, Appender, Log, NewRecord};
 
 use crate::board::{Board, Phase, Session};
 use crate::executor::process::Abort;
+use crate::guard::{self, Guard};
 
 /// How much earlier than the dispatcher the runner ends its lease: a fifth.
 pub(crate) fn margin(lease: Duration) -> Duration {
@@ -28,6 +29,8 @@ pub(crate) struct Pulse {
     pub(crate) slots: usize,
     pub(crate) lease: Duration,
     pub(crate) health: Option<Component>,
+    /// Stands in for a runner that can't end its attempts.
+    pub(crate) guard: Guard,
 }
 
 impl Pulse {
@@ -68,6 +71,8 @@ impl Pulse {
             let next = match append(&mut appender, log, record) {
                 Ok(()) => {
                     sequence += 1;
+                    // First of all: nothing is claimed before it is watched over.
+                    self.tell_guard(board, &session, sent_at);
                     board.confirm(&session, sent_at);
                     self.report(None);
                     sent_at + interval
@@ -88,6 +93,16 @@ impl Pulse {
                     break;
                 }
             }
+        }
+    }
+
+    /// The guard comes after the runner, which has half of the margin to end its attempts in order.
+    fn tell_guard(&self, board: &Board, session: &Session, sent_at: Duration) {
+        let asked_at = guard::now();
+        let until = sent_at + self.lease - margin(self.lease) / 2;
+        let left = until.saturating_sub(board.clock.monotonic());
+        if !left.is_zero() {
+            self.guard.tell(session.id.as_str(), asked_at, left);
         }
     }
 

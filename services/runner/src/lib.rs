@@ -8,6 +8,7 @@ mod claim;
 mod config;
 mod executor;
 mod flight;
+mod guard;
 mod heartbeat;
 mod inbox;
 mod metrics;
@@ -25,10 +26,12 @@ use orloj_runtime::log::{Log, Waker};
 use orloj_runtime::shutdown::Shutdown;
 
 pub use config::{RunnerConfig, RunnerError};
+pub use guard::guard;
 
 use board::{Board, Phase};
 use executor::environment::inherited;
 use executor::process::{Abort, GRACE, Host};
+use guard::Guard;
 use heartbeat::{Pulse, margin};
 use metrics::RunnerMetrics;
 use reporter::Reporter;
@@ -133,6 +136,7 @@ fn start(
         slots: config.slots,
         lease: config.lease,
         health: config.health.clone(),
+        guard: Guard::new(config.guard.clone()),
     };
     // Before anything is claimed: what is said about a claim must not be missed.
     inbox::start(&shared)?;

@@ -59,6 +59,31 @@ pub(crate) fn kill_all() {
     }
 }
 
+/// Kills whoever carries `mark` in its environment, with its session, group and descendants, for a process that stands in for
+/// the runner; answers how many there were.
+pub(crate) fn kill_marked(mark: &[u8]) -> usize {
+    let processes = all_processes();
+    let me = std::process::id().cast_signed();
+    let own_session = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
+    let is_attempt = |process: &&Process| process.pid != me && process.session != own_session && !process.is_zombie;
+    let carries = |process: &&Process| {
+        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|found| found == mark)
+    };
+    let marked: Vec<&Process> = processes.values().filter(is_attempt).filter(carries).collect();
+    let kin: BTreeSet<i32> = marked.iter().flat_map(|process| [process.session, process.group]).collect();
+    let is_kin = |process: &&Process| kin.contains(&process.session) || kin.contains(&process.group);
+    let mut members: BTreeSet<i32> = marked.iter().map(|process| process.pid).collect();
+    members.extend(processes.values().filter(is_attempt).filter(is_kin).map(|process| process.pid));
+    add_descendants(&mut members, &processes);
+    members.retain(|pid| processes.get(pid).is_some_and(|process| !process.is_zombie));
+    for member in &members {
+        // Whoever has ended meanwhile needs no signal.
+        let _ = kill(Pid::from_raw(*member), Signal::SIGKILL);
+    }
+    members.len()
+}
+
 /// Adds the children of members, theirs too; this process is nobody's child here.
 fn add_descendants(members: &mut BTreeSet<i32>, processes: &BTreeMap<i32, Process>) {
     let me = std::process::id().cast_signed();
