@@ -207,6 +207,8 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         work_dir: config.data_dir.join("work"),
         adopts_orphans: true,
         guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
+        http_allow: config.runner_http_allow.clone(),
+        secrets_dir: config.runner_secrets_dir.clone(),
         metrics: parts.metrics.clone(),
         health: Some(parts.health.component("runner")),
     })

@@ -85,6 +85,12 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// For people; at most 1000 characters.
     pub message: Option<String>,
+    /// Of an HTTP request that was answered.
+    pub http_status: Option<i32>,
+    /// The target asks for no other attempt within so many milliseconds.
+    pub retry_after_ms: Option<i64>,
+    /// No other attempt can end otherwise.
+    pub is_final: bool,
 }
 
 impl Outcome {
@@ -92,7 +98,8 @@ impl Outcome {
     #[must_use]
     pub fn new(kind: OutcomeKind, message: impl Into<String>) -> Self {
         let message: String = message.into().chars().take(1000).collect();
-        Self { kind, exit_code: None, signal: None, message: Some(message).filter(|text| !text.is_empty()) }
+        let message = Some(message).filter(|text| !text.is_empty());
+        Self { kind, exit_code: None, signal: None, message, http_status: None, retry_after_ms: None, is_final: false }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod command;
 mod complaints;
 pub mod fire;
+pub mod http_status;
 pub mod id;
 pub mod job;
 pub mod job_event;

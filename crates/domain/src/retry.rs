@@ -24,6 +24,9 @@ words! {
     }
 }
 
+/// Longest wait that a target can ask for; beyond that the backoff decides.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
+
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
@@ -56,7 +59,11 @@ pub fn after_failure(
 ) -> RetryDecision {
     match refusal(policy, delivery, outcome, attempt) {
         Some(disposition) => RetryDecision::DeadLetter { disposition },
-        None => RetryDecision::Retry { due_at: now.plus(backoff(policy, attempt, run)) },
+        None => {
+            let asked = outcome.retry_after_ms.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis);
+            let wait = backoff(policy, attempt, run).max(asked.unwrap_or_default().min(RETRY_AFTER_MAX));
+            RetryDecision::Retry { due_at: now.plus(wait) }
+        }
     }
 }
 
@@ -64,7 +71,7 @@ fn refusal(policy: &RetryPolicy, delivery: Delivery, outcome: &Outcome, attempt:
     let is_code_final = outcome.exit_code.is_some_and(|code| policy.non_retryable_exit_codes.contains(&code));
     match (delivery, outcome.kind) {
         (Delivery::AtMostOnce, OutcomeKind::LeaseLost | OutcomeKind::Aborted) => Some(Disposition::LeaseLost),
-        _ if is_code_final => Some(Disposition::NotRetryable),
+        _ if is_code_final || outcome.is_final => Some(Disposition::NotRetryable),
         _ if attempt >= policy.max_attempts => Some(Disposition::AttemptsExhausted),
         (Delivery::AtMostOnce, kind) if kind != OutcomeKind::NotStarted => Some(Disposition::NotRetryable),
         (Delivery::AtLeastOnce | Delivery::AtMostOnce, _) => None,
@@ -137,7 +144,7 @@ mod tests {
     }
 
     fn check(delivery: Delivery, kind: OutcomeKind, exit_code: Option<i32>, attempt: i32, wanted: Option<Disposition>) {
-        let outcome = Outcome { kind, exit_code, signal: None, message: None };
+        let outcome = Outcome { exit_code, ..Outcome::new(kind, "") };
         let decision = after_failure(&policy(3, 0.0), delivery, &outcome, attempt, run(1), NOW);
         let wanted = match wanted {
             Some(disposition) => RetryDecision::DeadLetter { disposition },
@@ -175,6 +182,25 @@ mod tests {
         check(most, OutcomeKind::Unknown, None, 1, Some(NotRetryable));
         check(most, OutcomeKind::NotStarted, None, 1, None);
         check(most, OutcomeKind::NotStarted, None, 3, Some(AttemptsExhausted));
+    }
+
+    #[test]
+    fn a_target_may_ask_for_time_and_say_that_it_is_final() {
+        let wait = |retry_after_ms| {
+            let outcome = Outcome { retry_after_ms, ..Outcome::new(OutcomeKind::Failed, "") };
+            match after_failure(&policy(3, 0.0), Delivery::AtLeastOnce, &outcome, 1, run(1), NOW) {
+                RetryDecision::Retry { due_at } => due_at.since(NOW).as_secs(),
+                RetryDecision::DeadLetter { .. } => panic!("{retry_after_ms:?}"),
+            }
+        };
+        // The backoff is 1 s; a day is the most that is waited.
+        for (asked, waited) in [(None, 1), (Some(500), 1), (Some(60_000), 60), (Some(i64::MAX), 86_400), (Some(-5), 1)]
+        {
+            assert_eq!(wait(asked), waited, "{asked:?}");
+        }
+        let last = Outcome { is_final: true, ..Outcome::new(OutcomeKind::Failed, "") };
+        let decision = after_failure(&policy(3, 0.0), Delivery::AtLeastOnce, &last, 1, run(1), NOW);
+        assert_eq!(decision, RetryDecision::DeadLetter { disposition: Disposition::NotRetryable });
     }
 
     #[test]

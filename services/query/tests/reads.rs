@@ -55,7 +55,11 @@ fn a_run_shows_what_each_service_said_about_it() {
     world.fold(records::report(&job, 0, AttemptEventType::Finished, 1, "s-1"));
     world.fold(records::ended(&job, 0, RunState::Succeeded, 2, OutcomeKind::Succeeded));
     let run = world.get(&format!("/api/v1/runs/{id}")).json();
-    assert_eq!(run["outcome"], json!({"kind": "succeeded", "exitCode": 0, "signal": null, "message": null}));
+    let outcome = json!({
+        "kind": "succeeded", "exitCode": 0, "signal": null, "message": null, "httpStatus": null, "retryAfterMs": null,
+        "isFinal": false,
+    });
+    assert_eq!(run["outcome"], outcome);
     assert_eq!(run["attempts"][0]["outcome"]["kind"], "leaseLost");
     assert_eq!(run["finishedAt"], json!(at(20).to_string()));
     assert_eq!(world.get(&format!("/api/v1/runs/{}", run_of(&job, 1))).status, 404);

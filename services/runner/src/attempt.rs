@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
-use orloj_domain::job::RunSpec;
+use orloj_domain::job::{RunSpec, Target};
 use orloj_domain::runner::{AttemptOutput, OutputStream};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::board::{Session, Slot};
+use crate::executor::http;
 use crate::executor::plan::plan;
 use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
@@ -185,18 +186,12 @@ async fn attempt(
         job: ready.job.clone(),
         params: work.params,
     };
-    let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
-    let planned = plan(&work.spec.target, &facts, &shared.inherited, session.id.as_str(), own);
-    let planned = match planned {
-        Ok(planned) => planned,
-        Err(problem) => return Outcome::new(OutcomeKind::NotStarted, problem),
-    };
     let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
     let left = deadline.left().filter(|left| *left < timeout);
-    let started = || {
+    let started = |isolation: Option<&str>| {
         shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
         let record = report(shared, ready, session, AttemptEventType::Started, |event| {
-            event.isolation = Some(ISOLATION.to_owned());
+            event.isolation = isolation.map(str::to_owned);
         });
         shared.reporter.send(Report {
             records: vec![record],
@@ -205,7 +200,22 @@ async fn attempt(
             _slot: None,
         });
     };
-    let outcome = execute(&shared.host, planned, left.unwrap_or(timeout), abort, started, output).await;
+    let limit = left.unwrap_or(timeout);
+    let outcome = match &work.spec.target {
+        Target::HttpTarget(target) => {
+            http::execute(&shared.http, (target, &facts), limit, abort, || started(None), output).await
+        }
+        target @ (Target::ExecTarget(_)
+        | Target::ShellTarget(_)
+        | Target::KafkaTarget(_)
+        | Target::HandlerTarget(_)) => {
+            let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
+            match plan(target, &facts, &shared.inherited, session.id.as_str(), own) {
+                Ok(plan) => execute(&shared.host, plan, limit, abort, || started(Some(ISOLATION)), output).await,
+                Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
+            }
+        }
+    };
     if left.is_some() && outcome.kind == OutcomeKind::TimedOut {
         return Outcome {
             kind: OutcomeKind::Expired,

@@ -33,6 +33,10 @@ pub struct RunnerConfig {
     /// A program with its arguments that calls [`crate::guard()`] and nothing else: it ends the attempts of this runner when
     /// that is killed, or frozen beyond its lease. `None`: they go on until they end by themselves.
     pub guard: Option<Vec<PathBuf>>,
+    /// Networks and hosts inside of this runner's own network that `http` targets may go to.
+    pub http_allow: Vec<String>,
+    /// Directory of files that are secrets, each by its name.
+    pub secrets_dir: Option<PathBuf>,
     /// Where counters are registered.
     pub metrics: Metrics,
     /// Where readiness is reported.
@@ -53,6 +57,8 @@ impl RunnerConfig {
             work_dir,
             adopts_orphans: true,
             guard: None,
+            http_allow: Vec::new(),
+            secrets_dir: None,
             metrics: Metrics::new(),
             health: None,
         }

@@ -14,6 +14,7 @@ mod inbox;
 mod metrics;
 mod output;
 mod reporter;
+mod secrets;
 mod shared;
 
 use std::sync::Arc;
@@ -30,11 +31,13 @@ pub use guard::guard;
 
 use board::{Board, Phase};
 use executor::environment::inherited;
+use executor::http::Http;
 use executor::process::{Abort, GRACE, Host};
 use guard::Guard;
 use heartbeat::{Pulse, margin};
 use metrics::RunnerMetrics;
 use reporter::Reporter;
+use secrets::Secrets;
 use shared::Shared;
 
 /// Threads that watch processes and pass their output on.
@@ -116,6 +119,8 @@ fn start(
     std::fs::create_dir_all(&config.work_dir)?;
     let work_dir = config.work_dir.canonicalize()?;
     let topics = log.topics()?;
+    let secrets = Secrets { directory: config.secrets_dir.clone() };
+    let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
     let quarantine = topics.iter().find(|spec| spec.name == topic::QUARANTINE);
     let shared = Arc::new(Shared {
         runner: config.runner.clone(),
@@ -127,6 +132,7 @@ fn start(
         board: Arc::clone(board),
         reporter: Reporter::start(board, &log)?,
         host: Host::start(config.adopts_orphans)?,
+        http,
         executor,
         log: Arc::clone(&log),
     });

@@ -11,6 +11,7 @@ use orloj_runtime::log::Log;
 
 use crate::board::Board;
 use crate::executor::environment::Environment;
+use crate::executor::http::Http;
 use crate::executor::process::Host;
 use crate::reporter::Reporter;
 
@@ -26,5 +27,6 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) reporter: Reporter,
     pub(crate) host: Host,
+    pub(crate) http: Http,
     pub(crate) executor: tokio::runtime::Handle,
 }

@@ -13,8 +13,7 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         refuse("spec.pauseAfterFailures", &spec.pause_after_failures, "remove it, and pause the job by hand");
     }
     match &spec.target {
-        Target::ExecTarget(_) | Target::ShellTarget(_) => {}
-        Target::HttpTarget(http) => refuse("spec.run.http", &http.url, "use `exec` or `shell`, for example with curl"),
+        Target::ExecTarget(_) | Target::ShellTarget(_) | Target::HttpTarget(_) => {}
         Target::KafkaTarget(kafka) => {
             refuse("spec.run.kafka", &kafka.topic, "use `exec` or `shell` with a producer of your own")
         }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::check_http;
 use crate::job::{ExecTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
 
@@ -44,7 +45,8 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
     match &spec.target {
         Target::ExecTarget(exec) => check_exec(exec, errors),
         Target::ShellTarget(shell) => check_shell(shell, errors),
-        Target::HttpTarget(_) | Target::KafkaTarget(_) | Target::HandlerTarget(_) => {}
+        Target::HttpTarget(http) => check_http::check(http, errors),
+        Target::KafkaTarget(_) | Target::HandlerTarget(_) => {}
     }
 }
 
@@ -152,7 +154,7 @@ fn check_process(path: &str, env: &BTreeMap<String, String>, working_dir: Option
 }
 
 /// Only what the runner fills in; scripts and arguments are never touched, so anything may stand there.
-fn check_placeholders(field: &str, text: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn check_placeholders(field: &str, text: &str, errors: &mut Vec<FieldError>) {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once("{{") {
         let Some((inside, after)) = after.split_once("}}") else { return };

@@ -4,6 +4,7 @@
 
 mod availability;
 mod check;
+mod check_http;
 mod check_spec;
 mod convert;
 mod shape;

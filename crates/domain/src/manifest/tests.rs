@@ -80,17 +80,15 @@ fn what_is_written_reads_back_the_same() {
 }
 
 #[test]
-fn targets_of_later_versions_are_kept_whole_by_the_conversion() {
+fn an_http_target_is_kept_whole_by_the_conversion() {
     let text = manifest(json!({"run": {"http": {
         "url": "https://billing.internal/run",
         "headers": {"Authorization": {"secretRef": "token"}, "Accept": "text/plain"},
         "success": [204, "200-201"],
     }}}));
     let manifest: Manifest = serde_json::from_str(&text).expect("shape");
-    let errors = to_definition(manifest.clone()).expect_err("not available");
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    let mut definition = read(json!({}));
-    Arc::make_mut(&mut definition.spec).target = Target::HttpTarget(crate::job::HttpTarget {
+    let definition = to_definition(manifest.clone()).expect("a definition");
+    let expected = Target::HttpTarget(crate::job::HttpTarget {
         method: "POST".to_owned(),
         url: "https://billing.internal/run".to_owned(),
         headers: [
@@ -101,6 +99,7 @@ fn targets_of_later_versions_are_kept_whole_by_the_conversion() {
         body: String::new(),
         success: vec!["204".to_owned(), "200-201".to_owned()],
     });
+    assert_eq!(definition.spec.target, expected);
     assert_eq!(from_definition(&definition), manifest);
 }
 
@@ -153,6 +152,20 @@ fn one_bad_field_is_one_complaint() {
         (json!({"concurrency": 2}), "spec.concurrency"),
         (json!({"overlap": {"policy": "replace"}, "concurrency": 2}), "spec.concurrency"),
         (json!({"overlap": {"policy": "allow"}, "concurrency": 0}), "spec.concurrency"),
+        (json!({"run": {"http": {"url": "ftp://x/"}}}), "spec.run.http.url"),
+        (json!({"run": {"http": {"url": "https://"}}}), "spec.run.http.url"),
+        (json!({"run": {"http": {"url": "https://u:p@x/"}}}), "spec.run.http.url"),
+        (json!({"run": {"http": {"url": "https://x/a b"}}}), "spec.run.http.url"),
+        (json!({"run": {"http": {"url": "https://x/", "method": "post"}}}), "spec.run.http.method"),
+        (json!({"run": {"http": {"url": "https://x/", "success": ["2xx"]}}}), "spec.run.http.success[0]"),
+        (json!({"run": {"http": {"url": "https://x/", "headers": {"a b": "c"}}}}), "spec.run.http.headers.a b"),
+        (json!({"run": {"http": {"url": "https://x/", "headers": {"Host": "c"}}}}), "spec.run.http.headers.Host"),
+        (json!({"run": {"http": {"url": "https://x/", "headers": {"X": "{{no}}"}}}}), "spec.run.http.headers.X"),
+        (
+            json!({"run": {"http": {"url": "https://x/", "headers": {"X": {"secretRef": "../a"}}}}}),
+            "spec.run.http.headers.X.secretRef",
+        ),
+        (json!({"run": {"http": {"url": "https://x/", "body": "{{no}}"}}}), "spec.run.http.body"),
         (json!({"deadline": "0s"}), "spec.deadline"),
         (json!({"deadline": "11y"}), "spec.deadline"),
         (json!({"pauseAfterFailures": 3}), "spec.pauseAfterFailures"),

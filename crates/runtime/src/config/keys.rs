@@ -24,6 +24,8 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("runner.lease", Some("15s")),
     ("runner.id", None),
     ("runner.drainTimeout", Some("30s")),
+    ("runner.http.allow", Some("")),
+    ("runner.secretsDir", None),
     ("log.format", Some("text")),
     ("otel.endpoint", None),
 ];
@@ -31,7 +33,7 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
 /// Variables that start with `ORLOJ_` and are no configuration: of the CLI, of attempts, of tests.
 const OTHER_VARIABLES: &[&str] =
     &["SERVER", "TOKEN", "NAMESPACE", "LOG", "CONFIG", "RUN_ID", "ATTEMPT", "FENCING_TOKEN", "FIRE_TIME", "JOB"];
-const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "TEST_", "SERVICE_", "PORT"];
+const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "SECRET_", "TEST_", "SERVICE_", "PORT"];
 
 /// Shortest lease: several heartbeats must fit, or a hiccup of the log would end attempts.
 const LEASE_MIN: Duration = Duration::from_secs(2);
@@ -56,14 +58,16 @@ pub(super) fn is_secret(key: &str) -> bool {
     const WORDS: &[&str] = &["password", "secret", "token", "jaas", "key.pem", "oauthbearer.config", "credentials"];
     let key = key.to_ascii_lowercase();
     // `...oauthbearer.token.endpoint.url` is an address, and worth seeing.
-    !key.ends_with(".url") && WORDS.iter().any(|word| key.contains(word))
+    !key.ends_with(".url") && !key.ends_with("dir") && WORDS.iter().any(|word| key.contains(word))
 }
 
 /// The value as TOML: numbers bare, lists as lists, all else quoted.
 pub(super) fn toml_text(key: &str, value: &str) -> String {
     match key {
         "shards" | "runner.slots" => value.to_owned(),
-        "runner.queues" => toml::Value::from(value.split(',').map(str::trim).collect::<Vec<_>>()).to_string(),
+        "runner.queues" | "runner.http.allow" => {
+            toml::Value::from(value.split(',').map(str::trim).collect::<Vec<_>>()).to_string()
+        }
         _ => toml::Value::from(value).to_string(),
     }
 }
@@ -133,6 +137,8 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     let runner_lease = reader.read("runner.lease", |text| duration(text, LEASE_MIN, LEASE_MAX));
     let runner_id = reader.read("runner.id", |text| RunnerId::new(text).map_err(|error| error.to_string()));
     let runner_drain_timeout = reader.read("runner.drainTimeout", |text| duration(text, Duration::ZERO, DRAIN_MAX));
+    let runner_http_allow = reader.read("runner.http.allow", http_allow);
+    let runner_secrets_dir = reader.read("runner.secretsDir", |text| non_empty(text).map(Into::into));
     let log_format = reader.read("log.format", log_format);
     reader.read::<()>("otel.endpoint", |_| {
         Err("is not available in this version; remove it, and scrape `/metrics` instead".to_owned())
@@ -150,6 +156,8 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             runner_lease: runner_lease?,
             runner_id,
             runner_drain_timeout: runner_drain_timeout?,
+            runner_http_allow: runner_http_allow?,
+            runner_secrets_dir,
             log_format: log_format?,
             values: reader.values,
             unknown_variables: merged.unknown_variables,
@@ -187,6 +195,19 @@ fn queues(text: &str) -> Result<Vec<QueueName>, String> {
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+fn http_allow(text: &str) -> Result<Vec<String>, String> {
+    let entries: Vec<String> =
+        text.split(',').map(|entry| entry.trim().to_owned()).filter(|entry| !entry.is_empty()).collect();
+    let is_allowed =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | ':' | '/' | '-' | '_');
+    match entries.iter().find(|entry| !entry.chars().all(is_allowed)) {
+        Some(entry) => {
+            Err(format!("has `{entry}`; write networks, addresses and hosts, as in `10.0.0.0/8,billing.internal`"))
+        }
+        None => Ok(entries),
+    }
 }
 
 fn slots(text: &str) -> Result<u16, String> {

@@ -83,6 +83,10 @@ pub struct Config {
     pub runner_id: Option<RunnerId>,
     /// `runner.drainTimeout`: how long attempts may go on after SIGTERM.
     pub runner_drain_timeout: Duration,
+    /// `runner.http.allow`: networks, addresses and hosts inside of the runner's own network that jobs may go to.
+    pub runner_http_allow: Vec<String>,
+    /// `runner.secretsDir`: a directory of files that are secrets, each by its name.
+    pub runner_secrets_dir: Option<PathBuf>,
     /// `log.format`.
     pub log_format: LogFormat,
     /// Where each value came from, by key, and the value as text; secrets included, so never printed as it is.

@@ -333,7 +333,15 @@ pub(crate) fn command() -> Command {
 }
 
 fn failed() -> Outcome {
-    Outcome { kind: OutcomeKind::Failed, exit_code: Some(3), signal: Some(15), message: Some("exit code 3".to_owned()) }
+    Outcome {
+        kind: OutcomeKind::Failed,
+        exit_code: Some(3),
+        signal: Some(15),
+        message: Some("exit code 3".to_owned()),
+        http_status: Some(503),
+        retry_after_ms: Some(2000),
+        is_final: true,
+    }
 }
 
 /// A run that waits for its backoff.

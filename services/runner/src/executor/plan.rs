@@ -101,7 +101,7 @@ pub(crate) fn plan(
     let parts = match target {
         Target::ExecTarget(exec) => Parts::of_exec(exec),
         Target::ShellTarget(shell) => Parts::of_shell(shell),
-        Target::HttpTarget(_) => return Err(not_offered("http")),
+        Target::HttpTarget(_) => return Err("spec.run.http: is no process".to_owned()),
         Target::KafkaTarget(_) => return Err(not_offered("kafka")),
         Target::HandlerTarget(_) => return Err(not_offered("handler")),
     };
@@ -122,7 +122,7 @@ pub(crate) fn plan(
 }
 
 fn not_offered(kind: &str) -> String {
-    format!("spec.run.{kind}: this runner executes only `exec` and `shell`; use one of them, or another queue")
+    format!("spec.run.{kind}: this runner executes only `exec`, `shell` and `http`; use one of them, or another queue")
 }
 
 fn has_nul(field: &str) -> String {

@@ -179,7 +179,7 @@ async fn a_target_that_cannot_start_names_field_and_fix() {
         (shell_with("true", "", Some(&file)), ["spec.run.shell.workingDir", "no directory"]),
         (shell_with("true", "", Some(Path::new("srv"))), ["spec.run.shell.workingDir", "absolute"]),
         (shell_with("true", "{{nope}}", None), ["spec.run.shell.stdin", "`{{nope}}`"]),
-        (Target::HandlerTarget(handler), ["spec.run.handler", "only `exec` and `shell`"]),
+        (Target::HandlerTarget(handler), ["spec.run.handler", "only `exec`, `shell` and `http`"]),
     ] {
         let (outcome, _) = bed.run(&target, LONG).await;
         assert_eq!(outcome.kind, OutcomeKind::NotStarted, "{target:?}");

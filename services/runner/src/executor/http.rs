@@ -1,0 +1,246 @@
+//! One HTTP request as an attempt. Not here: where it may go (`egress`), what a failure leads to (dispatcher). Invariant: one
+//! request is sent, to one place, and no redirect is followed; how it ended is data, and no secret is part of it.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orloj_domain::attempt::{Outcome, OutcomeKind};
+use orloj_domain::http_status;
+use orloj_domain::job::{HeaderValue as Text, HttpTarget};
+use orloj_domain::runner::OutputStream;
+use orloj_domain::time::Timestamp;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
+use tokio::time::Instant;
+
+use super::egress::{CheckedResolver, Egress};
+use super::process::{Abort, Sink};
+use super::template::{AttemptFacts, fill};
+use crate::secrets::Secrets;
+
+/// Longest wait for a connection, and for the next byte of an answer that has begun.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How much of an answer is kept.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What all requests of a runner share.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    client: Client,
+    egress: Arc<Egress>,
+    secrets: Secrets,
+}
+
+impl Http {
+    /// # Errors
+    /// When the system's certificates can't be used.
+    pub(crate) fn new(allowed: &[String], secrets: Secrets) -> Result<Self, String> {
+        let egress = Arc::new(Egress::new(allowed));
+        let client = Client::builder()
+            .user_agent(concat!("orloj/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            // A proxy would look names up where nobody checks them.
+            .no_proxy()
+            .connect_timeout(CONNECT_MAX)
+            .read_timeout(SILENCE_MAX)
+            .dns_resolver(Arc::new(CheckedResolver(Arc::clone(&egress))))
+            .build()
+            .map_err(|error| reason(&error))?;
+        Ok(Self { client, egress, secrets })
+    }
+
+    /// # Errors
+    /// Why it can't be sent, as a sentence that names field and fix.
+    fn request(&self, target: &HttpTarget, facts: &AttemptFacts) -> Result<Request, String> {
+        let complaint = |field: &str, message: &str| format!("spec.run.http.{field}: {message}");
+        let method = Method::from_bytes(target.method.as_bytes())
+            .map_err(|_| complaint("method", &format!("`{}` is no method", target.method.escape_debug())))?;
+        let url: Url = target.url.parse().map_err(|error| complaint("url", &format!("`{}`: {error}", target.url)))?;
+        self.egress.check_host(url.host_str().unwrap_or_default()).map_err(|message| complaint("url", &message))?;
+        let mut headers = HeaderMap::new();
+        for (name, text) in &target.headers {
+            let field = format!("headers.{name}");
+            let value = self.header(text, facts).map_err(|message| complaint(&field, &message))?;
+            put(&mut headers, name, &value, text.secret_ref.is_some())
+                .map_err(|message| complaint(&field, &message))?;
+        }
+        for (name, value) in told(facts) {
+            put(&mut headers, &name, &value, false).map_err(|message| complaint("headers", &message))?;
+        }
+        let body = fill(&target.body, facts).map_err(|message| complaint("body", &message))?;
+        let mut request = Request::new(method, url);
+        *request.headers_mut() = headers;
+        if !body.is_empty() {
+            *request.body_mut() = Some(body.into());
+        }
+        Ok(request)
+    }
+
+    fn header(&self, text: &Text, facts: &AttemptFacts) -> Result<String, String> {
+        match (&text.secret_ref, &text.value) {
+            (Some(secret), _) => self.secrets.get(secret),
+            (None, Some(value)) => fill(value, facts),
+            (None, None) => Err("has neither a text nor a `secretRef`".to_owned()),
+        }
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) -> Result<(), String> {
+    let no_name = |_| format!("`{}` is no name of a header", name.escape_debug());
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(no_name)?;
+    let mut value = HeaderValue::from_str(value)
+        .or_else(|_| HeaderValue::from_bytes(value.as_bytes()))
+        .map_err(|_| format!("the value of `{name}` holds a control character"))?;
+    value.set_sensitive(is_secret);
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// What every request is told about the attempt.
+fn told(facts: &AttemptFacts) -> Vec<(String, String)> {
+    let mut told = vec![
+        ("Orloj-Run-Id".to_owned(), facts.run_id.to_string()),
+        ("Orloj-Attempt".to_owned(), facts.attempt.to_string()),
+        ("Orloj-Fencing-Token".to_owned(), facts.token.to_string()),
+        ("Orloj-Fire-Time".to_owned(), facts.fire_time.to_string()),
+        ("Orloj-Job".to_owned(), facts.job.to_string()),
+        ("Idempotency-Key".to_owned(), format!("{}/{}", facts.run_id, facts.attempt)),
+    ];
+    told.extend(
+        facts.params.iter().map(|(name, value)| (format!("Orloj-Param-{}", name.replace('_', "-")), value.clone())),
+    );
+    told
+}
+
+/// Sends the request and reads its answer. `on_started` is called before the first byte is sent; `abort` gives it up.
+pub(crate) async fn execute(
+    http: &Http,
+    (target, facts): (&HttpTarget, &AttemptFacts),
+    timeout: Duration,
+    abort: impl Future<Output = Abort>,
+    on_started: impl FnOnce(),
+    sink: &mut impl Sink,
+) -> Outcome {
+    let request = match http.request(target, facts) {
+        Ok(request) => request,
+        Err(problem) => return Outcome { is_final: true, ..Outcome::new(OutcomeKind::NotStarted, problem) },
+    };
+    on_started();
+    tokio::select! {
+        biased;
+        abort = abort => Outcome::new(abort.kind, abort.reason),
+        () = tokio::time::sleep(timeout) => {
+            Outcome::new(OutcomeKind::TimedOut, format!("given up: it took longer than its timeout of {timeout:?}"))
+        }
+        outcome = exchange(http, target, request, sink) => outcome,
+    }
+}
+
+async fn exchange(http: &Http, target: &HttpTarget, request: Request, sink: &mut impl Sink) -> Outcome {
+    let answer = match http.client.execute(request).await {
+        Ok(answer) => answer,
+        Err(error) => return not_answered(&error),
+    };
+    let outcome = judged(target, &answer);
+    sink.note(&format!("[orloj] {:?} {}", answer.version(), answer.status()));
+    match keep(answer, sink).await {
+        Ok(()) => outcome,
+        Err(error) => Outcome {
+            http_status: outcome.http_status,
+            ..Outcome::new(OutcomeKind::Failed, format!("the answer broke off: {}", reason(&error)))
+        },
+    }
+}
+
+/// What an answer means, by its status and headers.
+fn judged(target: &HttpTarget, answer: &Response) -> Outcome {
+    let status = answer.status();
+    let code = Some(i32::from(status.as_u16()));
+    if http_status::is_success(&target.success, status.as_u16()) {
+        return Outcome { http_status: code, ..Outcome::new(OutcomeKind::Succeeded, "") };
+    }
+    let place =
+        answer.headers().get(LOCATION).and_then(|place| place.to_str().ok()).filter(|_| status.is_redirection());
+    let message = match place {
+        Some(place) => {
+            format!("HTTP {status}: it sends on to {place}, and redirects are not followed; name that as the `url`")
+        }
+        None => format!("HTTP {status}"),
+    };
+    Outcome {
+        http_status: code,
+        retry_after_ms: retry_after(answer.headers(), status),
+        is_final: !http_status::is_retryable(status.as_u16()),
+        ..Outcome::new(OutcomeKind::Failed, message)
+    }
+}
+
+/// When the target asks for the next attempt, as RFC 9110, section 10.2.3, has it: seconds or a date.
+fn retry_after(headers: &HeaderMap, status: StatusCode) -> Option<i64> {
+    let text = headers.get(RETRY_AFTER).filter(|_| !status.is_success())?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<i64>() {
+        return seconds.checked_mul(1000).filter(|millis| *millis >= 0);
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let now = headers.get(reqwest::header::DATE)?.to_str().ok()?;
+    let now = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(now).ok()?;
+    // By the target's own clock.
+    i64::try_from(Timestamp::from(date).since(Timestamp::from(now)).as_millis()).ok()
+}
+
+/// Keeps the beginning of the answer as output, as it comes.
+async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), reqwest::Error> {
+    let mut left = ANSWER_BYTES_MAX;
+    loop {
+        let due = sink.flush_at();
+        let chunk = tokio::select! {
+            chunk = answer.chunk() => chunk?,
+            () = sleep_until(due) => {
+                sink.flush();
+                continue;
+            }
+        };
+        let Some(chunk) = chunk else { return Ok(()) };
+        let kept = chunk.len().min(left);
+        sink.push(OutputStream::Stdout, &chunk[..kept]);
+        left -= kept;
+        if kept < chunk.len() {
+            sink.note(&format!("[orloj] the answer is kept up to {ANSWER_BYTES_MAX} bytes"));
+            return Ok(());
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn not_answered(error: &reqwest::Error) -> Outcome {
+    let reason = reason(error);
+    if reason.contains(super::egress::REFUSED) {
+        let problem = format!("spec.run.http.url: {reason}");
+        return Outcome { is_final: true, ..Outcome::new(OutcomeKind::NotStarted, problem) };
+    }
+    Outcome::new(OutcomeKind::Failed, format!("no answer: {reason}"))
+}
+
+/// The innermost cause, which says most; the URL is left out, since it may hold what is not for everybody.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    let mut text = None;
+    while let Some(inner) = cause {
+        text = Some(inner.to_string());
+        cause = inner.source();
+    }
+    let what = if error.is_timeout() { "timed out: " } else { "" };
+    match text {
+        Some(text) => format!("{what}{text}"),
+        None => format!("{what}{error}"),
+    }
+}
