@@ -80,6 +80,7 @@ fn state(cron: &str, start: Timestamp) -> TriggerState {
         recent_commands: Vec::new(),
         after_finish: None,
         backfill: None,
+        failures: 0,
     }
 }
 

@@ -203,3 +203,19 @@ fn no_process_outlives_a_runner_that_is_killed() {
     dev.orloj.kill();
     wait::until("the end of all of them", PATIENCE, || pids.iter().all(|pid| is_gone(pid)).then_some(()));
 }
+
+#[test]
+fn a_job_that_keeps_failing_is_paused_and_says_why() {
+    let dev = Dev::with(&[(
+        "broken",
+        "{schedule: {every: 1s}, overlap: {policy: allow}, pauseAfterFailures: 2, run: {exec: {command: [/bin/false]}}}",
+    )]);
+    let job = format!("{}/api/v1/jobs/test/broken", dev.url);
+    let paused = wait::until("a paused job", PATIENCE, || {
+        Some(get(&job)).filter(|job| job["status"]["pause"]["reason"].is_string())
+    });
+    let reason = paused["status"]["pause"]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("2 runs in a row failed"), "{reason}");
+    assert_eq!(paused["status"]["pause"]["actor"], "orloj");
+    dev.end();
+}

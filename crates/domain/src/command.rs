@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{CommandId, RunId};
 use crate::job::words;
+use crate::run::RunState;
 use crate::time::Timestamp;
 
 words! {
@@ -89,6 +90,9 @@ pub struct Command {
     /// What becomes of the fire times of the pause; absent: `drop` (`Resume`).
     #[serde(default)]
     pub missed: Option<PauseMissed>,
+    /// How the run ended (`RunEnded`).
+    #[serde(default)]
+    pub run_state: Option<RunState>,
 }
 
 impl Command {
@@ -110,6 +114,7 @@ impl Command {
             concurrency: None,
             backfill_id: None,
             missed: None,
+            run_state: None,
         }
     }
 }

@@ -93,4 +93,6 @@ pub struct TriggerState {
     pub after_finish: Option<AfterFinish>,
     /// The backfill under way.
     pub backfill: Option<Backfill>,
+    /// Runs that failed in a row, where the job is to be paused after some.
+    pub failures: i32,
 }

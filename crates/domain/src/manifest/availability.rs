@@ -9,9 +9,6 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
     let mut refuse = |field: &str, value: &dyn std::fmt::Display, instead: &str| {
         errors.push(FieldError::new(field, value, format!("is not available in this version; {instead}")));
     };
-    if spec.pause_after_failures > 0 {
-        refuse("spec.pauseAfterFailures", &spec.pause_after_failures, "remove it, and pause the job by hand");
-    }
     match &spec.target {
         Target::ExecTarget(_) | Target::ShellTarget(_) | Target::HttpTarget(_) => {}
         Target::KafkaTarget(kafka) => {

@@ -168,7 +168,7 @@ fn one_bad_field_is_one_complaint() {
         (json!({"run": {"http": {"url": "https://x/", "body": "{{no}}"}}}), "spec.run.http.body"),
         (json!({"deadline": "0s"}), "spec.deadline"),
         (json!({"deadline": "11y"}), "spec.deadline"),
-        (json!({"pauseAfterFailures": 3}), "spec.pauseAfterFailures"),
+        (json!({"pauseAfterFailures": -1}), "spec.pauseAfterFailures"),
         (json!({"run": {}}), "spec.run"),
         (json!({"run": {"exec": {"command": []}}}), "spec.run.exec.command"),
         (json!({"run": {"exec": {"command": ["x"], "workingDir": "srv"}}}), "spec.run.exec.workingDir"),

@@ -317,6 +317,8 @@ fn command_of_json(text: &str) -> Result<Command, Vec<FieldError>> {
             concurrency,
             backfill_id,
             missed,
+            // Only the dispatcher sends ends, and not as JSON.
+            run_state: None,
         }),
         _ => Err(fields.errors),
     }

@@ -275,6 +275,7 @@ pub(crate) fn trigger_state() -> TriggerState {
             awaits: vec![at(2, 0)],
             params: texts(&[("tenant", "7")]),
         }),
+        failures: 2,
     }
 }
 
@@ -329,6 +330,7 @@ pub(crate) fn command() -> Command {
         concurrency: Some(2),
         backfill_id: Some(id("c-1")),
         missed: Some(PauseMissed::Accumulate),
+        run_state: Some(RunState::Dead),
     }
 }
 

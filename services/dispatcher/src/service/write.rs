@@ -133,8 +133,12 @@ fn run_ended(shard: Shard, ended: &Ended) -> NewRecord {
     let request = &ended.request;
     let id = CommandId::new(&format!("ended-{}", request.run_id));
     let id = id.unwrap_or_else(|error| unreachable!("a run id is text of a command id: {error}"));
-    let command =
-        Command { at: Some(ended.at), run_id: Some(request.run_id), ..Command::new(CommandType::RunEnded, id) };
+    let command = Command {
+        at: Some(ended.at),
+        run_id: Some(request.run_id),
+        run_state: Some(ended.end.state()),
+        ..Command::new(CommandType::RunEnded, id)
+    };
     NewRecord::new(topic::COMMANDS, shard.0, request.job.as_str(), Some(codec::encode(&command)))
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn state(job: &JobId, version: i64, definition: Option<JobDefinition>
         recent_commands: Vec::new(),
         after_finish: None,
         backfill: None,
+        failures: 0,
     }
 }
 

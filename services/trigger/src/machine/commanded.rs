@@ -1,5 +1,5 @@
-//! Commands about jobs: run now, pause, resume, the ends of runs that are waited for. Not here: backfills (`backfill`),
-//! cancel and redrive of runs, which are the dispatcher's. Invariant: a command
+//! Commands about jobs: run now, pause, resume. Not here: backfills (`backfill`), ends of runs (`ended`), cancel and redrive
+//! of runs, which are the dispatcher's. Invariant: a command
 //! id is carried out once; a repeat changes nothing and asks for nothing.
 
 use orloj_domain::command::{Command, CommandType, PauseMissed};
@@ -9,7 +9,6 @@ use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{AfterFinish, Pause, TriggerState};
 
-use super::backfill::backfill_without;
 use super::entry::{Entry, remember};
 use super::offered::answer;
 use super::offered::{effective_from, settled_until};
@@ -56,32 +55,6 @@ impl TriggerMachine {
         }
     }
 
-    /// The end of a run that a backfill waits for makes room for the next; that of the run that the job waits for sets its
-    /// next fire time; any other end says nothing.
-    fn run_ended(
-        &self,
-        entry: &Entry,
-        offset: i64,
-        at: Timestamp,
-        command: &Command,
-        now: Timestamp,
-    ) -> Vec<TriggerEvent> {
-        if let Some(backfill) = backfill_without(entry, command.run_id) {
-            let state = TriggerState { commands_next: offset + 1, backfill: Some(backfill), ..entry.state() };
-            return vec![TriggerEvent::Kept(Box::new(state))];
-        }
-        let awaited = entry.after_finish().and_then(|stand| stand.awaits);
-        let Some(fire_time) =
-            awaited.filter(|awaited| command.run_id == Some(RunId::of_fire_time(&entry.job, entry.version, *awaited)))
-        else {
-            return Vec::new();
-        };
-        let since = command.at.unwrap_or(at).min(now).max(fire_time);
-        let after_finish = Some(AfterFinish { since, awaits: None });
-        let state = TriggerState { commands_next: offset + 1, after_finish, ..entry.state() };
-        vec![TriggerEvent::Kept(Box::new(state))]
-    }
-
     fn run_now(&self, entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
         let mut decision = decision_of(entry, TriggerKind::Manual, self.tzdb.as_ref(), now);
         decision.decision = Decision::Requested;
@@ -90,6 +63,7 @@ impl TriggerMachine {
         decision.command_id = Some(command.command_id.clone());
         decision.actor.clone_from(&command.actor);
         decision.params.clone_from(&command.params);
+        decision.reports_end = entry.awaits_ends();
         decision.spec = entry.terms().map(|terms| terms.definition().spec.clone());
         vec![TriggerEvent::Decided(Box::new(decision))]
     }
@@ -118,13 +92,14 @@ impl TriggerMachine {
     fn resume_from_pause(&self, entry: &Entry, offset: i64, command: &Command, now: Timestamp) -> Vec<TriggerEvent> {
         let mut recent_commands = entry.recent_commands().to_vec();
         remember(&mut recent_commands, &command.command_id);
-        let state = TriggerState { commands_next: offset + 1, pause: None, recent_commands, ..entry.state() };
+        let state =
+            TriggerState { commands_next: offset + 1, pause: None, recent_commands, failures: 0, ..entry.state() };
         let answer = self.command_answer(&entry.job, JobEventType::Resumed, offset, command, now);
         vec![TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) }]
     }
 
     /// Settles what came before and moves the cursor: a resumed job goes on from now, it does not catch up.
-    fn change_pause(
+    pub(super) fn change_pause(
         &self,
         entry: &Entry,
         kind: JobEventType,
@@ -145,8 +120,18 @@ impl TriggerMachine {
             None => AfterFinish { since: stand.since.max(cursor), ..stand },
             Some(_) => stand,
         });
-        let state =
-            TriggerState { commands_next: offset + 1, cursor, fires, pause, recent_commands, after_finish, ..before };
+        // A person has looked: what failed before does not count any more.
+        let failures = if pause.is_some() { before.failures } else { 0 };
+        let state = TriggerState {
+            commands_next: offset + 1,
+            cursor,
+            fires,
+            pause,
+            recent_commands,
+            after_finish,
+            failures,
+            ..before
+        };
         let answer = self.command_answer(&entry.job, kind, offset, command, now);
         events.push(TriggerEvent::Stated { answer: Box::new(answer), state: Box::new(state) });
         events

@@ -132,7 +132,7 @@ impl TriggerMachine {
                 decision.reason = (verdict == Verdict::Late).then_some(Reason::Misfire);
                 decision.missed = asked.filter(|_| verdict == Verdict::Late);
                 decision.run_id = run_of(time);
-                decision.reports_end = entry.after_finish().is_some();
+                decision.reports_end = entry.awaits_ends();
                 decision.spec = entry.terms().map(|terms| terms.definition().spec.clone());
             }
             Verdict::Skipped => {

@@ -40,6 +40,7 @@ struct Rare {
     recent_commands: Vec<CommandId>,
     after_finish: Option<AfterFinish>,
     backfill: Option<Backfill>,
+    failures: i32,
 }
 
 impl Rare {
@@ -50,6 +51,7 @@ impl Rare {
             recent_commands: state.recent_commands.clone(),
             after_finish: state.after_finish,
             backfill: state.backfill.clone(),
+            failures: state.failures,
         };
         (rare != Self::default()).then(|| Box::new(rare))
     }
@@ -150,12 +152,24 @@ impl Entry {
             recent_commands: self.recent_commands().to_vec(),
             after_finish: self.after_finish(),
             backfill: self.backfill().cloned(),
+            failures: self.failures(),
         }
     }
 
     /// Where the job stands with its `afterFinish` rule, if it has one.
     pub(super) fn after_finish(&self) -> Option<AfterFinish> {
         self.rare.as_ref().and_then(|rare| rare.after_finish)
+    }
+
+    /// Runs that failed in a row.
+    pub(super) fn failures(&self) -> i32 {
+        self.rare.as_ref().map_or(0, |rare| rare.failures)
+    }
+
+    /// True if somebody here waits to hear how its runs end.
+    pub(super) fn awaits_ends(&self) -> bool {
+        let counts = |terms: &Terms| terms.definition().spec.pause_after_failures > 0;
+        self.after_finish().is_some() || self.terms().is_some_and(counts)
     }
 
     /// The backfill under way.

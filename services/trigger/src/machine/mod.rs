@@ -5,6 +5,7 @@
 mod backfill;
 mod commanded;
 mod due;
+mod ended;
 mod entry;
 mod jobs;
 mod offered;

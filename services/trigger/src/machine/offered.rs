@@ -71,6 +71,7 @@ impl TriggerMachine {
             after_finish: manifest::after_finish_of(definition).map(|_| AfterFinish { since: cursor, awaits: None }),
             recent_commands: before.map(|entry| entry.recent_commands().to_vec()).unwrap_or_default(),
             backfill: None,
+            failures: 0,
         };
         events.extend(before.and_then(|entry| self.backfill_ended_by(entry, "an edit", now)));
         let answer = answer(job, version, JobEventType::Accepted, Some(offset), now);

@@ -3,6 +3,7 @@
 mod after_finish;
 mod backfill;
 mod calendars;
+mod failures;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
