@@ -20,6 +20,7 @@ mod tests_orders;
 use std::collections::{BTreeMap, HashMap};
 
 use orloj_domain::id::{RunId, SessionId};
+use orloj_domain::run::{RunState, lifecycle};
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
@@ -59,6 +60,7 @@ impl Machine for DispatcherMachine {
     }
 
     fn apply(&mut self, event: &Event) {
+        debug_assert!(self.is_legal(event), "no run takes this step: {event:?}");
         match event {
             Event::Stepped { run, .. } => {
                 self.older_copies.remove(&run.request.run_id);
@@ -113,6 +115,18 @@ impl DispatcherMachine {
     /// Sessions that hold an attempt, in order.
     pub fn sessions(&self) -> impl Iterator<Item = &SessionId> {
         self.index.sessions()
+    }
+
+    /// True if the run that an event is about may take that step.
+    fn is_legal(&self, event: &Event) -> bool {
+        let (id, to) = match event {
+            Event::Stepped { run, .. } => (run.request.run_id, run.step.state()),
+            Event::Ended(ended) => (ended.request.run_id, ended.end.state()),
+            Event::NotRedriven { dead, .. } => (dead.request.run_id, RunState::Dead),
+            Event::Forgotten(_) | Event::Disowned(..) | Event::Ignored(_) => return true,
+        };
+        let dead = self.dead.get(id).map(|_| RunState::Dead);
+        lifecycle::is_legal(self.runs.get(&id).map(|run| run.step.state()).or(dead), to)
     }
 
     fn put(&mut self, run: Run) {

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::id::RunId;
 use orloj_domain::job::{Delivery, OverlapKind};
+use orloj_domain::run::lifecycle::is_legal;
 use orloj_domain::run::{RunEvent, RunState};
 use proptest::prelude::*;
 
 use crate::event::{Event, Input, Order};
 use crate::run::Step;
-use crate::testing::{Ask, World, is_legal, order, outcome, report};
+use crate::testing::{Ask, World, order, outcome, report};
 
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
 const KINDS: [OutcomeKind; 7] = [

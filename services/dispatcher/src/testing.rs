@@ -10,7 +10,7 @@ use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{Incarnation, JobId, QueueName, RunId};
 use orloj_domain::job::{Delivery, ExecTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target};
 use orloj_domain::lease::LEASE_DEFAULT;
-use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::run::RunEvent;
 use orloj_domain::runner::RunnerMessage;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
@@ -321,21 +321,4 @@ pub(crate) fn words(event: &Event) -> String {
         Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
         Event::Forgotten(_) => "forgotten".to_owned(),
     }
-}
-
-/// True for steps that the life of a run allows; `None` is before its first.
-pub(crate) fn is_legal(from: Option<RunState>, to: RunState) -> bool {
-    use RunState::{Cancelled, Dead, Delayed, Expired, Ready, Retrying, Running, Succeeded, Waiting};
-    let next: &[RunState] = match from {
-        None => &[Delayed, Waiting, Ready, Cancelled, Expired],
-        Some(Waiting) => &[Delayed, Ready, Cancelled, Expired],
-        Some(Delayed | Retrying) => &[Ready, Cancelled, Expired],
-        Some(Ready) => &[Running, Retrying, Succeeded, Dead, Cancelled, Expired],
-        // Running again says that its end was asked for.
-        Some(Running) => &[Running, Retrying, Succeeded, Dead, Cancelled, Expired],
-        // Sent back, or a word on why it was not.
-        Some(Dead) => &[Waiting, Ready, Dead],
-        Some(_) => &[],
-    };
-    next.contains(&to)
 }

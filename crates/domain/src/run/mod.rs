@@ -2,6 +2,8 @@
 //! `run.state`, `run.delay`, `run.retry`) and tells the world (`schemas/RunEvent.avsc`, topic `run.events`).
 //! Invariant: a live run is in exactly one of the three topics, and exactly one terminal event ends it.
 
+pub mod lifecycle;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::Outcome;
