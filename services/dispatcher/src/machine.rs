@@ -26,7 +26,7 @@ use orloj_runtime::driver::Machine;
 
 use crate::event::{Event, Input};
 use crate::run::{DeadRun, Run};
-use graveyard::Graveyard;
+use graveyard::{DEAD_MAX, Graveyard};
 use index::Index;
 
 /// The live runs of one shard.
@@ -48,7 +48,7 @@ impl Machine for DispatcherMachine {
     }
 
     fn decide(&self, input: &Input, now: Timestamp) -> Vec<Event> {
-        match input {
+        let mut events = match input {
             Input::Tick => self.decide_due(now),
             Input::Requested(request) => self.decide_request(request, now),
             Input::Claimed(report) => vec![self.decide_claim(report, now)],
@@ -56,7 +56,9 @@ impl Machine for DispatcherMachine {
             Input::SessionExpired(session) => self.decide_lease_lost(session, now),
             Input::Cancel(order) => self.decide_cancel(order, now),
             Input::Redrive(order) => self.decide_redrive(order, now),
-        }
+        };
+        self.forget_oldest(&mut events);
+        events
     }
 
     fn apply(&mut self, event: &Event) {
@@ -115,6 +117,16 @@ impl DispatcherMachine {
     /// Sessions that hold an attempt, in order.
     pub fn sessions(&self) -> impl Iterator<Item = &SessionId> {
         self.index.sessions()
+    }
+
+    /// Forgets the oldest dead runs if there are too many with those among `events`.
+    fn forget_oldest(&self, events: &mut Vec<Event>) {
+        let dying =
+            events.iter().filter(|event| matches!(event, Event::Ended(end) if end.end.state() == RunState::Dead));
+        let surplus = (self.dead.len() + dying.count()).saturating_sub(DEAD_MAX);
+        if surplus > 0 && !events.iter().any(|event| matches!(event, Event::Forgotten(_))) {
+            events.extend(self.dead.oldest(surplus).map(|dead| Event::Forgotten(Box::new(dead.clone()))));
+        }
     }
 
     /// True if the run that an event is about may take that step.

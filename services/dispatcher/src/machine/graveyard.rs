@@ -8,6 +8,9 @@ use orloj_domain::time::Timestamp;
 use super::due::DEAD_KEPT;
 use crate::run::DeadRun;
 
+/// Most dead runs kept in one shard: what fails every second must not fill the memory. The dead letters of older ones stay.
+pub(super) const DEAD_MAX: usize = 2000;
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Graveyard {
     dead: HashMap<RunId, DeadRun>,
@@ -39,6 +42,11 @@ impl Graveyard {
 
     pub(super) fn first_too_old(&self) -> Option<Timestamp> {
         self.until.first().map(|(until, _)| *until)
+    }
+
+    /// The oldest, at most `count`.
+    pub(super) fn oldest(&self, count: usize) -> impl Iterator<Item = &DeadRun> {
+        self.until.iter().take(count).filter_map(|(_, run)| self.dead.get(run))
     }
 
     /// Those that are too old at `now`, the oldest first.

@@ -233,3 +233,22 @@ fn a_dead_run_is_sent_back_ten_times_and_kept_for_ninety_days() {
     assert!(world.state.is_empty());
     world.check_restore();
 }
+
+#[test]
+fn only_so_many_dead_runs_are_kept() {
+    let mut world = World::new();
+    let count = i64::try_from(super::graveyard::DEAD_MAX).expect("small") + 3;
+    for number in 0..count {
+        world.advance_to(number.unsigned_abs());
+        let ask = Ask::of("a/b", number);
+        world.ask(&ask);
+        let report = crate::testing::report(&ask, 1, 1, "s");
+        world.decide(&Input::Finished(report, crate::testing::outcome(FAILED)));
+    }
+    assert_eq!(world.machine.dead(), super::graveyard::DEAD_MAX);
+    assert_eq!(world.state.len(), world.machine.dead());
+    assert!(world.machine.dead_run(Ask::of("a/b", 2).run_id()).is_none(), "the oldest are gone");
+    assert!(world.machine.dead_run(Ask::of("a/b", 3).run_id()).is_some());
+    assert_eq!(world.dead.len(), super::graveyard::DEAD_MAX + 3, "every dead letter stays");
+    world.check_restore();
+}

@@ -25,10 +25,7 @@ pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {
         Event::Ended(ended) => end(shard, ended),
         Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
         Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),
-        Event::Forgotten(dead) => {
-            let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
-            gone.chain([no_dead_letter(shard, &dead.request)]).collect()
-        }
+        Event::Forgotten(dead) => tombstones(shard, &dead.request, &[topic::RUN_STATE]).collect(),
         Event::Ignored(_) => Vec::new(),
     }
 }
