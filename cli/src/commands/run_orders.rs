@@ -1,6 +1,8 @@
 //! `orloj cancel` and `orloj retry`: what a person wants of one run. Not here: waiting for ends (`trigger`). Invariant: one
 //! invocation asks once, however often the request has to be sent, since it carries a key.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -8,6 +10,9 @@ use super::{Context, actor, new_key, trigger};
 use crate::client::Client;
 use crate::exit::{Code, Outcome};
 use crate::output;
+
+/// How long the dispatcher may take to send a run back.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// End a run: at once if no runner holds it, else as soon as its processes have ended
 #[derive(Debug, Args)]
@@ -67,7 +72,9 @@ pub(crate) fn retry(context: &Context, arguments: &RetryArguments) -> Outcome {
         return Ok(Code::Ok);
     }
     // It is dead until the dispatcher has sent it back, or has said why not.
-    let is_end = |run: &Value| trigger::is_terminal(run) && run["finishedAt"] != before["finishedAt"];
+    let asked_at = trigger::started_now();
+    let is_answered = |run: &Value| run["finishedAt"] != before["finishedAt"] || asked_at.elapsed() > ANSWER_MAX;
+    let is_end = |run: &Value| trigger::is_terminal(run) && is_answered(run);
     trigger::end_of(context, &client, run, position.as_deref(), "succeeded", &is_end)
 }
 

@@ -138,6 +138,6 @@ fn wait_for_end(
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a person waits is measured where the person is")]
-fn started_now() -> Instant {
+pub(super) fn started_now() -> Instant {
     Instant::now()
 }

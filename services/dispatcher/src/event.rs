@@ -85,8 +85,8 @@ pub enum Event {
         /// When this was decided.
         at: Timestamp,
     },
-    /// A dead run is too old to be sent back.
-    Forgotten(Box<DeadRun>),
+    /// A dead run is kept no longer: too old, or too many younger ones have come.
+    Forgotten(Box<DeadRun>, Timestamp),
     /// The input changes nothing.
     Ignored(Ignored),
 }

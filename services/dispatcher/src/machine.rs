@@ -57,7 +57,7 @@ impl Machine for DispatcherMachine {
             Input::Cancel(order) => self.decide_cancel(order, now),
             Input::Redrive(order) => self.decide_redrive(order, now),
         };
-        self.forget_oldest(&mut events);
+        self.forget_oldest(&mut events, now);
         events
     }
 
@@ -77,7 +77,7 @@ impl Machine for DispatcherMachine {
                 }
             }
             Event::NotRedriven { dead, .. } => self.dead.put((**dead).clone()),
-            Event::Forgotten(dead) => {
+            Event::Forgotten(dead, _) => {
                 self.dead.take(dead.request.run_id);
             }
             Event::Disowned(..) | Event::Ignored(_) => {}
@@ -120,13 +120,20 @@ impl DispatcherMachine {
     }
 
     /// Forgets the oldest dead runs if there are too many with those among `events`.
-    fn forget_oldest(&self, events: &mut Vec<Event>) {
+    fn forget_oldest(&self, events: &mut Vec<Event>, now: Timestamp) {
         let dying =
             events.iter().filter(|event| matches!(event, Event::Ended(end) if end.end.state() == RunState::Dead));
         let surplus = (self.dead.len() + dying.count()).saturating_sub(DEAD_MAX);
-        if surplus > 0 && !events.iter().any(|event| matches!(event, Event::Forgotten(_))) {
-            events.extend(self.dead.oldest(surplus).map(|dead| Event::Forgotten(Box::new(dead.clone()))));
-        }
+        let is_met = |id| {
+            events.iter().any(|event| match event {
+                Event::Stepped { run, .. } => run.request.run_id == id,
+                Event::Forgotten(dead, _) => dead.request.run_id == id,
+                Event::Ended(_) | Event::NotRedriven { .. } | Event::Disowned(..) | Event::Ignored(_) => false,
+            })
+        };
+        let oldest = self.dead.oldest(surplus).filter(|dead| !is_met(dead.request.run_id));
+        let forgotten: Vec<Event> = oldest.map(|dead| Event::Forgotten(Box::new(dead.clone()), now)).collect();
+        events.extend(forgotten);
     }
 
     /// True if the run that an event is about may take that step.
@@ -135,7 +142,7 @@ impl DispatcherMachine {
             Event::Stepped { run, .. } => (run.request.run_id, run.step.state()),
             Event::Ended(ended) => (ended.request.run_id, ended.end.state()),
             Event::NotRedriven { dead, .. } => (dead.request.run_id, RunState::Dead),
-            Event::Forgotten(_) | Event::Disowned(..) | Event::Ignored(_) => return true,
+            Event::Forgotten(..) | Event::Disowned(..) | Event::Ignored(_) => return true,
         };
         let dead = self.dead.get(id).map(|_| RunState::Dead);
         lifecycle::is_legal(self.runs.get(&id).map(|run| run.step.state()).or(dead), to)

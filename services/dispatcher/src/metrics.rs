@@ -60,7 +60,7 @@ impl DispatcherMetrics {
             Event::NotRedriven { .. } => {
                 self.not_redriven.inc();
             }
-            Event::Forgotten(_) => {}
+            Event::Forgotten(..) => {}
         }
     }
 

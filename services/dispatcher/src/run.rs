@@ -8,7 +8,7 @@ use std::time::Duration;
 use orloj_domain::attempt::Outcome;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
-use orloj_domain::job::{Delivery, OverlapKind, OverlapPolicy, RetryPolicy};
+use orloj_domain::job::{Delivery, OverlapKind, OverlapPolicy, RetryPolicy, Target};
 use orloj_domain::overlap;
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{RecordHeader, RunState};
@@ -43,6 +43,8 @@ pub struct Request {
     pub retry: RetryPolicy,
     /// What a lost attempt means.
     pub delivery: Delivery,
+    /// It sends a request, which can't be taken back.
+    pub is_request: bool,
     /// The trigger waits for the end.
     pub reports_end: bool,
     /// Offset in `fires`.
@@ -75,6 +77,7 @@ impl Request {
             deadline: spec.deadline_ms.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
             retry: spec.retry.clone(),
             delivery: spec.delivery,
+            is_request: matches!(spec.target, Target::HttpTarget(_)),
             reports_end: decision.reports_end,
             offset,
             headers,
@@ -90,10 +93,11 @@ impl Request {
         overlap::room(self.overlap.policy, self.concurrency)
     }
 
-    /// True if it matters to others of the job whether this run is executed.
+    /// True if it matters whether this run is executed although it was cancelled on its queue: to others of its job, or because
+    /// it can't be taken back.
     #[must_use]
-    pub fn is_bounded(&self) -> bool {
-        self.overlap.policy != OverlapKind::Allow || self.concurrency.is_some()
+    pub fn awaits_start(&self) -> bool {
+        self.overlap.policy != OverlapKind::Allow || self.concurrency.is_some() || self.is_request
     }
 }
 

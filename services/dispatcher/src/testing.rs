@@ -319,6 +319,6 @@ pub(crate) fn words(event: &Event) -> String {
         Event::Ignored(reason) => reason.as_str().to_owned(),
         Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
         Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
-        Event::Forgotten(_) => "forgotten".to_owned(),
+        Event::Forgotten(..) => "forgotten".to_owned(),
     }
 }

@@ -93,6 +93,8 @@ impl Assignment {
                 let deadline = Deadline::of(&ready, &shared);
                 match may_start(&ready, deadline, start, &mut abort).await {
                     Err(outcome) => outcome,
+                    // A word may have come while this process was frozen.
+                    Ok(()) if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
                     Ok(()) => attempt(&shared, &ready, &session, *work, deadline, abort, &mut output).await,
                 }
             }

@@ -233,7 +233,8 @@ impl Board {
     pub(crate) fn hear(&self, session: &SessionId, key: AttemptKey, word: Word) {
         let mut state = self.lock();
         // What was said to an earlier session of ours is about attempts that it has stopped by itself.
-        if state.session.id == *session {
+        let is_of_use = matches!(word, Word::Stop(_)) || state.session.is_live(self.clock.monotonic());
+        if state.session.id == *session && is_of_use {
             state.flights.hear(key, word);
         }
     }

@@ -21,6 +21,10 @@ use crate::executor::tree;
 const SESSIONS_MAX: usize = 4;
 /// Pause between two looks at processes that do not end at once.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Most looks at one session in a row, and how long it rests then: a process that the kernel holds must not keep the guard from
+/// others.
+const LOOKS_MAX: usize = 40;
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The runner's end: starts the process and tells it how long sessions hold.
 #[derive(Debug)]
@@ -109,14 +113,20 @@ pub fn guard() {
         match received {
             Ok(line) => take(&mut sessions, &line),
             Err(RecvTimeoutError::Timeout) => {
+                // This process may have slept while the news came in: whatever waits in the pipe is read before.
+                while let Ok(line) = lines.recv_timeout(AGAIN) {
+                    take(&mut sessions, &line);
+                }
                 let now = now();
                 let is_over = |(_, until): &(&String, &Duration)| **until <= now;
                 let over: Vec<String> = sessions.iter().filter(is_over).map(|(name, _)| name.clone()).collect();
                 sessions.retain(|name, _| !over.contains(name));
-                end(&over);
+                // Those that do not end are tried again, beside whatever else is to be watched.
+                let left = end(&over).into_iter().map(|session| (session, now + RETRY));
+                sessions.extend(left);
             }
             Err(RecvTimeoutError::Disconnected) => {
-                end(&sessions.into_keys().collect::<Vec<_>>());
+                let _ = end(&sessions.into_keys().collect::<Vec<_>>());
                 return;
             }
         }
@@ -131,16 +141,22 @@ fn take(sessions: &mut BTreeMap<String, Duration>, line: &str) {
         let oldest = sessions.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone());
         let Some(oldest) = oldest else { return };
         sessions.remove(&oldest);
-        end(&[oldest]);
+        let _ = end(&[oldest]);
     }
 }
 
-/// Kills until nobody of these sessions is left; a process that forks while it is looked for is found by the next look.
-fn end(sessions: &[String]) {
-    for session in sessions {
+/// Kills until nobody of these sessions is left, for a while; answers those of which somebody is. A process that forks while it is
+/// looked for is found by the next look.
+fn end(sessions: &[String]) -> Vec<String> {
+    let is_left = |session: &&String| {
         let mark = format!("{SESSION_VARIABLE}={session}");
-        while tree::kill_marked(mark.as_bytes()) > 0 {
-            std::thread::park_timeout(AGAIN);
-        }
-    }
+        (0..LOOKS_MAX).all(|_| {
+            let is_left = tree::kill_marked(mark.as_bytes()) > 0;
+            if is_left {
+                std::thread::park_timeout(AGAIN);
+            }
+            is_left
+        })
+    };
+    sessions.iter().filter(is_left).cloned().collect()
 }

@@ -65,6 +65,7 @@ fn read(shared: &Shared, mut reader: Box<dyn Reader>, mut positions: Positions) 
             Err(error) => {
                 if let LogError::OutOfRange { at, first, .. } = &error {
                     positions.insert(at.clone(), *first);
+                    lose(shared, "messages to this runner are gone before they were read");
                 }
                 tracing::warn!(runner = %shared.runner, %error, "the inbox can't be read, trying again");
                 shared.board.pause(PAUSE, Phase::Ending);
@@ -77,6 +78,12 @@ fn read(shared: &Shared, mut reader: Box<dyn Reader>, mut positions: Positions) 
     }
 }
 
+/// An attempt may wait for a word that will not come: all of them go back to the dispatcher.
+fn lose(shared: &Shared, reason: &str) {
+    let abort = Abort { kind: OutcomeKind::Aborted, reason: reason.to_owned(), grace: GRACE };
+    shared.board.lose(&shared.board.session(), &abort);
+}
+
 fn take(shared: &Shared, record: &Record) {
     if record.key_text() != Some(shared.runner.as_str()) {
         return;
@@ -86,6 +93,7 @@ fn take(shared: &Shared, record: &Record) {
         Ok(message) => message,
         Err(error) => {
             tracing::warn!(position = %record.position(), %error, "a message to this runner can't be read");
+            lose(shared, "a message to this runner can't be read");
             return;
         }
     };

@@ -63,6 +63,9 @@ impl RunState {
     }
 }
 
+/// What the last event of a dead run notes that is kept no longer.
+pub const NOT_KEPT: &str = "no longer kept to be sent back; trigger the job to run it again";
+
 /// A header of the request, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "RecordHeader", rename_all = "camelCase")]

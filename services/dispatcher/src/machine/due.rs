@@ -20,7 +20,9 @@ impl DispatcherMachine {
     pub(super) fn decide_due(&self, now: Timestamp) -> Vec<Event> {
         let due = self.index.due(now).take(DUE_RUNS_MAX).filter_map(|id| self.runs.get(&id));
         let mut events: Vec<Event> = due.map(|run| self.due(run, now)).collect();
-        events.extend(self.dead.too_old(now).take(DUE_RUNS_MAX).map(|dead| Event::Forgotten(Box::new(dead.clone()))));
+        events.extend(
+            self.dead.too_old(now).take(DUE_RUNS_MAX).map(|dead| Event::Forgotten(Box::new(dead.clone()), now)),
+        );
         self.make_room(&mut events, now);
         events
     }

@@ -5,7 +5,7 @@ use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
-use crate::event::{End, Event, Ignored, Order};
+use crate::event::{End, Event, Ignored, Order, Report};
 use crate::run::{Run, Step};
 
 /// Most times that one run is sent back: after that, whatever is wrong with it is not mended by another try.
@@ -17,7 +17,7 @@ impl DispatcherMachine {
             return vec![Event::Ignored(Ignored::NotLive)];
         };
         let Some(cancelled) = self.cancel(run, &reason(order), now) else {
-            return vec![Event::Ignored(Ignored::AlreadyCancelled)];
+            return vec![told_again(run)];
         };
         let mut events = vec![cancelled];
         self.make_room(&mut events, now);
@@ -54,6 +54,20 @@ impl DispatcherMachine {
             vec![Event::NotRedriven { dead: Box::new(dead.having_answered(&order.command)), why, at: now }]
         })
     }
+}
+
+/// The word to the runner once more, in case the first was lost.
+fn told_again(run: &Run) -> Event {
+    let Step::Running { runner, session } = &run.step else { return Event::Ignored(Ignored::AlreadyCancelled) };
+    let report = Report {
+        run_id: run.request.run_id,
+        job: run.request.job.clone(),
+        attempt: run.attempt,
+        token: run.token,
+        runner: runner.clone(),
+        session: session.clone(),
+    };
+    Event::Disowned(report, Ignored::AlreadyCancelled)
 }
 
 fn reason(order: &Order) -> String {

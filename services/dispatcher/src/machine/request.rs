@@ -14,7 +14,8 @@ use crate::run::{Request, Run, Step};
 
 impl DispatcherMachine {
     pub(super) fn decide_request(&self, request: &Arc<Request>, now: Timestamp) -> Vec<Event> {
-        if self.runs.contains_key(&request.run_id) {
+        // One that died and is kept is not begun anew by being asked for: it can be sent back.
+        if self.runs.contains_key(&request.run_id) || self.dead.get(request.run_id).is_some() {
             return vec![Event::Ignored(Ignored::AlreadyLive)];
         }
         let run = Run::waiting(Arc::clone(request), now);
@@ -34,7 +35,7 @@ impl DispatcherMachine {
     pub(super) fn admit(&self, run: Run, now: Timestamp) -> Result<Vec<Event>, String> {
         let of_job = self.index.of_job(&run.request.job);
         let others = of_job.map_or(Others { active: 0, waiting: 0 }, |of_job| of_job.others());
-        let begins = |run: Run| Event::Stepped { run, leaves: Vec::new() };
+        let begins = |run: Run| self.begins(run);
         match overlap::decide(&run.request.overlap, run.request.concurrency, others) {
             OverlapDecision::GoAhead => Ok(vec![begins(run.begun(now))]),
             OverlapDecision::Wait => Ok(vec![begins(run)]),
@@ -59,8 +60,15 @@ impl DispatcherMachine {
             events.extend(self.cancel(other, &reason, now));
         }
         let next = if is_any_running { run } else { run.begun(now) };
-        events.push(Event::Stepped { run: next, leaves: Vec::new() });
+        events.push(self.begins(next));
         events
+    }
+
+    /// The first step of a life; copies of the life before that the log may still hold end with it.
+    fn begins(&self, run: Run) -> Event {
+        let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
+        let leaves = older.map(Run::topic).filter(|topic| *topic != run.topic()).collect();
+        Event::Stepped { run, leaves }
     }
 }
 

@@ -110,7 +110,7 @@ fn a_cancelled_run_ends_at_once_or_with_its_attempt() {
             (0, Request(2), &["ready a1 t1"]),
             (0, Claim(2, 1, 1, "s"), &["running a1 t1 by s"]),
             (0, Cancel(2, "c"), &["running a1 t1 by s until it ends"]),
-            (0, Cancel(2, "d"), &["already_cancelled"]),
+            (0, Cancel(2, "d"), &["stop s: already_cancelled"]),
             // However it failed, there is no other attempt.
             (1, Finish(2, 1, 1, "s", FAILED), &["cancelled a1 t1 cancelled -run.state"]),
             (1, Request(3), &["ready a1 t1"]),
@@ -125,7 +125,7 @@ fn a_cancelled_run_ends_at_once_or_with_its_attempt() {
         ],
     );
     assert!(world.dead.is_empty());
-    assert_eq!(world.inbox.len(), 3);
+    assert_eq!(world.inbox.len(), 4, "the second time it is said again");
     let why = world.events.iter().find_map(|event| event.note.as_deref()).expect("a reason");
     assert_eq!(why, "cancelled on request by ann");
 }

@@ -6,7 +6,7 @@ use orloj_domain::attempt::ReadyAttempt;
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::id::{CommandId, RunnerId};
 use orloj_domain::retry::Disposition;
-use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::run::{NOT_KEPT, RunEvent, RunState};
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
@@ -25,7 +25,10 @@ pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {
         Event::Ended(ended) => end(shard, ended),
         Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
         Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),
-        Event::Forgotten(dead) => tombstones(shard, &dead.request, &[topic::RUN_STATE]).collect(),
+        Event::Forgotten(dead, at) => {
+            let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
+            gone.chain([run_event(shard, &dead.request, &dead_event(dead, NOT_KEPT.to_owned(), *at))]).collect()
+        }
         Event::Ignored(_) => Vec::new(),
     }
 }
@@ -51,7 +54,7 @@ fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
     let Step::Running { runner, session } = &run.step else { return None };
     let kind = match &run.cancel_reason {
         Some(_) => RunnerMessageType::Cancel,
-        None if run.request.is_bounded() => RunnerMessageType::Start,
+        None if run.request.awaits_start() => RunnerMessageType::Start,
         None => return None,
     };
     let message = RunnerMessage {
@@ -70,12 +73,10 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
     let reason = match why {
         Ignored::NotLive => "the run has ended",
         Ignored::OtherSession => "another runner holds the attempt",
-        Ignored::Stale
-        | Ignored::AlreadyLive
-        | Ignored::AlreadyClaimed
-        | Ignored::AlreadyCancelled
-        | Ignored::NotDead
-        | Ignored::Repeated => "the attempt is not the one in force",
+        Ignored::AlreadyCancelled => "its end was asked for",
+        Ignored::Stale | Ignored::AlreadyLive | Ignored::AlreadyClaimed | Ignored::NotDead | Ignored::Repeated => {
+            "the attempt is not the one in force"
+        }
     };
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
@@ -94,16 +95,20 @@ fn inbox(shard: Shard, runner: &RunnerId, message: &RunnerMessage) -> NewRecord 
 
 fn not_redriven(shard: Shard, dead: &DeadRun, why: &str, at: Timestamp) -> Vec<NewRecord> {
     let request = &dead.request;
-    let event = RunEvent {
+    let event = dead_event(dead, format!("not sent back: {why}"), at);
+    vec![kept_dead(shard, dead), run_event(shard, request, &event)]
+}
+
+fn dead_event(dead: &DeadRun, note: String, at: Timestamp) -> RunEvent {
+    RunEvent {
         attempt: dead.attempt,
         token: dead.token,
         outcome: Some(dead.outcome.clone()),
         disposition: Some(dead.disposition.to_string()),
-        note: Some(format!("not sent back: {why}")),
+        note: Some(note),
         redrives: dead.redrives,
-        ..bare_event(request, RunState::Dead, at)
-    };
-    vec![kept_dead(shard, dead), run_event(shard, request, &event)]
+        ..bare_event(&dead.request, RunState::Dead, at)
+    }
 }
 
 fn kept_dead(shard: Shard, dead: &DeadRun) -> NewRecord {
@@ -157,7 +162,7 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
         ready_at: run.since,
         request: request.bytes.clone(),
         deadline: run.deadline(),
-        awaits_start: request.is_bounded(),
+        awaits_start: request.awaits_start(),
     };
     NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(codec::encode(&attempt)))
 }

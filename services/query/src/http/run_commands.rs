@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::id::{JobId, RunId};
+use orloj_domain::run::NOT_KEPT;
 use orloj_domain::topic;
 use orloj_runtime::codec;
 use serde::Deserialize;
@@ -85,7 +86,14 @@ async fn ask(
 fn complaint(kind: CommandType, place: &views::RunPlace) -> Option<String> {
     let (job, state) = (&place.job, &place.state);
     if kind == CommandType::Cancel {
+        // The request is on the log, and the dispatcher may read a command before it.
+        if state == "waiting" && place.note.is_none() {
+            return Some("no dispatcher has taken the run up yet; try again".to_owned());
+        }
         return place.has_ended.then(|| format!("the run has ended already ({state}); there is nothing to cancel"));
+    }
+    if state == "dead" && place.note.as_deref() == Some(NOT_KEPT) {
+        return Some(format!("the run is {NOT_KEPT}"));
     }
     let instead = if place.has_ended { "; to run the job again, trigger it" } else { ": it has not ended" };
     (state != "dead").then(|| format!("the run is {state}, and only dead runs are sent back{instead} (job {job})"))

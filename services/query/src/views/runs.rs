@@ -94,13 +94,16 @@ pub(crate) struct RunPlace {
     pub(crate) job: String,
     pub(crate) state: String,
     pub(crate) has_ended: bool,
+    pub(crate) note: Option<String>,
 }
 
 /// Job and state of a run.
 pub(crate) fn run_place(connection: &Connection, run_id: &str) -> Result<Option<RunPlace>> {
-    let place = |row: &Row<'_>| Ok(RunPlace { job: row.get(0)?, state: row.get(1)?, has_ended: row.get(2)? });
+    let place = |row: &Row<'_>| {
+        Ok(RunPlace { job: row.get(0)?, state: row.get(1)?, has_ended: row.get(2)?, note: row.get(3)? })
+    };
     connection
-        .prepare_cached("SELECT job, state, finished_at IS NOT NULL FROM runs WHERE run_id = ?1")?
+        .prepare_cached("SELECT job, state, finished_at IS NOT NULL, note FROM runs WHERE run_id = ?1")?
         .query_row([run_id], place)
         .optional()
 }

@@ -2,11 +2,12 @@
 //! trusts that network (cloud metadata, databases, admin pages). Not here: sending (`http`). Invariant: the address that is
 //! connected to is one that was checked; a name is looked up once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 /// Part of every refusal.
 pub(super) const REFUSED: &str = "where jobs may not go";
@@ -110,16 +111,36 @@ fn inner_v6(address: Ipv6Addr) -> Option<&'static str> {
 
 /// Looks names up, and answers only if a job may go to every address that a name has.
 #[derive(Debug, Clone)]
-pub(crate) struct CheckedResolver(pub(crate) Arc<Egress>);
+pub(crate) struct CheckedResolver {
+    egress: Arc<Egress>,
+    /// A look-up blocks a thread for as long as the name server is silent, and processes are ended by the same threads.
+    lookups: Arc<Semaphore>,
+}
+
+/// Most look-ups at once; less than `BLOCKING_THREADS_MAX` of the runner.
+const LOOKUPS_MAX: usize = 4;
+
+impl CheckedResolver {
+    pub(crate) fn new(egress: Arc<Egress>) -> Self {
+        Self { egress, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
+}
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let egress = Arc::clone(&self.0);
+        let (egress, lookups) = (Arc::clone(&self.egress), Arc::clone(&self.lookups));
         Box::pin(async move {
-            let host = name.as_str();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
+            let permit = lookups.acquire_owned().await?;
+            let host = name.as_str().to_owned();
+            let asked = host.clone();
+            let found: Vec<SocketAddr> = tokio::task::spawn_blocking(move || {
+                // Held until the system answers, even if nobody waits for it any more.
+                let _permit = permit;
+                (asked.as_str(), 0).to_socket_addrs().map(Iterator::collect)
+            })
+            .await??;
             for address in &found {
-                egress.check(host, address.ip())?;
+                egress.check(&host, address.ip())?;
             }
             let addresses: Addrs = Box::new(found.into_iter());
             Ok(addresses)

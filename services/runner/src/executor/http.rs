@@ -20,7 +20,8 @@ use super::process::{Abort, Sink};
 use super::template::{AttemptFacts, fill};
 use crate::secrets::Secrets;
 
-/// Longest wait for a connection, and for the next byte of an answer that has begun.
+/// Longest wait for a connection, and for the next byte of an answer that has begun. Until it begins, the attempt's timeout
+/// is the only limit: a target may work for long before it answers.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How much of an answer is kept.
@@ -45,8 +46,7 @@ impl Http {
             // A proxy would look names up where nobody checks them.
             .no_proxy()
             .connect_timeout(CONNECT_MAX)
-            .read_timeout(SILENCE_MAX)
-            .dns_resolver(Arc::new(CheckedResolver(Arc::clone(&egress))))
+            .dns_resolver(Arc::new(CheckedResolver::new(Arc::clone(&egress))))
             .build()
             .map_err(|error| reason(&error))?;
         Ok(Self { client, egress, secrets })
@@ -150,7 +150,7 @@ async fn exchange(http: &Http, target: &HttpTarget, request: Request, sink: &mut
         Ok(()) => outcome,
         Err(error) => Outcome {
             http_status: outcome.http_status,
-            ..Outcome::new(OutcomeKind::Failed, format!("the answer broke off: {}", reason(&error)))
+            ..Outcome::new(OutcomeKind::Failed, format!("the answer broke off: {error}"))
         },
     }
 }
@@ -192,18 +192,23 @@ fn retry_after(headers: &HeaderMap, status: StatusCode) -> Option<i64> {
 }
 
 /// Keeps the beginning of the answer as output, as it comes.
-async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), reqwest::Error> {
+async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), String> {
     let mut left = ANSWER_BYTES_MAX;
+    let mut heard_at = Instant::now();
     loop {
         let due = sink.flush_at();
         let chunk = tokio::select! {
-            chunk = answer.chunk() => chunk?,
+            chunk = answer.chunk() => chunk.map_err(|error| reason(&error))?,
+            () = tokio::time::sleep_until(heard_at + SILENCE_MAX) => {
+                return Err(format!("nothing came for {SILENCE_MAX:?}"));
+            }
             () = sleep_until(due) => {
                 sink.flush();
                 continue;
             }
         };
         let Some(chunk) = chunk else { return Ok(()) };
+        heard_at = Instant::now();
         let kept = chunk.len().min(left);
         sink.push(OutputStream::Stdout, &chunk[..kept]);
         left -= kept;

@@ -116,7 +116,9 @@ impl TriggerMachine {
         remember(&mut recent_commands, &command.command_id);
         let before = entry.state();
         // What the end of a pause finds waiting for nothing counts from there, as the cursor does.
+        let requested = requested_last(&events);
         let after_finish = before.after_finish.map(|stand| match stand.awaits {
+            None if requested.is_some() => AfterFinish { awaits: requested, ..stand },
             None => AfterFinish { since: stand.since.max(cursor), ..stand },
             Some(_) => stand,
         });
@@ -166,6 +168,19 @@ impl TriggerMachine {
         answer.reason.clone_from(&command.reason);
         answer
     }
+}
+
+/// The newest fire time that these decisions request.
+fn requested_last(events: &[TriggerEvent]) -> Option<Timestamp> {
+    events.iter().rev().find_map(|event| match event {
+        TriggerEvent::Decided(decision) => (decision.decision == Decision::Requested
+            && decision.trigger == TriggerKind::Schedule)
+            .then_some(decision.fire_time),
+        TriggerEvent::Stated { .. }
+        | TriggerEvent::Kept(_)
+        | TriggerEvent::Answered(_)
+        | TriggerEvent::Calendars(_) => None,
+    })
 }
 
 /// Fire times requested after the decisions among `events`.

@@ -66,7 +66,8 @@ impl TriggerMachine {
                 state.backfill.clone_from(&ended.backfill);
                 // Nobody sent this command: a run that is sent back ends under the same id once more.
                 state.recent_commands.clone_from(&ended.recent_commands);
-                if ended.after_finish.is_some_and(|stand| stand.awaits.is_none()) {
+                // Any other end says nothing about the run that the pause has just found due.
+                if awaited(entry, &command).is_some() {
                     state.after_finish = ended.after_finish;
                 }
             }

@@ -64,7 +64,8 @@ impl TransactionalProducer {
         let deadline = Deadline::after(self.limits.transaction);
         while !deadline.has_passed() {
             self.producer.wait_and_serve(self.limits.abort);
-            match self.producer.abort_transaction(deadline.left()) {
+            // In short steps: the call serves no delivery reports, and may wait for one.
+            match self.producer.abort_transaction(self.limits.abort) {
                 Ok(()) => {
                     tracing::debug!(producer = self.id, "aborted late");
                     return;

@@ -128,3 +128,16 @@ fn a_restored_machine_waits_for_the_same_end() {
     let tick = bench.machine.decide(&TriggerInput::Tick, at(30));
     assert_eq!(told(&tick), "30:requested");
 }
+
+#[test]
+fn a_pause_that_finds_a_fire_time_due_waits_for_its_run() {
+    let mut bench = Bench::new();
+    bench.offer(AFTER_10S);
+    bench.now = at(15);
+    assert_eq!(told(&bench.command(CommandType::Pause, "p")), "10:requested paused:v1");
+    bench.now = at(20);
+    assert_eq!(told(&bench.command(CommandType::Resume, "r")), "resumed:v1");
+    assert_eq!(told(&bench.jump_to(100)), "", "its run has not ended");
+    assert_eq!(bench.ended(1, 10), "kept");
+    assert_eq!(told(&bench.jump_to(110)), "110:requested");
+}
