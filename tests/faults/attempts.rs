@@ -172,8 +172,12 @@ fn attempts_of_bounded_jobs_never_meet() {
         }
         dispatchers.freeze(0);
         ledger.go_on(&format!("round {round}: a dispatcher froze for longer than its session"));
-        broker.restart();
-        ledger.go_on(&format!("round {round}: the broker restarted"));
+        if is_long() {
+            // With one copy of everything, a stop may hide what was written at that moment (ADR 0019), for as long as an attempt
+            // waits for a word that can't be read.
+            broker.restart();
+            ledger.go_on(&format!("round {round}: the broker restarted"));
+        }
     }
     // Nothing is written from here on.
     trigger.kill();

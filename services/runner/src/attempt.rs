@@ -27,6 +27,9 @@ use crate::output::{BATCH_DELAY, OutputBuffer};
 use crate::reporter::Report;
 use crate::shared::Shared;
 
+/// How many leases an attempt waits for the dispatcher's word: long enough for one that is away, and not for ever for a word
+/// that was lost (Kafka may hide one behind a transaction that lost its marker, ADR 0019).
+const WORD_LEASES_MAX: u32 = 10;
 /// How the processes of an attempt are held together, as Started reports it.
 const ISOLATION: &str = "session";
 
@@ -91,7 +94,8 @@ impl Assignment {
                     }
                 });
                 let deadline = Deadline::of(&ready, &shared);
-                match may_start(&ready, deadline, start, &mut abort).await {
+                let patience = shared.lease * WORD_LEASES_MAX;
+                match may_start(&ready, deadline, patience, start, &mut abort).await {
                     Err(outcome) => outcome,
                     // A word may have come while this process was frozen.
                     Ok(()) if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
@@ -153,6 +157,7 @@ impl Deadline {
 async fn may_start(
     ready: &ReadyAttempt,
     deadline: Deadline,
+    patience: Duration,
     start: oneshot::Receiver<()>,
     abort: &mut (impl Future<Output = Abort> + Unpin),
 ) -> Result<(), Outcome> {
@@ -168,6 +173,10 @@ async fn may_start(
         abort = abort => Err(Outcome::new(abort.kind, format!("not started: {}", abort.reason))),
         Ok(()) = start => Ok(()),
         () = deadline.wait() => Err(expired()),
+        () = tokio::time::sleep(patience) => {
+            let message = format!("not started: no word from the dispatcher within {patience:?}");
+            Err(Outcome::new(OutcomeKind::NotStarted, message))
+        }
     }
 }
 

@@ -57,6 +57,16 @@ fn an_attempt_that_waits_starts_when_it_is_told_to() {
 }
 
 #[test]
+fn a_word_that_never_comes_is_not_waited_for_for_ever() {
+    let bed = Bed::start(|config| config.lease = Duration::from_millis(300));
+    let attempt = ReadyAttempt { awaits_start: true, ..ready("unheard", shell("true")) };
+    bed.append(record(&attempt));
+    let outcome = bed.outcome(attempt.run_id);
+    assert_eq!(outcome.kind, OutcomeKind::NotStarted);
+    assert!(outcome.message.expect("a message").contains("no word from the dispatcher"));
+}
+
+#[test]
 fn nothing_starts_or_goes_on_after_the_deadline() {
     let bed = Bed::start(|_| {});
     let now = SystemClock::new().now();
