@@ -74,6 +74,7 @@ impl ModelRunner {
                 group: format!("runner.{queue}"),
                 topics: vec![topic::run_ready(&queue)],
                 member: session.clone(),
+                peers: None,
             })
             .expect("joining never fails in memory");
         let mut inbox = log.reader(Isolation::Committed).expect("in memory");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use orloj_runtime::log::AppendError;
 use orloj_tests::broker::{Broker, Cluster, Kafka, kafka_mode};
-use orloj_tests::wait::while_it_lasts;
-use ownership::{Arena, PATIENCE, Process, SESSION, SHARDS, Verdict, side_by_side};
+use orloj_tests::wait::{until, while_it_lasts};
+use ownership::{Arena, CLAIM_ID, CLAIMS, ECHOES, PATIENCE, Process, SESSION, SHARDS, Verdict, side_by_side};
 
 /// Points of a takeover, in order.
 const TAKEOVER: [&str; 8] = [
@@ -193,6 +193,46 @@ fn a_commit_that_lost_its_marker_is_ended() {
     for arena in [once, &alive] {
         println!("{}: {:?}", arena.name, checked(arena));
     }
+}
+
+/// The same where no restore reads: in what owners only write, and in what claimers write for them, whose ids the owner has
+/// to ask for.
+#[test]
+fn a_lost_marker_in_what_nobody_restores_is_ended() {
+    if kafka_mode() == Kafka::Off {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    let arena = Arena::on(cluster.bootstrap(), "lost marker, beside the state");
+    let topics = [ECHOES, CLAIMS];
+    let names = topics.map(|topic| arena.full_name(topic));
+    let node = (0..Cluster::NODES).find(|node| names.iter().all(|name| cluster.leads(*node, name)));
+    let node = node.expect("four partitions are led by all of three brokers");
+    // The claim in the owners topic names the id that writes the echoes, too.
+    arena.leave_open("ghost", "0", false).commit().expect("all brokers are there");
+    let mut ghosts = [arena.stage_in(ECHOES, "ghost.0"), arena.stage_in(CLAIMS, CLAIM_ID)];
+    cluster.node(node).kill();
+    cluster.wait_for_its_partitions(node, &names);
+    for ghost in &mut ghosts {
+        ghost.commit().expect("its coordinator lives");
+    }
+    cluster.node(node).restart();
+    // None, once Kafka has mended it: then the rest shows only that no harm is done.
+    let hidden =
+        topics.map(|topic| (0..SHARDS).filter(|shard| !arena.is_readable_in(topic, *shard)).collect::<Vec<_>>());
+    println!("{topics:?}: shards {hidden:?} of {SHARDS} are hidden");
+    let owner = arena.start(None);
+    arena.progress("beside what lost its marker");
+    for (topic, hidden) in topics.iter().zip(&hidden) {
+        until(&format!("all of {topic} readable"), PATIENCE, || {
+            hidden.iter().all(|shard| arena.is_readable_in(topic, *shard)).then_some(())
+        });
+        let counts: Vec<usize> = (0..SHARDS).map(|shard| arena.count_in(topic, shard)).collect();
+        assert_eq!(counts, [1; 4], "{topic}: what was committed is there, once");
+    }
+    arena.progress("with all of it readable");
+    owner.leave();
+    println!("{}: {:?}", arena.name, checked(&arena));
 }
 
 /// Leaving needs no session to run out and no fence.

@@ -14,13 +14,9 @@ use crate::output;
 /// How long the dispatcher may take to send a run back.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// End a run: at once if no runner holds it, else as soon as its processes have ended
+/// Which run is meant, and what both orders may say.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  orloj cancel ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09
-  orloj cancel ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"wrong month\" --wait")]
-pub(crate) struct CancelArguments {
+struct Order {
     /// Id of the run
     #[arg(value_name = "RUN")]
     run: String,
@@ -30,6 +26,17 @@ pub(crate) struct CancelArguments {
     /// Wait until the run has ended
     #[arg(long)]
     wait: bool,
+}
+
+/// End a run: at once if no runner holds it, else as soon as its processes have ended
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  orloj cancel ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09
+  orloj cancel ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"wrong month\" --wait")]
+pub(crate) struct CancelArguments {
+    #[command(flatten)]
+    order: Order,
 }
 
 /// Send a dead run back, with all attempts of its policy before it
@@ -40,19 +47,12 @@ Examples:
   orloj retry ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --wait     exit code 1 unless it succeeds
   orloj dlq ls                                                which runs are dead")]
 pub(crate) struct RetryArguments {
-    /// Id of the run
-    #[arg(value_name = "RUN")]
-    run: String,
-    /// Why, for whoever looks at the run later
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Wait until the run has ended
-    #[arg(long)]
-    wait: bool,
+    #[command(flatten)]
+    order: Order,
 }
 
 pub(crate) fn cancel(context: &Context, arguments: &CancelArguments) -> Outcome {
-    let CancelArguments { run, reason, wait } = arguments;
+    let Order { run, reason, wait } = &arguments.order;
     let client = context.client()?;
     let position = ask(&client, run, "cancel", reason.as_deref())?;
     if !wait {
@@ -63,7 +63,7 @@ pub(crate) fn cancel(context: &Context, arguments: &CancelArguments) -> Outcome 
 }
 
 pub(crate) fn retry(context: &Context, arguments: &RetryArguments) -> Outcome {
-    let RetryArguments { run, reason, wait } = arguments;
+    let Order { run, reason, wait } = &arguments.order;
     let client = context.client()?;
     let before = client.get(&format!("/api/v1/runs/{run}"), &[])?;
     let position = ask(&client, run, "retry", reason.as_deref())?;

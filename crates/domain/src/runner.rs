@@ -36,6 +36,14 @@ pub struct RunnerHeartbeat {
     pub host: String,
 }
 
+impl RunnerHeartbeat {
+    /// Names the process among those that claim from a queue: what it claims with is found by it when it is gone.
+    #[must_use]
+    pub fn claimer(runner: &RunnerId, host: &str) -> String {
+        format!("{runner}.{host}")
+    }
+}
+
 words! {
     /// Where output came from.
     OutputStream {

@@ -2,6 +2,7 @@
 //! drives a service's machines, clock, configuration, telemetry, shutdown. The only crate that knows Kafka.
 //! Invariant: an effect happens after the batch that explains it was committed; in doubt memory is dropped.
 
+pub mod claimers;
 pub mod clock;
 pub mod codec;
 pub mod config;

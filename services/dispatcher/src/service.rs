@@ -17,10 +17,11 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_domain::{attempt::AttemptEvent, attempt::AttemptEventType, id::SessionId};
+use orloj_runtime::claimers;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::codec;
 use orloj_runtime::driver::{Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext};
-use orloj_runtime::log::{NewRecord, Record, TopicPartition};
+use orloj_runtime::log::{ClaimedInputs, NewRecord, Record, TopicPartition};
 
 use crate::DispatcherConfig;
 use crate::event::{Event, Input};
@@ -86,6 +87,20 @@ impl Service for DispatcherService {
                 at: TopicPartition::new(topic::RUNNER_HEARTBEATS, 0),
                 start: SharedStart::Recent,
             }],
+            outputs: [
+                topic::RUN_EVENTS,
+                topic::RUNNER_INBOX,
+                topic::COMMANDS,
+                topic::RUN_READY_PREFIX,
+                topic::DLQ_PREFIX,
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            claimed: Some(ClaimedInputs {
+                topics: vec![topic::ATTEMPT_EVENTS.to_owned()],
+                claimers: claimers::of_heartbeats,
+                claim_of: read::claim_of,
+            }),
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::board::{Session, Slot};
 use crate::executor::http;
-use crate::executor::plan::plan;
+use crate::executor::plan::{Program, plan};
 use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
 use crate::flight::Entered;
@@ -122,7 +122,7 @@ impl Assignment {
 /// The end of an attempt whose lease was over: the dispatcher has given it to another by now.
 fn not_under_lease(ended: Option<&Outcome>) -> Outcome {
     let message = match ended {
-        None => "not started: the lease was over when the claim was taken".to_owned(),
+        None => "not started: the lease was over before it could begin".to_owned(),
         Some(outcome) => format!(
             "the lease was over when it ended as {}: {}",
             outcome.kind,
@@ -212,21 +212,33 @@ async fn attempt(
         });
     };
     let limit = left.unwrap_or(timeout);
-    let outcome = match &work.spec.target {
+    let process = match &work.spec.target {
         Target::HttpTarget(target) => {
-            http::execute(&shared.http, (target, &facts), limit, abort, || started(None), output).await
+            let outcome = http::execute(&shared.http, (target, &facts), limit, abort, || started(None), output).await;
+            return at_deadline(outcome, left);
         }
-        target @ (Target::ExecTarget(_)
-        | Target::ShellTarget(_)
-        | Target::KafkaTarget(_)
-        | Target::HandlerTarget(_)) => {
-            let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
-            match plan(target, &facts, &shared.inherited, session.id.as_str(), own) {
-                Ok(plan) => execute(&shared.host, plan, limit, abort, || started(Some(ISOLATION)), output).await,
-                Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
-            }
-        }
+        Target::ExecTarget(target) => Program::Exec(target),
+        Target::ShellTarget(target) => Program::Shell(target),
+        Target::KafkaTarget(_) => return not_offered("kafka"),
+        Target::HandlerTarget(_) => return not_offered("handler"),
     };
+    let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
+    let outcome = match plan(process, &facts, &shared.inherited, session.id.as_str(), own) {
+        Ok(plan) => execute(&shared.host, plan, limit, abort, || started(Some(ISOLATION)), output).await,
+        Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
+    };
+    at_deadline(outcome, left)
+}
+
+fn not_offered(kind: &str) -> Outcome {
+    let message = format!(
+        "spec.run.{kind}: this runner executes only `exec`, `shell` and `http`; use one of them, or another queue"
+    );
+    Outcome::new(OutcomeKind::NotStarted, message)
+}
+
+/// An attempt that was stopped because its run's time was up, and not its own.
+fn at_deadline(outcome: Outcome, left: Option<Duration>) -> Outcome {
     if left.is_some() && outcome.kind == OutcomeKind::TimedOut {
         return Outcome {
             kind: OutcomeKind::Expired,

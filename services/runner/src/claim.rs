@@ -9,7 +9,10 @@ use std::time::Duration;
 use orloj_domain::attempt::{AttemptEventType, OutcomeKind, ReadyAttempt};
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::QueueName;
+use orloj_domain::owner::BARRIER_KEY;
+use orloj_domain::runner::RunnerHeartbeat;
 use orloj_domain::topic;
+use orloj_runtime::claimers;
 use orloj_runtime::codec;
 use orloj_runtime::driver::{Undecodable, quarantined};
 use orloj_runtime::log::{AppendError, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Record, TopicPartition};
@@ -19,6 +22,7 @@ use crate::attempt::{Assignment, Work, report};
 use crate::board::{Board, Counted, Phase, Session, Slot, Turn};
 use crate::config::RunnerError;
 use crate::executor::process::{Abort, GRACE};
+use crate::peers::QueuePeers;
 use crate::shared::Shared;
 
 /// Longest wait for records; a waker ends it earlier.
@@ -113,9 +117,13 @@ impl QueueClaimer {
     fn join(&self) -> Result<Box<dyn Claimer>, LogError> {
         self.make_topic()?;
         let claimer = self.shared.log.claim(ClaimerSpec {
-            group: format!("runner.{}", self.queue),
+            group: claimers::group(&self.queue),
             topics: vec![topic::run_ready(&self.queue)],
-            member: format!("{}.{}", self.shared.runner, uuid::Uuid::new_v4().simple()),
+            member: RunnerHeartbeat::claimer(&self.shared.runner, &self.shared.host_name),
+            peers: Some(Arc::new(QueuePeers {
+                log: Arc::clone(&self.shared.log),
+                clock: Arc::clone(&self.board().clock),
+            })),
         })?;
         self.board().on_phase(claimer.waker());
         Ok(claimer)
@@ -173,7 +181,11 @@ impl QueueClaimer {
 
     fn poll(&mut self, claimer: &mut dyn Claimer, max: usize, timeout: Duration) -> Result<(), RunnerError> {
         match claimer.poll(max, timeout)? {
-            ClaimerPoll::Records(records) => self.pending.extend(records),
+            // Marks of owners are no attempts; the next claim passes them.
+            ClaimerPoll::Records(records) => {
+                let is_mark = |record: &Record| record.key.as_deref() == Some(BARRIER_KEY.as_bytes());
+                self.pending.extend(records.into_iter().filter(|record| !is_mark(record)));
+            }
             ClaimerPoll::Rebalanced => self.pending.clear(),
         }
         Ok(())

@@ -126,7 +126,7 @@ pub fn guard() {
                 sessions.extend(left);
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let _ = end(&sessions.into_keys().collect::<Vec<_>>());
+                give_up(&end(&sessions.into_keys().collect::<Vec<_>>()));
                 return;
             }
         }
@@ -141,7 +141,15 @@ fn take(sessions: &mut BTreeMap<String, Duration>, line: &str) {
         let oldest = sessions.iter().min_by_key(|(_, until)| **until).map(|(name, _)| name.clone());
         let Some(oldest) = oldest else { return };
         sessions.remove(&oldest);
-        let _ = end(&[oldest]);
+        give_up(&end(&[oldest]));
+    }
+}
+
+/// Says of which sessions something is left that can't be killed: all that the kernel lets anybody do.
+fn give_up(left: &[String]) {
+    for session in left {
+        // Whoever reads this has the runner's standard error; nobody may be left.
+        let _ = writeln!(std::io::stderr(), "orloj guard: processes of session {session} do not end when killed");
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Pulse {
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: usize,
     pub(crate) lease: Duration,
+    /// Host name and process id.
+    pub(crate) host: String,
     pub(crate) health: Option<Component>,
     /// Stands in for a runner that can't end its attempts.
     pub(crate) guard: Guard,
@@ -47,7 +49,7 @@ impl Pulse {
             slots: count(self.slots),
             busy: count(board.busy()),
             is_draining,
-            host: format!("{}:{}", host_name(), std::process::id()),
+            host: self.host.clone(),
         };
         NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)))
     }
@@ -140,9 +142,11 @@ fn append(appender: &mut Option<Box<dyn Appender>>, log: &dyn Log, record: NewRe
     appender.append(vec![record]).map(|_| ())
 }
 
-fn host_name() -> String {
+/// Host name and process id.
+pub(crate) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
+    let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
+    format!("{name}:{}", std::process::id())
 }
 
 /// Starts both threads.

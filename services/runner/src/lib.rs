@@ -13,6 +13,7 @@ mod heartbeat;
 mod inbox;
 mod metrics;
 mod output;
+mod peers;
 mod reporter;
 mod secrets;
 mod shared;
@@ -121,6 +122,7 @@ fn start(
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
     let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
+    let host_name = heartbeat::host();
     let quarantine = topics.iter().find(|spec| spec.name == topic::QUARANTINE);
     let shared = Arc::new(Shared {
         runner: config.runner.clone(),
@@ -132,6 +134,7 @@ fn start(
         board: Arc::clone(board),
         reporter: Reporter::start(board, &log)?,
         host: Host::start(config.adopts_orphans)?,
+        host_name: host_name.clone(),
         http,
         executor,
         log: Arc::clone(&log),
@@ -141,6 +144,7 @@ fn start(
         queues: config.queues.clone(),
         slots: config.slots,
         lease: config.lease,
+        host: host_name,
         health: config.health.clone(),
         guard: Guard::new(config.guard.clone()),
     };

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) reporter: Reporter,
     pub(crate) host: Host,
+    /// Host name and process id.
+    pub(crate) host_name: String,
     pub(crate) http: Http,
     pub(crate) executor: tokio::runtime::Handle,
 }

@@ -127,6 +127,8 @@ impl Service for TriggerService {
             decisions: vec![topic::FIRES.to_owned()],
             inputs: vec![topic::JOBS.to_owned(), topic::COMMANDS.to_owned()],
             shared: vec![SharedInput { at: TopicPartition::new(topic::SETTINGS, 0), start: SharedStart::Beginning }],
+            outputs: vec![topic::JOB_EVENTS.to_owned()],
+            claimed: None,
         }
     }
 

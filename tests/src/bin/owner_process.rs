@@ -14,12 +14,17 @@ use orloj_domain::shard::Shard;
 use orloj_runtime::config::LogFormat;
 use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
 use orloj_runtime::log::{
-    AppendError, Log, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, RestoreRange, TakenShard, TopicPartition,
+    AppendError, ClaimedInputs, ClaimerName, Log, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, RestoreRange,
+    TakenShard, TopicPartition,
 };
 use orloj_runtime::telemetry;
 
 const SLOTS: &str = "slots";
 const INPUT: &str = "input";
+/// Written by owners, read by none.
+const ECHOES: &str = "echoes";
+/// Written by claimers.
+const CLAIMS: &str = "claims";
 /// Pause between rounds of decisions.
 const ROUND: Duration = Duration::from_millis(15);
 
@@ -58,6 +63,12 @@ fn run(log: &KafkaLog, shards: i32) -> Result<(), LogError> {
         restore_topics: vec![SLOTS.to_owned()],
         input_topics: vec![INPUT.to_owned()],
         shared_topics: Vec::new(),
+        outputs: vec![ECHOES.to_owned()],
+        claimed: Some(ClaimedInputs {
+            topics: vec![CLAIMS.to_owned()],
+            claimers: |_| Ok(vec![ClaimerName { group: "claimers".to_owned(), member: "gone".to_owned() }]),
+            claim_of: |record| record.value.clone(),
+        }),
         shards,
     })?;
     let is_ending = watch_stdin(owner.as_ref());

@@ -31,8 +31,17 @@ impl Cluster {
     /// With what to install, or with the end of a broker's log.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// As [`Cluster::start`], with these lines in each broker's settings; they win over others.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    #[must_use]
+    pub fn start_with(more: &str) -> Self {
         for _ in 0..START_ATTEMPTS_MAX {
-            match Self::try_start() {
+            match Self::try_start(more) {
                 Ok(cluster) => return cluster,
                 Err(Failure::PortTaken) => continue,
                 Err(Failure::Other(message)) => panic!("{message}"),
@@ -41,12 +50,12 @@ impl Cluster {
         panic!("no free ports for a Kafka cluster after {START_ATTEMPTS_MAX} attempts")
     }
 
-    fn try_start() -> Result<Self, Failure> {
+    fn try_start(more: &str) -> Result<Self, Failure> {
         let ports: Vec<[u16; 2]> = (0..Self::NODES).map(|_| free_ports()).collect();
         let cluster = new_cluster_id();
         let mut nodes = Vec::with_capacity(Self::NODES);
         for (index, [port, _]) in ports.iter().enumerate() {
-            let settings = |data: &std::path::Path| member_settings(data, index, &ports);
+            let settings = |data: &std::path::Path| format!("{}{more}", member_settings(data, index, &ports));
             let mut node = Broker::prepare(*port, &cluster, Self::NODES, settings)?;
             // The settings name the voters.
             node.format(&[])?;

@@ -20,7 +20,12 @@ struct Member {
 impl Member {
     #[track_caller]
     fn join(log: &dyn Log, name: &str) -> Self {
-        let spec = ClaimerSpec { group: "runners".to_owned(), topics: vec![READY.to_owned()], member: name.to_owned() };
+        let spec = ClaimerSpec {
+            group: "runners".to_owned(),
+            topics: vec![READY.to_owned()],
+            member: name.to_owned(),
+            peers: None,
+        };
         Self { claimer: log.claim(spec).expect("a membership"), handed: Vec::new(), rebalanced: 0 }
     }
 

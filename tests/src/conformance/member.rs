@@ -61,6 +61,8 @@ impl Member {
             restore_topics: vec![STATE.to_owned()],
             input_topics: vec![INPUT.to_owned()],
             shared_topics: vec![SHARED.to_owned()],
+            outputs: Vec::new(),
+            claimed: None,
             shards: SHARDS,
         };
         let owner = log.own(spec).expect("a share");

@@ -26,6 +26,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 pub(super) const SESSION: Duration = Duration::from_secs(3);
 pub(super) const SHARDS: i32 = 4;
 const SLOTS: &str = "slots";
+/// What owners write and no restore reads.
+pub(super) const ECHOES: &str = "echoes";
+/// What claimers write for owners.
+pub(super) const CLAIMS: &str = "claims";
+/// The first id of a claimer that is gone, as owner processes look for it.
+pub(super) const CLAIM_ID: &str = "claimers.gone.0";
 /// What slots hold that no owner has written.
 const GHOSTS_VALUE: &[u8] = b"ghost";
 
@@ -53,7 +59,7 @@ impl Arena {
         let timeout = ("transaction.timeout.ms".to_owned(), PATIENCE.as_millis().to_string());
         let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone()), timeout]);
         let log = KafkaLog::connect(KafkaConfig { properties, prefix: prefix.clone() }).expect("a log");
-        for topic in [SLOTS, "input", "owners"] {
+        for topic in [SLOTS, "input", "owners", ECHOES, CLAIMS] {
             let settings = BTreeMap::new();
             let spec = TopicSpec { name: topic.to_owned(), partitions: SHARDS, replication: 1, settings };
             log.create_topic(&spec).expect("a topic");
@@ -109,14 +115,32 @@ impl Arena {
         writer
     }
 
+    /// As [`Arena::stage`], a record of every shard in one of the other topics.
+    pub(super) fn stage_in(&self, topic: &str, id: &str) -> Box<dyn BatchWriter> {
+        let mut writer = self.log.batch_writer(id).expect("a writer");
+        let record = |shard| NewRecord::new(topic, shard, "key", Some(GHOSTS_VALUE.to_vec()));
+        writer.stage((0..SHARDS).map(record).collect()).expect("staged");
+        writer
+    }
+
+    /// A topic by its full name.
+    pub(super) fn full_name(&self, topic: &str) -> String {
+        format!("{}{topic}", self.prefix)
+    }
+
     /// The topic of slots by its full name.
     pub(super) fn slots(&self) -> String {
-        format!("{}{SLOTS}", self.prefix)
+        self.full_name(SLOTS)
+    }
+
+    /// Whether everything that was written of a shard's slots can be read.
+    pub(super) fn is_readable(&self, shard: i32) -> bool {
+        self.is_readable_in(SLOTS, shard)
     }
 
     /// Whether everything that was written of a shard can be read.
-    pub(super) fn is_readable(&self, shard: i32) -> bool {
-        let at = TopicPartition::new(SLOTS, shard);
+    pub(super) fn is_readable_in(&self, topic: &str, shard: i32) -> bool {
+        let at = TopicPartition::new(topic, shard);
         let end = |isolation| until("an end", PATIENCE, || self.log.end(&at, isolation).ok());
         end(Isolation::Uncommitted) == end(Isolation::Committed)
     }
@@ -126,6 +150,12 @@ impl Arena {
         let records = self.read(SLOTS, shard, Isolation::Committed);
         let is_it = |record: &&Record| record.key_text() == Some(slot) && record.value.as_deref() == Some(GHOSTS_VALUE);
         records.iter().filter(is_it).count()
+    }
+
+    /// How many records that [`Arena::stage_in`] wrote can be read of a shard.
+    pub(super) fn count_in(&self, topic: &str, shard: i32) -> usize {
+        let records = self.read(topic, shard, Isolation::Committed);
+        records.iter().filter(|record| record.value.as_deref() == Some(GHOSTS_VALUE)).count()
     }
 
     /// Waits until every shard has some more slots.

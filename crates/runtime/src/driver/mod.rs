@@ -137,6 +137,8 @@ impl<S: Service> Driver<S> {
             restore_topics: restore.cloned().collect(),
             input_topics: topics.inputs.clone(),
             shared_topics: shared.collect(),
+            outputs: topics.outputs.clone(),
+            claimed: topics.claimed.clone(),
             shards: parts.shards.get(),
         })?;
         let clock_guard = ClockGuard::new(parts.clock.now(), parts.clock.monotonic(), parts.clock_jump_max);

@@ -7,7 +7,9 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::inbound::Undecodable;
-use crate::log::{NewRecord, Record, TopicPartition};
+#[cfg(doc)]
+use crate::log::OwnerSpec;
+use crate::log::{ClaimedInputs, NewRecord, Record, TopicPartition};
 
 /// A pure state machine over one shard.
 pub trait Machine: Send + 'static {
@@ -45,6 +47,10 @@ pub struct ServiceTopics {
     pub inputs: Vec<String>,
     /// Inputs with partitions of their own that every instance reads whole.
     pub shared: Vec<SharedInput>,
+    /// Topics of the shards that it writes and never reads, see [`OwnerSpec::outputs`].
+    pub outputs: Vec<String>,
+    /// Inputs that are written by claims.
+    pub claimed: Option<ClaimedInputs>,
 }
 
 /// An input that is no shard's own.

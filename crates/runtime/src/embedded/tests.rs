@@ -170,9 +170,16 @@ fn a_history() -> Vec<String> {
         restore_topics: vec!["state".to_owned()],
         input_topics: vec!["input".to_owned()],
         shared_topics: Vec::new(),
+        outputs: Vec::new(),
+        claimed: None,
         shards: 8,
     };
-    let claimer = ClaimerSpec { group: "runners".to_owned(), topics: vec!["ready".to_owned()], member: "m".to_owned() };
+    let claimer = ClaimerSpec {
+        group: "runners".to_owned(),
+        topics: vec!["ready".to_owned()],
+        member: "m".to_owned(),
+        peers: None,
+    };
     let mut owners = BTreeMap::new();
     let mut claimers = BTreeMap::new();
     let mut history = Vec::new();

@@ -14,22 +14,28 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::claim_ids::ClaimIds;
+use super::KafkaLog;
+use super::claim_ids::{ClaimIds, Opener};
 use super::client::{Aside, Bell, Complaints, Deadline, Ring, drop_within, lock};
 use super::config::KafkaConfig;
-use super::ends::{ANSWER_TIMEOUT, Ends};
+use super::ends::ANSWER_TIMEOUT;
 use super::fault;
 use super::ffi::generation_and_member;
 use super::keeper::Kept;
 use super::reader::record_of;
+use super::rescue::{Kit, Rescue};
+use super::transaction::TransactionLimits;
 use crate::log::{
-    AppendError, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Position, Record, TopicPartition, Waker,
+    AppendError, Claimer, ClaimerName, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Position, Record, TopicPartition,
+    Waker,
 };
 
 /// Longest wait for the client to move its positions back.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for the group to hear that we leave.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Beyond the longest claim: what keeps positions back for longer is not ended by anybody.
+const RESCUE_MARGIN: Duration = Duration::from_secs(2);
 
 /// A member that claims.
 pub(crate) struct KafkaClaimer {
@@ -50,6 +56,7 @@ pub(crate) struct KafkaClaimer {
     claims: u64,
     /// Marks our claims in the group's offsets, to tell afterwards whether one was made.
     mark: String,
+    rescue: Rescue,
 }
 
 /// How far a partition was handed out and claimed.
@@ -63,16 +70,24 @@ struct Progress {
 
 impl KafkaClaimer {
     /// Joins the group; partitions come with later polls.
-    pub(crate) fn join(config: &KafkaConfig, ends: &Ends, spec: &ClaimerSpec) -> Result<Self, LogError> {
-        let config = Arc::new(config.for_brokers(ends.brokers()?));
+    pub(crate) fn join(log: &KafkaLog, spec: &ClaimerSpec) -> Result<Self, LogError> {
+        let (ends, config) = (&log.ends, Arc::new(log.config.for_brokers(log.ends.brokers()?)));
         // A topic that is missing when subscribing would give an empty share for minutes, without an error.
         for topic in &spec.topics {
             ends.partitions(topic)?;
         }
         let warm_topic = spec.topics.first().cloned().unwrap_or_default();
-        let stem = format!("{}.{}", spec.group, spec.member);
-        let ids = ClaimIds::open(config.clone(), stem, warm_topic);
-        let ids = ids.map_err(|error| LogError::Unavailable(error.to_string()))?;
+        let opener = Opener { config: config.clone(), warm_topic };
+        let name = ClaimerName { group: spec.group.clone(), member: spec.member.clone() };
+        let ids = ClaimIds::open(opener.clone(), &name).map_err(|error| LogError::Unavailable(error.to_string()))?;
+        let kit = spec.peers.clone().map(|peers| Kit {
+            config: config.clone(),
+            ends: ends.clone(),
+            group: spec.group.clone(),
+            opener,
+            peers,
+        });
+        let patience = TransactionLimits::of(&config).transaction + RESCUE_MARGIN;
         let context = Membership { complaints: Complaints::new("claimer"), changes: Mutex::new(Changes::default()) };
         let client: Result<BaseConsumer<Membership>, KafkaError> =
             config.for_member(&spec.group).create_with_context(context);
@@ -94,7 +109,8 @@ impl KafkaClaimer {
             is_doubtful: false,
             postponed: None,
             claims: 0,
-            mark: spec.member.clone(),
+            mark: format!("{}/{}", spec.member, life()),
+            rescue: Rescue::new(kit, patience),
         })
     }
 
@@ -107,6 +123,7 @@ impl KafkaClaimer {
         if let Some(fault) = self.postponed.take() {
             return Err(fault);
         }
+        self.tend_rescue();
         self.seek_back();
         let mut records = Vec::new();
         while records.len() < max {
@@ -168,9 +185,28 @@ impl KafkaClaimer {
         lock(&self.consumer.context().changes).has_changed
     }
 
+    /// Has it looked after that the group can say where it stands.
+    fn tend_rescue(&mut self) {
+        let membership = lock(&self.consumer.context().changes).membership.clone();
+        let (consumer, config) = (&self.consumer, &self.config);
+        let share = || {
+            let assigned = consumer.assignment().unwrap_or_default();
+            let ours = assigned.elements();
+            let ours = ours.iter().filter_map(|element| {
+                Some(TopicPartition::new(config.short_name(element.topic())?, element.partition()))
+            });
+            // Of what was handed out the position is known.
+            ours.filter(|at| !self.progress.contains_key(at)).collect()
+        };
+        if self.rescue.tend(share, membership) {
+            self.ids.drop_all();
+        }
+    }
+
     /// Forgets what was handed out and not claimed, so that it comes again to whoever has the partition now.
     fn rewind(&mut self) -> Result<(), LogError> {
         let revoked = lock(&self.consumer.context().changes).take();
+        self.rescue.begin_anew();
         for at in revoked
             .iter()
             .filter_map(|(topic, partition)| Some(TopicPartition::new(self.config.short_name(topic)?, *partition)))
@@ -304,7 +340,17 @@ fn try_claim(
     };
     let outcome = attempt();
     producer.abort_after(&outcome);
-    outcome
+    match outcome {
+        // Somebody has opened our id, to end what may have been left of a claim: that says nothing of our membership.
+        Err(AppendError::Refused(reason)) if producer.is_dead() => Err(AppendError::Retriable(reason)),
+        outcome => outcome,
+    }
+}
+
+/// A name that no claimer has had.
+#[allow(clippy::disallowed_methods, reason = "a mark must be unlike any other there ever was")]
+fn life() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 impl Claimer for KafkaClaimer {
@@ -333,6 +379,9 @@ impl Claimer for KafkaClaimer {
         let Some(membership) = membership.filter(|_| !self.has_changed() && !self.must_rewind) else {
             return Err(AppendError::Refused("the membership is stale: poll first".to_owned()));
         };
+        if let Some((at, _)) = consumed.iter().find(|(at, _)| self.rescue.looks_at(at)) {
+            return Err(AppendError::Retriable(format!("{at}: its position is being looked into")));
+        }
         self.claims += 1;
         let mark = format!("{}/{}", self.mark, self.claims);
         let offsets = self.offsets(consumed, &mark)?;

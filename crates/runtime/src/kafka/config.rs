@@ -132,6 +132,14 @@ impl KafkaConfig {
         config
     }
 
+    /// For asking a group, whose name is given without prefix, where it stands, without joining it.
+    pub(crate) fn for_group_questions(&self, group: &str, isolation: Isolation) -> ClientConfig {
+        let mut config = self.for_questions(isolation);
+        config.set("group.id", self.full_name(group));
+        config.set("enable.auto.commit", "false");
+        config
+    }
+
     /// For a producer whose records are each durable by themselves.
     pub(crate) fn for_producer(&self) -> ClientConfig {
         let mut config = self.with_defaults(&PRODUCER);

@@ -150,6 +150,16 @@ impl Ends {
         })
     }
 
+    /// Topics that exist, of these names; what ends in a dot stands for all whose names begin with it.
+    pub(crate) fn named(&self, names: &[String]) -> Result<BTreeSet<String>, LogError> {
+        let metadata = self.metadata(None)?;
+        let found = metadata.topics().iter().filter_map(|topic| self.config.short_name(topic.name()));
+        let is_named = |topic: &&str| {
+            names.iter().any(|name| if name.ends_with('.') { topic.starts_with(name) } else { topic == name })
+        };
+        Ok(found.filter(is_named).map(str::to_owned).collect())
+    }
+
     /// How many brokers the cluster has at the moment.
     pub(crate) fn brokers(&self) -> Result<usize, LogError> {
         self.metadata(Some(&self.config.full_name(topic::JOBS))).map(|metadata| metadata.brokers().len())

@@ -17,6 +17,7 @@ mod keeper;
 pub mod owner;
 mod polled;
 mod reader;
+mod rescue;
 mod transaction;
 
 use std::sync::Arc;
@@ -93,6 +94,6 @@ impl Log for KafkaLog {
     }
 
     fn claim(&self, spec: ClaimerSpec) -> Result<Box<dyn Claimer>, LogError> {
-        Ok(Box::new(claimer::KafkaClaimer::join(&self.config, &self.ends, &spec)?))
+        Ok(Box::new(claimer::KafkaClaimer::join(self, &spec)?))
     }
 }

@@ -117,8 +117,33 @@ pub struct OwnerSpec {
     pub input_topics: Vec<String>,
     /// Topics with partitions of their own, not shards, that every owner may read as inputs.
     pub shared_topics: Vec<String>,
+    /// Topics with a partition for each shard that only owners of this service write and that restore does not read: a name,
+    /// or what the names of several begin with, if it ends in a dot.
+    pub outputs: Vec<String>,
+    /// Inputs that are written by claims, and by whom.
+    pub claimed: Option<ClaimedInputs>,
     /// How many shards there are.
     pub shards: i32,
+}
+
+/// Inputs of an owner that claimers write, see [`Claimer::claim`]. What a claimer leaves half done there its owner ends.
+#[derive(Debug, Clone)]
+pub struct ClaimedInputs {
+    /// Topics with a partition for each shard.
+    pub topics: Vec<String>,
+    /// Who claims or has claimed lately.
+    pub claimers: fn(&dyn Log) -> Result<Vec<ClaimerName>, LogError>,
+    /// What a record claims; none if it is no claim. A claim that was refused is made again with the same.
+    pub claim_of: fn(&Record) -> Option<Vec<u8>>,
+}
+
+/// A member of a group of claimers, as [`ClaimerSpec`] names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimerName {
+    /// Name of the consumer group, without prefix.
+    pub group: String,
+    /// The member.
+    pub member: String,
 }
 
 /// A shard that was taken over: whatever owner came before is shut out for good.
@@ -228,8 +253,22 @@ pub struct ClaimerSpec {
     pub group: String,
     /// Topics shared among the group's members.
     pub topics: Vec<String>,
-    /// Unique name of this member's life; names its transactional ids.
+    /// Name of this member, and of no other that lives; names its transactional ids.
     pub member: String,
+    /// What it can learn about others of the group; without it nothing that they left half done is ended.
+    pub peers: Option<Arc<dyn Peers>>,
+}
+
+/// What a claimer asks when a claim that another made, and that was never wholly ended, keeps the group's positions from it.
+pub trait Peers: std::fmt::Debug + Send + Sync {
+    /// Who claims from this group's topics or has claimed lately, the asker included.
+    fn claimers(&self) -> Result<Vec<ClaimerName>, LogError>;
+
+    /// How many of these records, which follow each other in one partition, were claimed, from the first on.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] while that can't be told.
+    fn claimed(&self, records: &[Record]) -> Result<usize, LogError>;
 }
 
 /// A member of a consumer group that takes records by an atomic claim.

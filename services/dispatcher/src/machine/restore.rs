@@ -2,8 +2,8 @@
 //!
 //! A run moves between topics by one atomic batch {copy in the new topic, tombstone in the old}. Should a fault
 //! of the log tear one apart, two topics hold a copy: the one with the larger (attempt, token, progress) is the
-//! later one and counts, because each move makes that triple grow, and a dead one is later than any. The other is kept in mind, and the run's
-//! next step or end writes the tombstone that was lost.
+//! later one and counts, because each move makes that triple grow, and a dead one is later than any. The other is
+//! kept in mind, and the run's next step or end writes the tombstone that was lost.
 
 use orloj_domain::id::RunId;
 use orloj_domain::topic;

@@ -1,6 +1,5 @@
 //! Records to inputs: requests of runs from `fires`, reports of runners from `attempt.events`, what people want of runs from
-//! `commands`. Not here: state
-//! topics (`live_run`), heartbeats (`service`). Invariant: a record that can't be used is refused whole, with a
+//! `commands`. Not here: state topics (`live_run`), heartbeats (`service`). Invariant: a record that can't be used is refused whole, with a
 //! reason; nothing of it reaches the machine.
 
 use std::sync::Arc;
@@ -44,6 +43,12 @@ pub(super) fn report(record: &Record, shards: ShardCount) -> Result<AttemptEvent
         return Err(Undecodable::new("outcome", "", "a finished attempt needs an outcome"));
     }
     Ok(report)
+}
+
+/// What a report claims: the attempt, whoever claims it.
+pub(super) fn claim_of(record: &Record) -> Option<Vec<u8>> {
+    let report: AttemptEvent = codec::decode(record.value.as_deref()?).ok()?;
+    (report.kind == AttemptEventType::Claimed).then(|| format!("{}/{}", report.run_id, report.token).into_bytes())
 }
 
 /// What a report asks of the machine; `None` if it is only for the record.

@@ -20,8 +20,8 @@ use orloj_runtime::codec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::commands::{actor, command_id, request};
-use super::job_writes::{accepted, append, invalid, json_body, must_exist};
+use super::commands::{actor, asked, command_id};
+use super::job_writes::{accepted, append, invalid, must_exist};
 use super::params::Params;
 use super::{Api, JobPath, Problem, document, jobs};
 use crate::backfill::{Slot, Was, slots};
@@ -53,8 +53,7 @@ pub(super) async fn post(
     params: Params,
     body: Body,
 ) -> Result<Response, Problem> {
-    params.finish()?;
-    let request: Request = request(&json_body(&headers, body).await?)?;
+    let request: Request = asked(&headers, params, body).await?;
     if let Some(backfill) = request.cancel {
         let actor = actor(request.actor)?;
         return cancel(&api, &job, &headers, backfill, (actor, request.reason)).await;

@@ -79,8 +79,7 @@ async fn ask(
     params: Params,
     body: Body,
 ) -> Result<Response, Problem> {
-    params.finish()?;
-    let request: Request = request(&json_body(headers, body).await?)?;
+    let request: Request = asked(headers, params, body).await?;
     if kind != CommandType::RunNow && !request.params.is_empty() {
         return Err(invalid(vec![FieldError::new("params", "", "is for /trigger only; leave it out")]));
     }
@@ -121,8 +120,18 @@ pub(super) fn actor(found: Option<String>) -> Result<Option<String>, Problem> {
     }
 }
 
+/// What a command asks for: its body, and nothing in its query.
+pub(super) async fn asked<T: Default + DeserializeOwned>(
+    headers: &HeaderMap,
+    params: Params,
+    body: Body,
+) -> Result<T, Problem> {
+    params.finish()?;
+    request(&json_body(headers, body).await?)
+}
+
 /// The body of a command; empty for one that says nothing.
-pub(super) fn request<T: Default + DeserializeOwned>(text: &str) -> Result<T, Problem> {
+fn request<T: Default + DeserializeOwned>(text: &str) -> Result<T, Problem> {
     if text.trim().is_empty() {
         return Ok(T::default());
     }

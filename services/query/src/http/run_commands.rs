@@ -15,8 +15,8 @@ use orloj_runtime::codec;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::commands::{actor, command_id, request};
-use super::job_writes::{accepted, append, json_body};
+use super::commands::{actor, asked, command_id};
+use super::job_writes::{accepted, append};
 use super::params::Params;
 use super::{Api, Problem, RunPath};
 use crate::views;
@@ -60,8 +60,7 @@ async fn ask(
     params: Params,
     body: Body,
 ) -> Result<Response, Problem> {
-    params.finish()?;
-    let request: Request = request(&json_body(headers, body).await?)?;
+    let request: Request = asked(headers, params, body).await?;
     let command_id = command_id(headers)?;
     let asked = id.clone();
     let found = api.read(move |connection| views::run_place(connection, &asked)).await?;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
-use orloj_domain::job::{ExecTarget, ShellTarget, Target};
+use orloj_domain::job::{ExecTarget, ShellTarget};
 
 use super::environment::{Environment, environment_of, mark_of};
 use super::template::{AttemptFacts, fill};
@@ -52,6 +52,15 @@ pub(crate) struct Plan {
     pub(crate) field: &'static str,
 }
 
+/// A target that is a process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Program<'a> {
+    /// A program and its arguments.
+    Exec(&'a ExecTarget),
+    /// A script and its shell.
+    Shell(&'a ShellTarget),
+}
+
 /// What one executor takes from its target.
 struct Parts<'a> {
     field: &'static str,
@@ -63,6 +72,13 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
+    fn of(program: Program<'a>) -> Self {
+        match program {
+            Program::Exec(target) => Self::of_exec(target),
+            Program::Shell(target) => Self::of_shell(target),
+        }
+    }
+
     fn of_exec(target: &'a ExecTarget) -> Self {
         Self {
             field: "spec.run.exec",
@@ -92,19 +108,13 @@ impl<'a> Parts<'a> {
 /// # Errors
 /// Why it can't be started, as a sentence that names field and fix.
 pub(crate) fn plan(
-    target: &Target,
+    program: Program<'_>,
     facts: &AttemptFacts,
     inherited: &Environment,
     session: &str,
     private_dir: PathBuf,
 ) -> Result<Plan, String> {
-    let parts = match target {
-        Target::ExecTarget(exec) => Parts::of_exec(exec),
-        Target::ShellTarget(shell) => Parts::of_shell(shell),
-        Target::HttpTarget(_) => return Err("spec.run.http: is no process".to_owned()),
-        Target::KafkaTarget(_) => return Err(not_offered("kafka")),
-        Target::HandlerTarget(_) => return Err(not_offered("handler")),
-    };
+    let parts = Parts::of(program);
     let field = parts.field;
     let variables = environment_of(inherited, parts.env, facts, session, &format!("{field}.env"))?;
     let stdin = fill(parts.stdin, facts).map_err(|problem| format!("{field}.stdin: {problem}"))?;
@@ -119,10 +129,6 @@ pub(crate) fn plan(
         mark: mark_of(facts, session),
         field: parts.program_field,
     })
-}
-
-fn not_offered(kind: &str) -> String {
-    format!("spec.run.{kind}: this runner executes only `exec`, `shell` and `http`; use one of them, or another queue")
 }
 
 fn has_nul(field: &str) -> String {

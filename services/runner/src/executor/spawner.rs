@@ -163,23 +163,23 @@ mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};
 
     use super::super::environment::inherited;
-    use super::super::plan::plan;
+    use super::super::plan::{Program, plan};
     use super::super::template::example;
     use super::*;
 
     /// Both ways into a directory lead to the same program with the same arguments.
     #[test]
     fn the_shell_is_an_equal_way_into_a_directory() {
-        let target = orloj_domain::job::Target::ExecTarget(orloj_domain::job::ExecTarget {
+        let target = orloj_domain::job::ExecTarget {
             command: ["sh", "-c", "test \"$PWD\" = /usr && test \"$1\" = 'a  b'", "name", "a  b"]
                 .map(str::to_owned)
                 .to_vec(),
             env: std::collections::BTreeMap::new(),
             working_dir: Some("/usr".to_owned()),
             stdin: String::new(),
-        });
+        };
         let environment = inherited(std::iter::empty());
-        let plan = plan(&target, &example(), &environment, "s", "/nowhere".into()).expect("plan");
+        let plan = plan(Program::Exec(&target), &example(), &environment, "s", "/nowhere".into()).expect("plan");
         let made = spawn(&plan, false).expect("process");
         assert_eq!(waitpid(made.leader, None), Ok(WaitStatus::Exited(made.leader, 0)));
         reap_leader(made.leader);

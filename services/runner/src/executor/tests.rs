@@ -8,12 +8,12 @@ use std::time::Duration;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use orloj_domain::attempt::{Outcome, OutcomeKind};
-use orloj_domain::job::{ExecTarget, HandlerTarget, ShellTarget, Target};
+use orloj_domain::job::{ExecTarget, ShellTarget, Target};
 use orloj_domain::runner::OutputStream;
 use tokio::time::Instant;
 
 use super::environment::inherited;
-use super::plan::{Directory, Plan, plan};
+use super::plan::{Directory, Plan, Program, plan};
 use super::process::{Abort, Host, Sink, execute};
 use super::template::{AttemptFacts, example};
 
@@ -60,7 +60,12 @@ impl Bed {
     fn plan(&self, target: &Target) -> Result<Plan, String> {
         let environment = inherited(std::iter::empty());
         let session = format!("session-{}", std::process::id());
-        plan(target, &self.facts, &environment, &session, self.folder.path().join("own"))
+        let program = match target {
+            Target::ExecTarget(target) => Program::Exec(target),
+            Target::ShellTarget(target) => Program::Shell(target),
+            Target::HttpTarget(_) | Target::KafkaTarget(_) | Target::HandlerTarget(_) => panic!("{target:?}"),
+        };
+        plan(program, &self.facts, &environment, &session, self.folder.path().join("own"))
     }
 
     async fn run(&self, target: &Target, timeout: Duration) -> (Outcome, Kept) {
@@ -165,7 +170,6 @@ async fn a_target_that_cannot_start_names_field_and_fix() {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
     }
     let text = |path: &Path| path.display().to_string();
-    let handler = HandlerTarget { name: "x".to_owned(), payload: String::new() };
     for (target, words) in [
         (exec(&["no-such-program"]), ["spec.run.exec.command[0]", "install it"]),
         (exec(&["/no/such/program"]), ["spec.run.exec.command[0]", "no `/no/such/program`"]),
@@ -179,7 +183,6 @@ async fn a_target_that_cannot_start_names_field_and_fix() {
         (shell_with("true", "", Some(&file)), ["spec.run.shell.workingDir", "no directory"]),
         (shell_with("true", "", Some(Path::new("srv"))), ["spec.run.shell.workingDir", "absolute"]),
         (shell_with("true", "{{nope}}", None), ["spec.run.shell.stdin", "`{{nope}}`"]),
-        (Target::HandlerTarget(handler), ["spec.run.handler", "only `exec`, `shell` and `http`"]),
     ] {
         let (outcome, _) = bed.run(&target, LONG).await;
         assert_eq!(outcome.kind, OutcomeKind::NotStarted, "{target:?}");

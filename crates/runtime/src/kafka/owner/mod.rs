@@ -17,7 +17,7 @@ mod takeover;
 mod vigil;
 mod writer;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,13 +35,12 @@ use self::reclaim::Reclaim;
 use self::ring::{Recipe, Ring};
 use self::tail::Tail;
 use self::takeover::Setback;
-use self::vigil::Vigil;
+use self::vigil::{Vigil, Watched};
 use self::writer::Writer;
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::KafkaLog;
 use crate::kafka::client::Deadline;
 use crate::kafka::config::KafkaConfig;
-use crate::kafka::ends::Ends;
 use crate::kafka::transaction::{TransactionLimits, TransactionalProducer};
 use crate::log::{
     AppendError, Appended, Isolation, LogError, NewRecord, Owner, OwnerEvent, OwnerSpec, Position, Record,
@@ -72,7 +71,6 @@ pub(crate) struct KafkaOwner {
     inputs: Inputs,
     scanner: Tail,
     restorer: Tail,
-    ends: Arc<Ends>,
 
     incarnation: Incarnation,
     /// The writer of this incarnation; opened by its first takeover.
@@ -99,6 +97,13 @@ pub(crate) struct KafkaOwner {
     /// Who had claimed the shards taken last before us.
     history: History,
     vigil: Vigil,
+    /// Partitions that no restore reads and that the next takeover is to make readable.
+    hidden: BTreeSet<TopicPartition>,
+    /// From where on each was hidden when that was tried.
+    tried: BTreeMap<TopicPartition, i64>,
+    /// Those for which it was of no avail.
+    given_up: BTreeSet<TopicPartition>,
+    log: KafkaLog,
     failures: u32,
     retry_at: Duration,
 
@@ -136,7 +141,6 @@ impl KafkaOwner {
             inputs: Inputs::new(config),
             scanner,
             restorer,
-            ends: log.ends.clone(),
             incarnation: new_incarnation(),
             ring: None,
             reclaim: Reclaim::default(),
@@ -154,6 +158,10 @@ impl KafkaOwner {
             fenced_ids: BTreeSet::new(),
             history: History::default(),
             vigil,
+            hidden: BTreeSet::new(),
+            tried: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            log: log.clone(),
             failures: 0,
             retry_at: Duration::ZERO,
             events: VecDeque::new(),
@@ -214,18 +222,25 @@ impl KafkaOwner {
         }
     }
 
-    /// Ends the incarnation if something that it wrote can't be read: taking the shards over again sees to that.
+    /// Ends the incarnation if something that it wrote, or was claimed for it, can't be read: taking the shards over again
+    /// sees to that.
     fn watch_over_writes(&mut self) {
         if self.held.is_empty() || !self.events.is_empty() {
             return;
         }
-        let (held, topics) = (&self.held, &self.spec.restore_topics);
+        let (held, spec) = (&self.held, &self.spec);
         let watched = || {
-            let all = held.iter().flat_map(|shard| topics.iter().map(move |topic| (topic, shard)));
-            all.map(|(topic, shard)| TopicPartition::new(topic.as_str(), shard.0)).collect()
+            let claimed = spec.claimed.iter().flat_map(|claimed| &claimed.topics);
+            let topics = spec.restore_topics.iter().chain(&spec.outputs).chain(claimed);
+            let partitions = held.iter().map(|shard| shard.0);
+            Watched { topics: topics.cloned().collect(), partitions: partitions.collect() }
         };
-        if let Some(at) = self.vigil.tend(&self.ends, watched) {
+        let mut hidden = self.vigil.tend(&self.log.ends, watched);
+        hidden.retain(|at| !self.given_up.contains(at));
+        if let Some(at) = hidden.first() {
             self.lose(&format!("{at}: a transaction that nobody ends hides what was written behind it"));
+            hidden.retain(|at| !self.spec.restore_topics.iter().any(|topic| *topic == at.topic));
+            self.hidden = hidden;
         }
     }
 
@@ -256,7 +271,7 @@ impl KafkaOwner {
 
     /// The producer that writes these records.
     fn writing_producer(&mut self, records: &[NewRecord]) -> Result<TransactionalProducer, AppendError> {
-        self.ends.require_all(records)?;
+        self.log.ends.require_all(records)?;
         self.take_producer().ok_or_else(|| AppendError::Refused("no producer is left".to_owned()))
     }
 

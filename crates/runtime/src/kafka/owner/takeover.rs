@@ -117,6 +117,7 @@ impl KafkaOwner {
         pause::point("after-barrier");
 
         self.history = history;
+        self.end_hidden()?;
         let claimed = std::mem::take(&mut self.claiming);
         self.held.extend(claimed);
         Ok(taken)
@@ -337,6 +338,6 @@ impl KafkaOwner {
 }
 
 /// Once something was claimed, not being answered is no longer harmless.
-fn doubt(setback: Setback) -> Setback {
+pub(super) fn doubt(setback: Setback) -> Setback {
     if let Setback::NotYet(error) = setback { Setback::Doubt(error.to_string()) } else { setback }
 }

@@ -1,8 +1,8 @@
-//! Watches whether what an owner writes becomes readable. A partition whose last stable offset stands still though more
+//! Watches whether what an owner writes, and what is claimed for it, becomes readable. A partition whose last stable offset stands still though more
 //! was written hides a shard's decisions from everybody, and its owner, who reads nothing of its own, would never know.
 //! Not here: what is done about it (`hanging`). Invariant: nobody waits for an answer; without one nothing is concluded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,14 @@ use crate::log::{Isolation, LogError, TopicPartition};
 
 /// Last stable offset and end of partitions.
 type Sight = BTreeMap<TopicPartition, (i64, i64)>;
+
+/// What is watched: these partitions of each of these topics.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// Names, or what names begin with, if they end in a dot.
+    pub(super) topics: Vec<String>,
+    pub(super) partitions: Vec<i32>,
+}
 
 /// Rounds of questions, one at a time.
 pub(super) struct Vigil {
@@ -31,17 +39,13 @@ impl Vigil {
         Self { clock: SystemClock::new(), interval, due: interval, asked: None, last: Sight::new() }
     }
 
-    /// Starts a round if one is due, and takes in what one that is under way has seen: a partition where something
-    /// was hidden a whole interval ago and still is, if there is one.
-    pub(super) fn tend(
-        &mut self,
-        ends: &Arc<Ends>,
-        watched: impl FnOnce() -> Vec<TopicPartition>,
-    ) -> Option<TopicPartition> {
+    /// Starts a round if one is due, and takes in what one that is under way has seen: the partitions where something
+    /// was hidden a whole interval ago and still is.
+    pub(super) fn tend(&mut self, ends: &Arc<Ends>, watched: impl FnOnce() -> Watched) -> BTreeSet<TopicPartition> {
         if let Some(asked) = &self.asked {
             let seen = match asked.try_recv() {
                 Ok(seen) => seen.unwrap_or_default(),
-                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Empty) => return BTreeSet::new(),
                 Err(TryRecvError::Disconnected) => Sight::new(),
             };
             self.asked = None;
@@ -51,20 +55,20 @@ impl Vigil {
         }
         let now = self.clock.monotonic();
         if now < self.due {
-            return None;
+            return BTreeSet::new();
         }
         self.due = now + self.interval;
         let (ends, watched) = (Arc::clone(ends), watched());
         let (answer, asked) = bounded(1);
         let ask = move || {
             // Nobody listens any more if the owner is gone.
-            let _ = answer.send(look(&ends, watched));
+            let _ = answer.send(look(&ends, &watched));
         };
         match std::thread::Builder::new().name("owner-vigil".to_owned()).spawn(ask) {
             Ok(_) => self.asked = Some(asked),
             Err(error) => tracing::warn!(%error, "no thread to watch what becomes readable"),
         }
-        None
+        BTreeSet::new()
     }
 
     /// Forgets what was seen: what was hidden is dealt with, or others write now.
@@ -75,9 +79,12 @@ impl Vigil {
     }
 }
 
-fn look(ends: &Ends, watched: Vec<TopicPartition>) -> Result<Sight, LogError> {
+fn look(ends: &Ends, watched: &Watched) -> Result<Sight, LogError> {
     let mut seen = Sight::new();
-    for at in watched {
+    let topics = ends.named(&watched.topics)?;
+    let all = topics.iter().flat_map(|topic| watched.partitions.iter().map(move |partition| (topic, *partition)));
+    for (topic, partition) in all {
+        let at = TopicPartition::new(topic.as_str(), partition);
         // In this order: what is committed between the two questions is not taken for hidden.
         let end = ends.end(&at, Isolation::Uncommitted)?;
         let stable = ends.end(&at, Isolation::Committed)?;
@@ -86,12 +93,12 @@ fn look(ends: &Ends, watched: Vec<TopicPartition>) -> Result<Sight, LogError> {
     Ok(seen)
 }
 
-/// A partition where what was behind the last stable offset `before` is behind the same one `now`.
-fn hidden(before: &Sight, now: &Sight) -> Option<TopicPartition> {
+/// The partitions where what was behind the last stable offset `before` is behind the same one `now`.
+fn hidden(before: &Sight, now: &Sight) -> BTreeSet<TopicPartition> {
     let stands = |(at, (stable, end)): &(&TopicPartition, &(i64, i64))| {
         stable < end && now.get(*at).is_some_and(|(stable_now, _)| stable_now == stable)
     };
-    before.iter().find(stands).map(|(at, _)| at.clone())
+    before.iter().filter(stands).map(|(at, _)| at.clone()).collect()
 }
 
 #[cfg(test)]
@@ -111,7 +118,7 @@ mod tests {
             (sight(5, 9), Sight::new(), false),
             (Sight::new(), sight(5, 9), false),
         ] {
-            assert_eq!(hidden(&before, &now).is_some(), is_hidden, "{before:?} {now:?}");
+            assert_eq!(!hidden(&before, &now).is_empty(), is_hidden, "{before:?} {now:?}");
         }
     }
 }
