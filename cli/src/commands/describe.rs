@@ -151,7 +151,7 @@ fn run_in_depth(context: &Context, id: &str) -> Outcome {
         &mut shown,
         "Attempts",
         &attempts,
-        &["attempt", "runner", "startedAt", "finishedAt", "outcome.kind", "outcome.exitCode"],
+        &["attempt", "runner", "startedAt", "finishedAt", "outcome.kind", "outcome.exitCode", "lateResult.kind"],
     );
     output::print(&shown)?;
     output::note(&format!("output: orloj logs {id}"));

@@ -50,6 +50,7 @@ fn a_run_shows_what_each_service_said_about_it() {
     assert_eq!(attempts.len(), 1);
     assert_eq!((&attempts[0]["session"], &attempts[0]["attempt"]), (&json!("s-1"), &json!(1)));
     assert_eq!(attempts[0]["outcome"]["kind"], "leaseLost");
+    assert_eq!(attempts[0]["lateResult"], json!(null));
 
     // A report that comes too late changes nothing about what the dispatcher decided.
     world.fold(records::report(&job, 0, AttemptEventType::Finished, 1, "s-1"));
@@ -61,6 +62,8 @@ fn a_run_shows_what_each_service_said_about_it() {
     });
     assert_eq!(run["outcome"], outcome);
     assert_eq!(run["attempts"][0]["outcome"]["kind"], "leaseLost");
+    assert_eq!(run["attempts"][0]["lateResult"]["kind"], "failed");
+    assert!(run["attempts"][0]["lateResult"]["at"].is_string());
     assert_eq!(run["finishedAt"], json!(at(20).to_string()));
     assert_eq!(world.get(&format!("/api/v1/runs/{}", run_of(&job, 1))).status, 404);
 }

@@ -141,7 +141,8 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
     let mut statement = connection.prepare_cached(
         "SELECT token, attempt, runner, session, claimed_at, started_at, coalesce(ended_at, finished_at),
             CASE WHEN json_extract(ended_outcome, '$.kind') IN ('cancelled', 'expired')
-                THEN coalesce(outcome, ended_outcome) ELSE coalesce(ended_outcome, outcome) END, percent
+                THEN coalesce(outcome, ended_outcome) ELSE coalesce(ended_outcome, outcome) END, percent,
+            CASE WHEN json_extract(ended_outcome, '$.kind') = 'leaseLost' THEN outcome END, finished_at
          FROM attempts WHERE run_id = ?1 ORDER BY token",
     )?;
     let mut rows = statement.query([run_id])?;
@@ -149,6 +150,11 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
     while let Some(row) = rows.next()? {
         let started_at: Option<i64> = row.get(5)?;
         first_start = first_start.or(started_at);
+        // What its runner had to say when the attempt had been taken from it: it changed nothing.
+        let mut late = stored_json(row.get::<_, Option<String>>(9)?.as_deref());
+        if let Some(late) = late.as_object_mut() {
+            late.insert("at".to_owned(), json!(optional_instant(row.get(10)?)));
+        }
         attempts.push(json!({
             "attempt": row.get::<_, i64>(1)?,
             "token": row.get::<_, i64>(0)?,
@@ -159,6 +165,7 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
             "finishedAt": optional_instant(row.get(6)?),
             "percent": row.get::<_, Option<i64>>(8)?,
             "outcome": stored_json(row.get::<_, Option<String>>(7)?.as_deref()),
+            "lateResult": late,
         }));
     }
     Ok((attempts, first_start))
