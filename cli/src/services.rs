@@ -209,6 +209,8 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
         http_allow: config.runner_http_allow.clone(),
         secrets_dir: config.runner_secrets_dir.clone(),
+        kafka: config.runner_kafka.clone(),
+        topics_prefix: config.topics_prefix.clone(),
         metrics: parts.metrics.clone(),
         health: Some(parts.health.component("runner")),
     })

@@ -9,5 +9,6 @@ mod clock;
 mod compose;
 mod dev;
 mod kafka;
+mod kafka_target;
 mod python;
 mod runs;

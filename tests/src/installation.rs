@@ -55,14 +55,29 @@ impl Installation {
     #[must_use]
     pub fn on(bootstrap: &str, name: &str) -> Self {
         let (bootstrap, prefix) = (bootstrap.to_owned(), format!("{name}."));
-        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.clone())]);
-        let log = KafkaLog::connect(KafkaConfig { properties, prefix: prefix.clone() }).expect("valid settings");
+        let log = Self::log_of(&bootstrap, &prefix);
         let shards = ShardCount::new(SHARDS).expect("a valid count");
         let appender = Mutex::new(log.appender().expect("an appender"));
         let this = Self { bootstrap, prefix, log, shards, appender };
         let output = this.run(&["topics", "apply"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         this
+    }
+
+    /// A log on this address of which nothing was made yet.
+    ///
+    /// # Panics
+    /// If librdkafka refuses the address.
+    #[must_use]
+    pub fn log_of(bootstrap: &str, prefix: &str) -> KafkaLog {
+        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap.to_owned())]);
+        KafkaLog::connect(KafkaConfig { properties, prefix: prefix.to_owned() }).expect("valid settings")
+    }
+
+    /// The address of its brokers.
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
     }
 
     fn settings(&self) -> Vec<String> {

@@ -43,7 +43,7 @@ pub struct Request {
     pub retry: RetryPolicy,
     /// What a lost attempt means.
     pub delivery: Delivery,
-    /// It sends a request, which can't be taken back.
+    /// It sends a request or a message, which can't be taken back.
     pub is_request: bool,
     /// The trigger waits for the end.
     pub reports_end: bool,
@@ -77,7 +77,7 @@ impl Request {
             deadline: spec.deadline_ms.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
             retry: spec.retry.clone(),
             delivery: spec.delivery,
-            is_request: matches!(spec.target, Target::HttpTarget(_)),
+            is_request: matches!(spec.target, Target::HttpTarget(_) | Target::KafkaTarget(_)),
             reports_end: decision.reports_end,
             offset,
             headers,

@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::board::{Session, Slot};
-use crate::executor::http;
 use crate::executor::plan::{Program, plan};
 use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
+use crate::executor::{http, kafka};
 use crate::flight::Entered;
 use crate::output::{BATCH_DELAY, OutputBuffer};
 use crate::reporter::Report;
@@ -219,7 +219,11 @@ async fn attempt(
         }
         Target::ExecTarget(target) => Program::Exec(target),
         Target::ShellTarget(target) => Program::Shell(target),
-        Target::KafkaTarget(_) => return not_offered("kafka"),
+        Target::KafkaTarget(target) => {
+            let work = (target, &facts);
+            let outcome = kafka::execute(&shared.clusters, work, limit, abort, || started(None), output).await;
+            return at_deadline(outcome, left);
+        }
         Target::HandlerTarget(_) => return not_offered("handler"),
     };
     let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
@@ -232,7 +236,7 @@ async fn attempt(
 
 fn not_offered(kind: &str) -> Outcome {
     let message = format!(
-        "spec.run.{kind}: this runner executes only `exec`, `shell` and `http`; use one of them, or another queue"
+        "spec.run.{kind}: this runner executes only `exec`, `shell`, `http` and `kafka`; use one of them, or another queue"
     );
     Outcome::new(OutcomeKind::NotStarted, message)
 }

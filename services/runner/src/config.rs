@@ -1,11 +1,13 @@
 //! What a runner is given, and why it can end. Not here: where the values come from. Invariant: nothing of this
 //! is read from the environment later, except the variables that jobs inherit.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use orloj_domain::id::{QueueName, RunnerId};
 use orloj_domain::shard::ShardCount;
+use orloj_runtime::config::KafkaTargetConfig;
 use orloj_runtime::health::Component;
 use orloj_runtime::log::{AppendError, LogError};
 use orloj_runtime::metrics::Metrics;
@@ -37,6 +39,10 @@ pub struct RunnerConfig {
     pub http_allow: Vec<String>,
     /// Directory of files that are secrets, each by its name.
     pub secrets_dir: Option<PathBuf>,
+    /// Clusters that `kafka` targets may send to, by name.
+    pub kafka: BTreeMap<String, KafkaTargetConfig>,
+    /// What the names of our own topics begin with, which no job may write to.
+    pub topics_prefix: String,
     /// Where counters are registered.
     pub metrics: Metrics,
     /// Where readiness is reported.
@@ -59,6 +65,8 @@ impl RunnerConfig {
             guard: None,
             http_allow: Vec::new(),
             secrets_dir: None,
+            kafka: BTreeMap::new(),
+            topics_prefix: String::new(),
             metrics: Metrics::new(),
             health: None,
         }

@@ -33,6 +33,7 @@ pub use guard::guard;
 use board::{Board, Phase};
 use executor::environment::inherited;
 use executor::http::Http;
+use executor::kafka::Clusters;
 use executor::process::{Abort, GRACE, Host};
 use guard::Guard;
 use heartbeat::{Pulse, margin};
@@ -136,6 +137,7 @@ fn start(
         host: Host::start(config.adopts_orphans)?,
         host_name: host_name.clone(),
         http,
+        clusters: Clusters::new(config.kafka.clone(), config.topics_prefix.clone()),
         executor,
         log: Arc::clone(&log),
     });

@@ -12,6 +12,7 @@ use orloj_runtime::log::Log;
 use crate::board::Board;
 use crate::executor::environment::Environment;
 use crate::executor::http::Http;
+use crate::executor::kafka::Clusters;
 use crate::executor::process::Host;
 use crate::reporter::Reporter;
 
@@ -30,5 +31,6 @@ pub(crate) struct Shared {
     /// Host name and process id.
     pub(crate) host_name: String,
     pub(crate) http: Http,
+    pub(crate) clusters: Clusters,
     pub(crate) executor: tokio::runtime::Handle,
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::check_http;
+use super::{check_http, check_kafka};
 use crate::job::{ExecTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
 
@@ -46,7 +46,8 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         Target::ExecTarget(exec) => check_exec(exec, errors),
         Target::ShellTarget(shell) => check_shell(shell, errors),
         Target::HttpTarget(http) => check_http::check(http, errors),
-        Target::KafkaTarget(_) | Target::HandlerTarget(_) => {}
+        Target::KafkaTarget(kafka) => check_kafka::check(kafka, errors),
+        Target::HandlerTarget(_) => {}
     }
 }
 

@@ -5,6 +5,7 @@
 mod availability;
 mod check;
 mod check_http;
+mod check_kafka;
 mod check_spec;
 mod convert;
 mod shape;

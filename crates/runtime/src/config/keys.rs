@@ -10,9 +10,9 @@ use orloj_domain::manifest::parse_duration;
 use orloj_domain::shard::ShardCount;
 
 use super::layers::{Merged, Values};
-use super::{Complaint, Config, ConfigError, LogFormat};
+use super::{Complaint, Config, ConfigError, KafkaTargetConfig, LogFormat};
 
-/// Every key but `kafka.*`, with its default.
+/// Every key but `kafka.*` and `runner.kafka.*`, with its default.
 pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("topics.prefix", Some("orloj.")),
     ("shards", Some("32")),
@@ -45,8 +45,46 @@ const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const SLOTS_MAX: u16 = 10_000;
 
 pub(super) fn is_known(key: &str) -> bool {
-    key.strip_prefix("kafka.")
-        .map_or_else(|| KEYS.iter().any(|(known, _)| *known == key), |property| !property.is_empty())
+    key.strip_prefix("kafka.").map_or_else(
+        || KEYS.iter().any(|(known, _)| *known == key) || target_cluster(key).is_some(),
+        |property| !property.is_empty(),
+    )
+}
+
+/// Cluster and property of a key `runner.kafka.<cluster>.<property>`.
+pub(super) fn target_cluster(key: &str) -> Option<(&str, &str)> {
+    let (cluster, property) = key.strip_prefix("runner.kafka.")?.split_once('.')?;
+    (!cluster.is_empty() && !property.is_empty()).then_some((cluster, property))
+}
+
+/// The clusters of `kafka` targets. `default` is the log's own unless it names another.
+fn target_clusters(
+    values: &Values,
+    own: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, KafkaTargetConfig>, Complaint> {
+    let mut clusters: BTreeMap<String, KafkaTargetConfig> = BTreeMap::new();
+    for (key, (value, origin)) in values {
+        let Some((name, property)) = target_cluster(key) else { continue };
+        let cluster = clusters.entry(name.to_owned()).or_default();
+        if property != "topics" {
+            cluster.properties.insert(property.to_owned(), value.clone());
+            continue;
+        }
+        cluster.topics = value.split(',').map(|topic| topic.trim().to_owned()).collect();
+        let is_allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+        let is_good =
+            |topic: &String| !topic.is_empty() && topic.strip_suffix('*').unwrap_or(topic).chars().all(is_allowed);
+        if let Some(topic) = cluster.topics.iter().find(|topic| !is_good(topic)) {
+            let message = format!("has `{topic}`; write names of topics, as in `invoices.due,orders.*`");
+            return Err(Complaint { origin: origin.clone(), key: key.clone(), message });
+        }
+    }
+    if let Some(cluster) = clusters.get_mut("default").filter(|one| !one.properties.contains_key("bootstrap.servers")) {
+        let given = std::mem::take(&mut cluster.properties);
+        cluster.properties = own.clone();
+        cluster.properties.extend(given);
+    }
+    Ok(clusters)
 }
 
 pub(super) fn is_other_variable(rest: &str) -> bool {
@@ -139,6 +177,13 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     let runner_drain_timeout = reader.read("runner.drainTimeout", |text| duration(text, Duration::ZERO, DRAIN_MAX));
     let runner_http_allow = reader.read("runner.http.allow", http_allow);
     let runner_secrets_dir = reader.read("runner.secretsDir", |text| non_empty(text).map(Into::into));
+    let runner_kafka = match target_clusters(&reader.values, &kafka) {
+        Ok(clusters) => clusters,
+        Err(complaint) => {
+            reader.complaints.push(complaint);
+            BTreeMap::new()
+        }
+    };
     let log_format = reader.read("log.format", log_format);
     reader.read::<()>("otel.endpoint", |_| {
         Err("is not available in this version; remove it, and scrape `/metrics` instead".to_owned())
@@ -158,6 +203,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             runner_drain_timeout: runner_drain_timeout?,
             runner_http_allow: runner_http_allow?,
             runner_secrets_dir,
+            runner_kafka,
             log_format: log_format?,
             values: reader.values,
             unknown_variables: merged.unknown_variables,

@@ -157,9 +157,21 @@ fn environment_values(environment: &[(String, String)], values: &mut Values) -> 
         } else if let Some(property) = rest.get(6..).filter(|_| rest[..6].eq_ignore_ascii_case("kafka_")) {
             let key = format!("kafka.{}", property.to_ascii_lowercase().replace('_', "."));
             values.insert(key, (value.clone(), origin));
+        } else if let Some(key) = target_key(rest) {
+            values.insert(key, (value.clone(), origin));
         } else if !keys::is_other_variable(rest) {
             unknown.push(name.clone());
         }
     }
     unknown
+}
+
+/// `RUNNER_KAFKA_<CLUSTER>_<PROPERTY>` as a key; the cluster's name is its first word, in small letters.
+fn target_key(rest: &str) -> Option<String> {
+    const BEGINNING: &str = "runner_kafka_";
+    let given = rest.get(..BEGINNING.len()).filter(|given| given.eq_ignore_ascii_case(BEGINNING))?;
+    let (cluster, property) = rest[given.len()..].split_once('_')?;
+    let key =
+        format!("runner.kafka.{}.{}", cluster.to_ascii_lowercase(), property.to_ascii_lowercase().replace('_', "."));
+    keys::is_known(&key).then_some(key)
 }

@@ -58,6 +58,23 @@ impl fmt::Display for Complaint {
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError(pub Vec<Complaint>);
 
+/// A cluster that `kafka` targets may name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct KafkaTargetConfig {
+    /// Topics that jobs may write to; `*` at the end of one stands for any ending.
+    pub topics: Vec<String>,
+    /// librdkafka's properties.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for KafkaTargetConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may be secrets.
+        let names: Vec<&String> = self.properties.keys().collect();
+        f.debug_struct("KafkaTargetConfig").field("topics", &self.topics).field("properties", &names).finish()
+    }
+}
+
 /// The configuration of a process, complete.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
@@ -87,6 +104,8 @@ pub struct Config {
     pub runner_http_allow: Vec<String>,
     /// `runner.secretsDir`: a directory of files that are secrets, each by its name.
     pub runner_secrets_dir: Option<PathBuf>,
+    /// `runner.kafka.<cluster>.*`: clusters that jobs may send messages to, by name.
+    pub runner_kafka: BTreeMap<String, KafkaTargetConfig>,
     /// `log.format`.
     pub log_format: LogFormat,
     /// Where each value came from, by key, and the value as text; secrets included, so never printed as it is.
@@ -110,9 +129,12 @@ impl Config {
         let mut lines = String::new();
         for (key, (value, origin)) in &self.values {
             let shown = if keys::is_secret(key) { "(hidden)" } else { value };
-            let name = match key.strip_prefix("kafka.") {
-                Some(property) => format!("kafka.{}", toml::Value::from(property)),
-                None => key.clone(),
+            let name = match (key.strip_prefix("kafka."), keys::target_cluster(key)) {
+                (Some(property), _) => format!("kafka.{}", toml::Value::from(property)),
+                (None, Some((cluster, property))) => {
+                    format!("runner.kafka.{cluster}.{}", toml::Value::from(property))
+                }
+                (None, None) => key.clone(),
             };
             let text = keys::toml_text(key, shown);
             lines.push_str(&format!("{name} = {text}    # {origin}\n"));

@@ -72,6 +72,9 @@ fn variables_are_taken_in_both_spellings() {
             ("ORLOJ_runner_drainTimeout", "5s"),
             ("ORLOJ_RUNNER_SLOTS", "3"),
             ("ORLOJ_CLOCK_JUMPMAX", "5m"),
+            ("ORLOJ_RUNNER_KAFKA_DEFAULT_TOPICS", "invoices.*,orders"),
+            ("ORLOJ_RUNNER_KAFKA_OTHER_BOOTSTRAP_SERVERS", "b:1"),
+            ("ORLOJ_RUNNER_KAFKA_OTHER_SASL_PASSWORD", "hunter2"),
             ("ORLOJ_SHARD", "3"),
             ("ORLOJ_SERVER", "http://x"),
             ("ORLOJ_PORT_1410_TCP_ADDR", "10.0.0.1"),
@@ -84,6 +87,12 @@ fn variables_are_taken_in_both_spellings() {
     assert_eq!(config.kafka["security.protocol"], "SASL_SSL");
     assert_eq!((config.runner_drain_timeout.as_secs(), config.runner_slots), (5, 3));
     assert_eq!(config.clock_jump_max, Duration::from_secs(300));
+    let [default, other] = ["default", "other"].map(|name| &config.runner_kafka[name]);
+    assert_eq!(default.topics, ["invoices.*", "orders"]);
+    assert_eq!(default.properties["bootstrap.servers"], "a:1", "the log's own cluster");
+    assert_eq!((other.topics.len(), other.properties["bootstrap.servers"].as_str()), (0, "b:1"));
+    assert!(config.printed().contains("runner.kafka.other.\"sasl.password\" = \"(hidden)\""), "{}", config.printed());
+    assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(config.unknown_variables, ["ORLOJ_SHARD"]);
 }
 
@@ -103,6 +112,8 @@ fn complaints_name_the_place_the_key_and_the_fix() {
         ("runner.lease = \"soon\"", "orloj.toml:1: `runner.lease` is `soon`, which is no duration"),
         ("runner.lease = \"1s\"", "orloj.toml:1: `runner.lease` is `1s`; write 2s to 600s"),
         ("runner.queues = [\"A B\"]", "orloj.toml:1: `runner.queues` `A B` is not a valid queue"),
+        ("runner.kafka.a.topics = [\"x y\"]", "orloj.toml:1: `runner.kafka.a.topics` has `x y`; write names"),
+        ("runner.kafka.a = \"x\"", "orloj.toml:1: `runner.kafka.a` is no key"),
         ("log.format = \"xml\"", "orloj.toml:1: `log.format` is `xml`; write `text` or `json`"),
         ("otel.endpoint = \"http://x\"", "orloj.toml:1: `otel.endpoint` is not available in this version"),
         ("shards = 8\n\nshards = 9", "orloj.toml:3: duplicate key"),

@@ -14,6 +14,7 @@ mod ends;
 mod fault;
 mod ffi;
 mod keeper;
+pub mod outlet;
 pub mod owner;
 mod polled;
 mod reader;

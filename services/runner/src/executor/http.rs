@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::egress::{CheckedResolver, Egress};
 use super::process::{Abort, Sink};
-use super::template::{AttemptFacts, fill};
+use super::template::{AttemptFacts, fill, told};
 use crate::secrets::Secrets;
 
 /// Longest wait for a connection, and for the next byte of an answer that has begun. Until it begins, the attempt's timeout
@@ -97,22 +97,6 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) -> Res
     value.set_sensitive(is_secret);
     headers.insert(name, value);
     Ok(())
-}
-
-/// What every request is told about the attempt.
-fn told(facts: &AttemptFacts) -> Vec<(String, String)> {
-    let mut told = vec![
-        ("Orloj-Run-Id".to_owned(), facts.run_id.to_string()),
-        ("Orloj-Attempt".to_owned(), facts.attempt.to_string()),
-        ("Orloj-Fencing-Token".to_owned(), facts.token.to_string()),
-        ("Orloj-Fire-Time".to_owned(), facts.fire_time.to_string()),
-        ("Orloj-Job".to_owned(), facts.job.to_string()),
-        ("Idempotency-Key".to_owned(), format!("{}/{}", facts.run_id, facts.attempt)),
-    ];
-    told.extend(
-        facts.params.iter().map(|(name, value)| (format!("Orloj-Param-{}", name.replace('_', "-")), value.clone())),
-    );
-    told
 }
 
 /// Sends the request and reads its answer. `on_started` is called before the first byte is sent; `abort` gives it up.

@@ -4,6 +4,7 @@
 pub(crate) mod egress;
 pub(crate) mod environment;
 pub(crate) mod http;
+pub(crate) mod kafka;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod spawner;

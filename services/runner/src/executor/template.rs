@@ -62,6 +62,22 @@ fn value_of(name: &str, facts: &AttemptFacts) -> Result<String, String> {
     }
 }
 
+/// What every request and every message is told about the attempt, as headers.
+pub(crate) fn told(facts: &AttemptFacts) -> Vec<(String, String)> {
+    let mut told = vec![
+        ("Orloj-Run-Id".to_owned(), facts.run_id.to_string()),
+        ("Orloj-Attempt".to_owned(), facts.attempt.to_string()),
+        ("Orloj-Fencing-Token".to_owned(), facts.token.to_string()),
+        ("Orloj-Fire-Time".to_owned(), facts.fire_time.to_string()),
+        ("Orloj-Job".to_owned(), facts.job.to_string()),
+        ("Idempotency-Key".to_owned(), format!("{}/{}", facts.run_id, facts.attempt)),
+    ];
+    told.extend(
+        facts.params.iter().map(|(name, value)| (format!("Orloj-Param-{}", name.replace('_', "-")), value.clone())),
+    );
+    told
+}
+
 #[cfg(test)]
 pub(crate) fn example() -> AttemptFacts {
     AttemptFacts {
