@@ -10,10 +10,9 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::new(field, value, format!("is not available in this version; {instead}")));
     };
     match &spec.target {
-        Target::ExecTarget(_) | Target::ShellTarget(_) | Target::HttpTarget(_) => {}
+        Target::ExecTarget(_) | Target::ShellTarget(_) | Target::HttpTarget(_) | Target::HandlerTarget(_) => {}
         Target::KafkaTarget(kafka) => {
             refuse("spec.run.kafka", &kafka.topic, "use `exec` or `shell` with a producer of your own")
         }
-        Target::HandlerTarget(handler) => refuse("spec.run.handler", &handler.name, "use `exec` or `shell`"),
     }
 }
