@@ -209,6 +209,8 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
         http_allow: config.runner_http_allow.clone(),
         secrets_dir: config.runner_secrets_dir.clone(),
+        handlers: orloj_runner::Handlers::default(),
+        is_handlers_only: false,
         metrics: parts.metrics.clone(),
         health: Some(parts.health.component("runner")),
     })

@@ -10,6 +10,8 @@ use orloj_runtime::health::Component;
 use orloj_runtime::log::{AppendError, LogError};
 use orloj_runtime::metrics::Metrics;
 
+use crate::handler::Handlers;
+
 /// What a runner is given.
 #[derive(Debug, Clone)]
 pub struct RunnerConfig {
@@ -37,6 +39,11 @@ pub struct RunnerConfig {
     pub http_allow: Vec<String>,
     /// Directory of files that are secrets, each by its name.
     pub secrets_dir: Option<PathBuf>,
+    /// What `handler` targets may name.
+    pub handlers: Handlers,
+    /// Executes no other targets: `exec`, `shell` and `http` are refused. For a service that lends its process to its own
+    /// handlers and not to everybody's commands.
+    pub is_handlers_only: bool,
     /// Where counters are registered.
     pub metrics: Metrics,
     /// Where readiness is reported.
@@ -59,6 +66,8 @@ impl RunnerConfig {
             guard: None,
             http_allow: Vec::new(),
             secrets_dir: None,
+            handlers: Handlers::default(),
+            is_handlers_only: false,
             metrics: Metrics::new(),
             health: None,
         }

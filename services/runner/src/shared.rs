@@ -13,6 +13,7 @@ use crate::board::Board;
 use crate::executor::environment::Environment;
 use crate::executor::http::Http;
 use crate::executor::process::Host;
+use crate::handler::Handlers;
 use crate::reporter::Reporter;
 
 /// What all parts of one runner use.
@@ -30,5 +31,9 @@ pub(crate) struct Shared {
     /// Host name and process id.
     pub(crate) host_name: String,
     pub(crate) http: Http,
+    pub(crate) handlers: Handlers,
+    /// Where handlers are called.
+    pub(crate) handler_runtime: tokio::runtime::Handle,
+    pub(crate) is_handlers_only: bool,
     pub(crate) executor: tokio::runtime::Handle,
 }
