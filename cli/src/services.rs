@@ -211,6 +211,8 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         secrets_dir: config.runner_secrets_dir.clone(),
         kafka: config.runner_kafka.clone(),
         topics_prefix: config.topics_prefix.clone(),
+        handlers: orloj_runner::Handlers::default(),
+        is_handlers_only: false,
         metrics: parts.metrics.clone(),
         health: Some(parts.health.component("runner")),
     })

@@ -21,7 +21,7 @@ use crate::board::{Session, Slot};
 use crate::executor::plan::{Program, plan};
 use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
-use crate::executor::{http, kafka};
+use crate::executor::{handler, http, kafka};
 use crate::flight::Entered;
 use crate::output::{BATCH_DELAY, OutputBuffer};
 use crate::reporter::Report;
@@ -199,22 +199,32 @@ async fn attempt(
     };
     let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
     let left = deadline.left().filter(|left| *left < timeout);
+    let send = |kind, fill: &dyn Fn(&mut AttemptEvent)| {
+        let records = vec![report(shared, ready, session, kind, fill)];
+        shared.reporter.send(Report { records, session: Arc::clone(session), is_patient: true, _slot: None });
+    };
     let started = |isolation: Option<&str>| {
         shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
-        let record = report(shared, ready, session, AttemptEventType::Started, |event| {
-            event.isolation = isolation.map(str::to_owned);
-        });
-        shared.reporter.send(Report {
-            records: vec![record],
-            session: Arc::clone(session),
-            is_patient: true,
-            _slot: None,
-        });
+        send(AttemptEventType::Started, &|event| event.isolation = isolation.map(str::to_owned));
     };
     let limit = left.unwrap_or(timeout);
+    if let Some(refusal) = refusal(shared, &work.spec.target) {
+        return refusal;
+    }
     let process = match &work.spec.target {
         Target::HttpTarget(target) => {
             let outcome = http::execute(&shared.http, (target, &facts), limit, abort, || started(None), output).await;
+            return at_deadline(outcome, left);
+        }
+        Target::HandlerTarget(target) => {
+            let prepared = match handler::prepare(&shared.handlers, &shared.runner, target) {
+                Ok(prepared) => prepared,
+                Err(outcome) => return outcome,
+            };
+            let call = (&shared.handler_runtime, prepared, facts);
+            let progress =
+                |percent: u8| send(AttemptEventType::Progress, &|event| event.percent = Some(percent.into()));
+            let outcome = handler::execute(call, limit, abort, || started(None), progress, output).await;
             return at_deadline(outcome, left);
         }
         Target::ExecTarget(target) => Program::Exec(target),
@@ -224,7 +234,6 @@ async fn attempt(
             let outcome = kafka::execute(&shared.clusters, work, limit, abort, || started(None), output).await;
             return at_deadline(outcome, left);
         }
-        Target::HandlerTarget(_) => return not_offered("handler"),
     };
     let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
     let outcome = match plan(process, &facts, &shared.inherited, session.id.as_str(), own) {
@@ -234,11 +243,23 @@ async fn attempt(
     at_deadline(outcome, left)
 }
 
-fn not_offered(kind: &str) -> Outcome {
-    let message = format!(
-        "spec.run.{kind}: this runner executes only `exec`, `shell`, `http` and `kafka`; use one of them, or another queue"
-    );
-    Outcome::new(OutcomeKind::NotStarted, message)
+/// What a runner that lends its process to handlers alone says to everything else.
+fn refusal(shared: &Shared, target: &Target) -> Option<Outcome> {
+    let kind = match target {
+        Target::HandlerTarget(_) => return None,
+        Target::ExecTarget(_) => "exec",
+        Target::ShellTarget(_) => "shell",
+        Target::HttpTarget(_) => "http",
+        Target::KafkaTarget(_) => "kafka",
+    };
+    shared.is_handlers_only.then(|| {
+        let message = format!(
+            "spec.run.{kind}: runner `{}` belongs to a service and executes handlers only; set `spec.queue` to a queue of \
+             `orloj` runners, or give the service's runner a queue of its own",
+            shared.runner
+        );
+        Outcome::new(OutcomeKind::NotStarted, message)
+    })
 }
 
 /// An attempt that was stopped because its run's time was up, and not its own.

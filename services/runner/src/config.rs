@@ -12,6 +12,8 @@ use orloj_runtime::health::Component;
 use orloj_runtime::log::{AppendError, LogError};
 use orloj_runtime::metrics::Metrics;
 
+use crate::handler::Handlers;
+
 /// What a runner is given.
 #[derive(Debug, Clone)]
 pub struct RunnerConfig {
@@ -43,6 +45,11 @@ pub struct RunnerConfig {
     pub kafka: BTreeMap<String, KafkaTargetConfig>,
     /// What the names of our own topics begin with, which no job may write to.
     pub topics_prefix: String,
+    /// What `handler` targets may name.
+    pub handlers: Handlers,
+    /// Executes no other targets: `exec`, `shell`, `http` and `kafka` are refused. For a service that lends its process to its own
+    /// handlers and not to everybody's commands.
+    pub is_handlers_only: bool,
     /// Where counters are registered.
     pub metrics: Metrics,
     /// Where readiness is reported.
@@ -67,6 +74,8 @@ impl RunnerConfig {
             secrets_dir: None,
             kafka: BTreeMap::new(),
             topics_prefix: String::new(),
+            handlers: Handlers::default(),
+            is_handlers_only: false,
             metrics: Metrics::new(),
             health: None,
         }

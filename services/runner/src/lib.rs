@@ -9,6 +9,7 @@ mod config;
 mod executor;
 mod flight;
 mod guard;
+mod handler;
 mod heartbeat;
 mod inbox;
 mod metrics;
@@ -26,9 +27,13 @@ use orloj_domain::topic;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::log::{Log, Waker};
 use orloj_runtime::shutdown::Shutdown;
+use tokio::runtime::{Handle, Runtime};
 
 pub use config::{RunnerConfig, RunnerError};
 pub use guard::guard;
+pub use handler::{
+    AttemptFacts, Handler, HandlerContext, HandlerFailure, HandlerFuture, Handlers, PayloadError, Prepared,
+};
 
 use board::{Board, Phase};
 use executor::environment::inherited;
@@ -74,7 +79,9 @@ pub fn run(
         .thread_name("runner-exec")
         .enable_all()
         .build()?;
-    let outcome = start(&config, &board, log, executor.handle().clone());
+    let for_handlers = handler_threads(&config)?;
+    let handler_runtime = for_handlers.as_ref().map(|own| own.handle().clone());
+    let outcome = start(&config, &board, log, (executor.handle().clone(), handler_runtime));
     match outcome {
         Ok(()) => {
             board.wait_draining();
@@ -88,6 +95,10 @@ pub fn run(
         tracing::warn!(runner = %config.runner, "a call to the log did not end; the runner leaves it behind");
     }
     executor.shutdown_timeout(Duration::from_secs(1));
+    if let Some(own) = for_handlers {
+        // A handler that does not await is left behind; an error has named it.
+        own.shutdown_timeout(Duration::from_secs(1));
+    }
     board.take_failure().map_or(Ok(()), Err)
 }
 
@@ -105,21 +116,40 @@ fn check(config: &RunnerConfig) -> Result<(), RunnerError> {
     if config.slots == 0 {
         return complain("`runner.slots` is 0; write 1 or more");
     }
+    if config.is_handlers_only && config.handlers.is_empty() {
+        return complain("the runner executes handlers only and has none; add one");
+    }
     if config.lease < Duration::from_millis(300) {
         return complain("`runner.lease` is too short to be kept; write 2s or more");
     }
     Ok(())
 }
 
+/// Threads for handlers, unless there is none or the service brings its own. Not those of the executor: a handler that
+/// blocks must not keep the others' time limits from being seen.
+fn handler_threads(config: &RunnerConfig) -> std::io::Result<Option<Runtime>> {
+    if config.handlers.is_empty() || config.handlers.runtime().is_some() {
+        return Ok(None);
+    }
+    tokio::runtime::Builder::new_multi_thread().thread_name("runner-handler").enable_all().build().map(Some)
+}
+
+/// Where attempts are looked after, and where handlers are called if the runner has threads for them.
+type Executors = (Handle, Option<Handle>);
+
 /// Starts every thread of the runner.
 fn start(
     config: &RunnerConfig,
     board: &Arc<Board>,
     log: Arc<dyn Log>,
-    executor: tokio::runtime::Handle,
+    (executor, handler_runtime): Executors,
 ) -> Result<(), RunnerError> {
-    std::fs::create_dir_all(&config.work_dir)?;
-    let work_dir = config.work_dir.canonicalize()?;
+    let work_dir = if config.is_handlers_only {
+        config.work_dir.clone()
+    } else {
+        std::fs::create_dir_all(&config.work_dir)?;
+        config.work_dir.canonicalize()?
+    };
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
     let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
@@ -138,6 +168,9 @@ fn start(
         host_name: host_name.clone(),
         http,
         clusters: Clusters::new(config.kafka.clone(), config.topics_prefix.clone()),
+        handlers: config.handlers.clone(),
+        handler_runtime: config.handlers.runtime().or(handler_runtime).unwrap_or_else(|| executor.clone()),
+        is_handlers_only: config.is_handlers_only,
         executor,
         log: Arc::clone(&log),
     });

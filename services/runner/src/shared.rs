@@ -14,6 +14,7 @@ use crate::executor::environment::Environment;
 use crate::executor::http::Http;
 use crate::executor::kafka::Clusters;
 use crate::executor::process::Host;
+use crate::handler::Handlers;
 use crate::reporter::Reporter;
 
 /// What all parts of one runner use.
@@ -32,5 +33,9 @@ pub(crate) struct Shared {
     pub(crate) host_name: String,
     pub(crate) http: Http,
     pub(crate) clusters: Clusters,
+    pub(crate) handlers: Handlers,
+    /// Where handlers are called.
+    pub(crate) handler_runtime: tokio::runtime::Handle,
+    pub(crate) is_handlers_only: bool,
     pub(crate) executor: tokio::runtime::Handle,
 }

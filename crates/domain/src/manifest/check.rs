@@ -1,5 +1,5 @@
 //! What every definition must obey, whether it came as a manifest or as a record: metadata, schedule, windows.
-//! Not here: what a run needs (`check_spec`), what this version does not do (`availability`).
+//! Not here: what a run needs (`check_spec`).
 //! Invariant: a definition without complaints has a schedule that parses, and values within their ranges.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::job_event::FieldError;
 use crate::schedule::{self, ScheduleError};
 use crate::time::Timestamp;
 
-use super::{availability, check_spec};
+use super::check_spec;
 
 /// Shortest period of `every` and delay of `afterFinish`, inclusive.
 const PERIOD_MS_MIN: i64 = 1_000;
@@ -38,7 +38,6 @@ pub fn check(definition: &JobDefinition) -> Vec<FieldError> {
         Err(complaints) => errors.extend(complaints),
     }
     check_spec::check(&definition.spec, &mut errors);
-    availability::check(&definition.spec, &mut errors);
     errors
 }
 

@@ -1,11 +1,12 @@
 //! What every run specification must obey: ranges of its numbers, and what a program or a script must have.
-//! Not here: what this version does not do (`availability`). Invariant: a specification without complaints can
+//! Not here: what each runner's settings allow. Invariant: a specification without complaints can
 //! be handed to the dispatcher and a runner without another look at its ranges.
 
 use std::collections::BTreeMap;
 
 use super::{check_http, check_kafka};
-use crate::job::{ExecTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
+use crate::id::check_label;
+use crate::job::{ExecTarget, HandlerTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
 
 /// Longest run time of one attempt, inclusive: a year. Never unbounded.
@@ -47,7 +48,7 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         Target::ShellTarget(shell) => check_shell(shell, errors),
         Target::HttpTarget(http) => check_http::check(http, errors),
         Target::KafkaTarget(kafka) => check_kafka::check(kafka, errors),
-        Target::HandlerTarget(_) => {}
+        Target::HandlerTarget(handler) => check_handler(handler, errors),
     }
 }
 
@@ -131,6 +132,17 @@ fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
         check_absolute("spec.run.shell.shell", program, errors);
     }
     check_process("spec.run.shell", &shell.env, shell.working_dir.as_deref(), errors);
+}
+
+/// Of a payload only that it is JSON: what it must hold is known to the service that has the handler.
+fn check_handler(handler: &HandlerTarget, errors: &mut Vec<FieldError>) {
+    if let Err(error) = check_label("handler", &handler.name) {
+        errors.push(FieldError::new("spec.run.handler.name", &handler.name, error.rule));
+    }
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&handler.payload) {
+        let message = format!("is no JSON: {error}; write any JSON value, `null` for none");
+        errors.push(FieldError::new("spec.run.handler.payload", &handler.payload, message));
+    }
 }
 
 fn check_process(path: &str, env: &BTreeMap<String, String>, working_dir: Option<&str>, errors: &mut Vec<FieldError>) {

@@ -2,7 +2,6 @@
 //! the checks that every definition passes, whoever wrote it. Not here: YAML, files, and where a text came from.
 //! Invariant: every complaint is made at once, each with its field, the value found and how to mend it.
 
-mod availability;
 mod check;
 mod check_http;
 mod check_kafka;

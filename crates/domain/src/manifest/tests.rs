@@ -104,6 +104,22 @@ fn an_http_target_is_kept_whole_by_the_conversion() {
 }
 
 #[test]
+fn a_handler_takes_any_json_and_nothing_else() {
+    for payload in [json!(null), json!(7), json!({"tenant": 7, "to": ["a", null]})] {
+        let mut definition = read(json!({"run": {"handler": {"name": "send-invoices", "payload": payload}}}));
+        let spec = Arc::make_mut(&mut definition.spec);
+        let Target::HandlerTarget(target) = &mut spec.target else { panic!("no handler of {payload}") };
+        assert_eq!(serde_json::from_str::<Value>(&target.payload).expect("JSON"), payload);
+        target.payload.push(',');
+        let errors = check(&definition);
+        let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["spec.run.handler.payload"], "{payload}");
+    }
+    let bare = read(json!({"run": {"handler": {"name": "h"}}}));
+    assert!(matches!(&bare.spec.target, Target::HandlerTarget(target) if target.payload == "null"));
+}
+
+#[test]
 fn every_complaint_comes_at_once_with_its_field() {
     let errors = complaints(json!({
         "schedule": [{"cron": "61 * * * *"}, {"every": "soon"}, {"at": "2026-12-01"}, {"cron": "0 0 * * *", "timeZone": "Mars/Olympus"}],
@@ -186,7 +202,8 @@ fn one_bad_field_is_one_complaint() {
         (json!({"run": {"kafka": {"topic": "t", "key": "{{nope}}"}}}), "spec.run.kafka.key"),
         (json!({"run": {"kafka": {"topic": "t", "value": "{{nope}}"}}}), "spec.run.kafka.value"),
         (json!({"run": {"kafka": {"topic": "t", "headers": {"Orloj-Job": "x"}}}}), "spec.run.kafka.headers.Orloj-Job"),
-        (json!({"run": {"handler": {"name": "h", "payload": {"tenant": 7}}}}), "spec.run.handler"),
+        (json!({"run": {"handler": {"name": "", "payload": {"tenant": 7}}}}), "spec.run.handler.name"),
+        (json!({"run": {"handler": {"name": "Send_Invoices"}}}), "spec.run.handler.name"),
         (json!({"retry": {"backoff": {"initial": "1m", "max": "1s"}}}), "spec.retry.backoff.max"),
         (json!({"retry": {"nonRetryableExitCodes": [256]}}), "spec.retry.nonRetryableExitCodes"),
         (json!({"tiemout": "5m"}), "tiemout"),

@@ -3,6 +3,7 @@
 
 pub(crate) mod egress;
 pub(crate) mod environment;
+pub(crate) mod handler;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod plan;

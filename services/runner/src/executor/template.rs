@@ -9,19 +9,19 @@ use orloj_domain::time::Timestamp;
 
 /// What an attempt is told about itself.
 #[derive(Debug, Clone)]
-pub(crate) struct AttemptFacts {
+pub struct AttemptFacts {
     /// The run.
-    pub(crate) run_id: RunId,
+    pub run_id: RunId,
     /// The attempt, numbered from 1.
-    pub(crate) attempt: i32,
+    pub attempt: i32,
     /// Its fencing token.
-    pub(crate) token: i64,
+    pub token: i64,
     /// The nominal instant of the run.
-    pub(crate) fire_time: Timestamp,
+    pub fire_time: Timestamp,
     /// The job.
-    pub(crate) job: JobId,
+    pub job: JobId,
     /// Parameters of the run.
-    pub(crate) params: BTreeMap<String, String>,
+    pub params: BTreeMap<String, String>,
 }
 
 const KNOWN: &str = "run.id, run.attempt, run.token, fireTime, job and params.NAME";

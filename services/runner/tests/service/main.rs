@@ -1,6 +1,7 @@
 //! The runner as a service on a log in memory: claim, execute, report, keep the lease, drain. Real processes,
 //! the real claim protocol.
 
+mod handlers;
 mod http;
 mod support;
 mod words;
@@ -113,12 +114,18 @@ fn what_cannot_be_read_is_kept_and_the_next_is_taken() {
 #[test]
 fn a_target_without_an_executor_ends_with_its_field() {
     let bed = Bed::start(|_| {});
-    let handler = orloj_domain::job::HandlerTarget { name: "send".to_owned(), payload: "{}".to_owned() };
-    let attempt = ready("handler", Target::HandlerTarget(handler));
+    let message = orloj_domain::job::KafkaTarget {
+        cluster: "default".to_owned(),
+        topic: "invoices.due".to_owned(),
+        key: String::new(),
+        value: String::new(),
+        headers: std::collections::BTreeMap::new(),
+    };
+    let attempt = ready("message", Target::KafkaTarget(message));
     bed.append(record(&attempt));
     let outcome = bed.outcome(attempt.run_id);
     assert_eq!(outcome.kind, OutcomeKind::NotStarted);
-    assert!(outcome.message.is_some_and(|text| text.contains("spec.run.handler")));
+    assert!(outcome.message.is_some_and(|text| text.contains("spec.run.kafka")));
     assert!(bed.outputs(attempt.run_id).iter().any(|output| output.is_last));
 }
 

@@ -11,7 +11,7 @@ use orloj_runtime::codec;
 use orloj_runtime::log::NewRecord;
 
 /// What the dispatcher writes to the inbox of a runner about an attempt that it has seen claimed.
-fn word(bed: &Bed, attempt: &ReadyAttempt, kind: RunnerMessageType, token: i64, runner: &str) -> NewRecord {
+pub(crate) fn word(bed: &Bed, attempt: &ReadyAttempt, kind: RunnerMessageType, token: i64, runner: &str) -> NewRecord {
     let claimed = bed.report(attempt.run_id, AttemptEventType::Claimed);
     let message = RunnerMessage {
         kind,
