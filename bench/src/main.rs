@@ -5,18 +5,21 @@
 mod bed;
 mod calibrate;
 mod definitions;
+mod delayed;
 mod idle;
 mod in_process;
 mod memory;
 mod produce;
 mod report;
+mod served;
 mod start;
 mod steady;
-mod trigger;
 mod usage;
 mod w1;
 mod w2;
 mod w3;
+mod w4;
+mod w5;
 mod w6;
 mod w7;
 mod w8;
@@ -51,6 +54,12 @@ enum Workload {
     /// Lateness with many jobs held. --jobs held, --rate due a second, --seconds.
     #[value(name = "W3")]
     W3,
+    /// From asking for a run to the start of its handler. --rate, --seconds, --warm-seconds.
+    #[value(name = "W4")]
+    W4,
+    /// No-op runs, to their durable ends: those that are ready, and as they come. --jobs is how many.
+    #[value(name = "W5")]
+    W5,
     /// Accepting bulk definitions. --jobs.
     #[value(name = "W6")]
     W6,
@@ -60,6 +69,8 @@ enum Workload {
     /// Cold start and takeover. --jobs, --updates a key.
     #[value(name = "W8")]
     W8,
+    /// Runs that wait for their time. --jobs is how many, --seconds until they are due.
+    Delayed,
     /// Run now at a steady rate, until the process was started.
     Start,
     /// `orloj dev` with nothing to do.
@@ -87,7 +98,7 @@ struct Arguments {
     /// Schedule of the jobs of `memory`.
     #[arg(long, default_value = "* * * * *")]
     cron: String,
-    /// Fire times a second of `W3` (1,000 if nothing is said), runs a second of `start` (200)
+    /// Fire times a second of `W3` (1,000 if nothing is said), runs a second of `start` (200) and `W4` (500)
     #[arg(long)]
     rate: Option<usize>,
     /// Length of a measured stretch.
@@ -119,7 +130,14 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Workload::W2 | Workload::W3 | Workload::W6 | Workload::W7 | Workload::W8 => {
+        Workload::W2
+        | Workload::W3
+        | Workload::W4
+        | Workload::W5
+        | Workload::W6
+        | Workload::W7
+        | Workload::W8
+        | Workload::Delayed => {
             if arguments.backend != Backend::Kafka {
                 eprintln!("--backend: this workload measures a process on Kafka; leave it out or write kafka");
                 return ExitCode::FAILURE;
@@ -138,9 +156,14 @@ fn run(arguments: &Arguments, bed: &Bed) {
         Workload::W1 => w1::run(bed, few, runs, arguments.warm_rounds),
         Workload::W2 => w2::run(bed, few, seconds, arguments.knee),
         Workload::W3 => w3::run(bed, many, arguments.rate.unwrap_or(1000), seconds, runs),
+        Workload::W4 => {
+            w4::run(bed, arguments.rate.unwrap_or(500) as u64, (seconds, arguments.warm_seconds), runs);
+        }
+        Workload::W5 => w5::run(bed, many, runs),
         Workload::W6 => w6::run(bed, many, runs),
         Workload::W7 => w7::run(bed, many, seconds),
         Workload::W8 => w8::run(bed, many, arguments.updates, runs),
+        Workload::Delayed => delayed::run(bed, many, seconds.max(60)),
         Workload::Start => start::run(bed, arguments.rate.unwrap_or(200) as u64, seconds, arguments.warm_seconds),
         Workload::Idle | Workload::Memory => unreachable!("they need no log"),
     }

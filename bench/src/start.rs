@@ -31,7 +31,7 @@ pub(crate) fn run(bed: &Bed, rate: u64, seconds: u64, warm_seconds: u64) {
     eprintln!("start on {}: calibrating", bed.name);
     let calibration = calibrate(bed);
     let mut services = Services::start(bed, &["trigger", "dispatcher", "runner"]);
-    let jobs = define(bed);
+    let jobs = define(bed, r#"{"exec":{"command":["/bin/true"]}}"#);
     let mut attempts = bed.reader(topic::ATTEMPT_EVENTS);
     eprintln!("start on {}: warming up for {warm_seconds} s", bed.name);
     let mut appender = bed.log.appender().expect("an appender");
@@ -74,18 +74,18 @@ fn cpu(bed: &Bed) -> (f64, f64) {
 }
 
 /// When each thing happened after its command was sent, sorted.
-fn since_sent(sent: &BTreeMap<RunId, f64>, at: &BTreeMap<RunId, f64>) -> Vec<f64> {
+pub(crate) fn since_sent(sent: &BTreeMap<RunId, f64>, at: &BTreeMap<RunId, f64>) -> Vec<f64> {
     let mut times: Vec<f64> = sent.iter().filter_map(|(run, sent)| at.get(run).map(|at| at - sent)).collect();
     times.sort_by(f64::total_cmp);
     times
 }
 
-fn decided_at(bed: &Bed) -> BTreeMap<RunId, f64> {
+pub(crate) fn decided_at(bed: &Bed) -> BTreeMap<RunId, f64> {
     let decisions = all::<FireDecision>(bed, topic::FIRES);
     decisions.into_iter().filter_map(|decision| Some((decision.run_id?, millis(decision.decided_at)))).collect()
 }
 
-fn ready_at(bed: &Bed) -> BTreeMap<RunId, f64> {
+pub(crate) fn ready_at(bed: &Bed) -> BTreeMap<RunId, f64> {
     let events = all::<RunEvent>(bed, topic::RUN_EVENTS);
     let ready = events.into_iter().filter(|event| event.state == RunState::Ready);
     ready.map(|event| (event.run_id, millis(event.at))).collect()
@@ -106,7 +106,7 @@ fn all<T: codec::WireRecord>(bed: &Bed, name: &str) -> Vec<T> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-fn millis(at: Timestamp) -> f64 {
+pub(crate) fn millis(at: Timestamp) -> f64 {
     at.millis() as f64
 }
 
@@ -121,14 +121,15 @@ fn seconds_of(time: nix::sys::time::TimeVal) -> f64 {
     seconds
 }
 
-fn define(bed: &Bed) -> Vec<JobId> {
+/// Jobs without a schedule that run this, accepted.
+pub(crate) fn define(bed: &Bed, run: &str) -> Vec<JobId> {
     let mut appender = bed.log.appender().expect("an appender");
     let mut jobs = Vec::new();
     let mut records = Vec::new();
     for index in 0..JOBS {
         let text = format!(
             r#"{{"apiVersion":"orloj/v1","kind":"Job","metadata":{{"namespace":"bench","name":"job-{index}"}},
-                "spec":{{"overlap":{{"policy":"allow"}},"run":{{"exec":{{"command":["/bin/true"]}}}}}}}}"#
+                "spec":{{"overlap":{{"policy":"allow"}},"run":{run}}}}}"#
         );
         let definition = manifest::parse_json(&text).expect("a valid manifest");
         let partition = bed.shards.shard_of(&definition.job).0;
@@ -140,7 +141,8 @@ fn define(bed: &Bed) -> Vec<JobId> {
     jobs
 }
 
-fn command(bed: &Bed, job: &JobId, id: &str) -> (RunId, NewRecord) {
+/// A command to run a job now, and the run that it asks for.
+pub(crate) fn command(bed: &Bed, job: &JobId, id: &str) -> (RunId, NewRecord) {
     let command_id = CommandId::new(id).expect("a valid id");
     let run = RunId::of_command(job, &command_id);
     let command = Command::new(CommandType::RunNow, command_id);
@@ -172,13 +174,13 @@ fn send(
 
 /// When runs were claimed and started, by the runner's clock, in ms.
 #[derive(Default)]
-struct Stages {
-    claimed: BTreeMap<RunId, f64>,
-    started: BTreeMap<RunId, f64>,
+pub(crate) struct Stages {
+    pub(crate) claimed: BTreeMap<RunId, f64>,
+    pub(crate) started: BTreeMap<RunId, f64>,
 }
 
 /// Waits until each run has finished.
-fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj_runtime::log::Reader) -> Stages {
+pub(crate) fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj_runtime::log::Reader) -> Stages {
     let mut stages = Stages::default();
     let mut finished = 0;
     let deadline = Instant::now() + Duration::from_secs(120);

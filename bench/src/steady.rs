@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
-use crate::trigger::Trigger;
+use crate::served::Served;
 use crate::usage::rounded;
 use crate::watch::{Fire, Verdict, Watch, judge};
 
@@ -24,7 +24,7 @@ pub(crate) struct Stretch {
 /// `is_ours` picks them among those that the jobs called so have.
 pub(crate) fn measure(
     bed: &Bed,
-    trigger: &Trigger,
+    trigger: &Served,
     prefix: &str,
     (per_second, seconds): (usize, u64),
     is_ours: impl Fn(&Fire) -> bool,
@@ -64,6 +64,6 @@ fn wait_until(bed: &Bed, instant_ms: i64) {
     std::thread::sleep(Duration::from_millis(left));
 }
 
-fn transactions(trigger: &Trigger) -> f64 {
+fn transactions(trigger: &Served) -> f64 {
     trigger.metric("orloj_trigger_append_seconds_count")
 }

@@ -12,7 +12,7 @@ use crate::bed::Bed;
 use crate::calibrate::calibrate;
 use crate::definitions::{at, offer, wait_for_answers};
 use crate::report::Report;
-use crate::trigger::Trigger;
+use crate::served::Served;
 use crate::usage::{percentile, rounded};
 use crate::watch::{Watch, judge};
 
@@ -33,7 +33,7 @@ const COLUMNS: &[&str] = &[
 pub(crate) fn run(bed: &Bed, jobs: usize, runs: usize, warm_rounds: usize) {
     let mut report = Report::new("W1", COLUMNS);
     let calibration = calibrate(bed);
-    let trigger = Trigger::start(bed, "trigger");
+    let trigger = Served::trigger(bed, "trigger");
     let mut answers = bed.reader(topic::JOB_EVENTS);
     for index in 0..warm_rounds {
         let line = round(bed, &trigger, &format!("warm{index}"), 20_000, answers.as_mut());
@@ -50,7 +50,7 @@ pub(crate) fn run(bed: &Bed, jobs: usize, runs: usize, warm_rounds: usize) {
     report.finish();
 }
 
-fn round(bed: &Bed, trigger: &Trigger, prefix: &str, jobs: usize, answers: &mut dyn Reader) -> Value {
+fn round(bed: &Bed, trigger: &Served, prefix: &str, jobs: usize, answers: &mut dyn Reader) -> Value {
     // Far enough away that all definitions are in force before it, on a whole second.
     let seconds = bed.clock.now().millis() / 1000 + 8 + i64::try_from(jobs / 15_000).unwrap_or(0);
     let due = orloj_domain::time::Timestamp::from_millis(seconds * 1000);

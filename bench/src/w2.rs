@@ -9,8 +9,8 @@ use crate::bed::Bed;
 use crate::calibrate::calibrate;
 use crate::definitions::{cron, delete, offer, wait_for_answers};
 use crate::report::Report;
+use crate::served::Served;
 use crate::steady::{Stretch, measure};
-use crate::trigger::Trigger;
 use crate::usage::percentile;
 
 const COLUMNS: &[&str] = &[
@@ -36,7 +36,7 @@ const JOBS_MAX: usize = 640_000;
 pub(crate) fn run(bed: &Bed, jobs: usize, seconds: u64, is_to_knee: bool) {
     let mut report = Report::new("W2", COLUMNS);
     let calibration = calibrate(bed);
-    let trigger = Trigger::start(bed, "trigger");
+    let trigger = Served::trigger(bed, "trigger");
     let mut held = 0;
     let mut step = |wanted: usize, name: &str, seconds: u64| -> Stretch {
         eprintln!("W2 on {}: {name}, {wanted} jobs", bed.name);

@@ -10,8 +10,8 @@ use crate::bed::Bed;
 use crate::calibrate::calibrate;
 use crate::definitions::{offer, wait_for_answers, yearly};
 use crate::report::Report;
+use crate::served::Served;
 use crate::steady::measure;
-use crate::trigger::Trigger;
 
 const COLUMNS: &[&str] = &[
     "held",
@@ -36,7 +36,7 @@ const WARM_SECONDS: u64 = 60;
 pub(crate) fn run(bed: &Bed, held: usize, rate: usize, seconds: u64, runs: usize) {
     let mut report = Report::new("W3", COLUMNS);
     let calibration = calibrate(bed);
-    let trigger = Trigger::start(bed, "trigger");
+    let trigger = Served::trigger(bed, "trigger");
     let mut answers = bed.reader(topic::JOB_EVENTS);
     let far = held.saturating_sub(rate * PERIOD_SECONDS);
     offer(bed, "far", 0..far, yearly);

@@ -11,7 +11,7 @@ use crate::bed::Bed;
 use crate::calibrate::calibrate;
 use crate::definitions::{offer, offers, send, wait_for_answers, yearly};
 use crate::report::Report;
-use crate::trigger::Trigger;
+use crate::served::Served;
 use crate::usage::rounded;
 
 /// Definitions before the first that count: as many as the broker takes to compile what it runs.
@@ -30,7 +30,7 @@ const COLUMNS: &[&str] = &[
 pub(crate) fn run(bed: &Bed, jobs: usize, runs: usize) {
     let mut report = Report::new("W6", COLUMNS);
     let calibration = calibrate(bed);
-    let trigger = Trigger::start(bed, "trigger");
+    let trigger = Served::trigger(bed, "trigger");
     let mut answers = bed.reader(topic::JOB_EVENTS);
     offer(bed, "warm", 0..WARM, yearly);
     wait_for_answers(answers.as_mut(), WARM, JobEventType::Accepted);

@@ -11,7 +11,7 @@ use crate::bed::Bed;
 use crate::calibrate::calibrate;
 use crate::definitions::{offer, wait_for_answers, yearly};
 use crate::report::Report;
-use crate::trigger::Trigger;
+use crate::served::Served;
 use crate::usage::rounded;
 
 const COLUMNS: &[&str] =
@@ -24,7 +24,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub(crate) fn run(bed: &Bed, jobs: usize, seconds: u64) {
     let mut report = Report::new("W7", COLUMNS);
     let calibration = calibrate(bed);
-    let trigger = Trigger::start(bed, "trigger");
+    let trigger = Served::trigger(bed, "trigger");
     trigger.wait_until_armed(bed.shards.get(), 0);
     let empty = measured(&trigger, 0, "start", seconds, 0.0);
     let base = empty["resident_mib"].as_f64().unwrap_or(0.0);
@@ -36,7 +36,7 @@ pub(crate) fn run(bed: &Bed, jobs: usize, seconds: u64) {
         drop(answers);
         report.add(bed.name, &calibration, measured(&trigger, jobs, "accepting", seconds, base));
         trigger.stop();
-        let again = Trigger::start(bed, "trigger");
+        let again = Served::trigger(bed, "trigger");
         again.wait_until_armed(bed.shards.get(), jobs);
         report.add(bed.name, &calibration, measured(&again, jobs, "restoring", seconds, base));
         again.stop();
@@ -46,7 +46,7 @@ pub(crate) fn run(bed: &Bed, jobs: usize, seconds: u64) {
     report.finish();
 }
 
-fn measured(trigger: &Trigger, jobs: usize, after: &str, seconds: u64, base_mib: f64) -> Value {
+fn measured(trigger: &Served, jobs: usize, after: &str, seconds: u64, base_mib: f64) -> Value {
     std::thread::sleep(SETTLE);
     let before = trigger.cpu_seconds();
     std::thread::sleep(Duration::from_secs(seconds));

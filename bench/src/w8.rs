@@ -14,7 +14,7 @@ use crate::bed::{Bed, PREFIX};
 use crate::calibrate::calibrate;
 use crate::definitions::{cron, offer, wait_for_answers};
 use crate::report::Report;
-use crate::trigger::Trigger;
+use crate::served::Served;
 use crate::usage::rounded;
 
 const COLUMNS: &[&str] = &[
@@ -32,7 +32,7 @@ const COLUMNS: &[&str] = &[
 pub(crate) fn run(bed: &Bed, jobs: usize, updates: usize, runs: usize) {
     let mut report = Report::new("W8", COLUMNS);
     let calibration = calibrate(bed);
-    let first = Trigger::start(bed, "first");
+    let first = Served::trigger(bed, "first");
     let mut answers = bed.reader(topic::JOB_EVENTS);
     for update in 0..updates {
         offer(bed, "far", 0..jobs, |index| cron(format!("{} {} {} 1 *", index % 60, index / 60 % 24, update + 1)));
@@ -56,7 +56,7 @@ pub(crate) fn run(bed: &Bed, jobs: usize, updates: usize, runs: usize) {
 
 fn started(bed: &Bed, data: &str, start: &str, jobs: usize, updates: usize) -> Value {
     let begun = Instant::now();
-    let trigger = Trigger::start(bed, data);
+    let trigger = Served::trigger(bed, data);
     trigger.wait_until_armed(bed.shards.get(), jobs);
     let elapsed = begun.elapsed().as_secs_f64();
     let line = json!({
@@ -72,7 +72,7 @@ fn started(bed: &Bed, data: &str, start: &str, jobs: usize, updates: usize) -> V
 fn one_shard(bed: &Bed, data: &str, jobs: usize, updates: usize) -> Option<Value> {
     let bootstrap = bed.broker.as_ref()?.bootstrap();
     let members: Vec<BaseConsumer> = (1..bed.shards.get()).map(|_| idle_member(bootstrap)).collect();
-    let trigger = Trigger::start(bed, data);
+    let trigger = Served::trigger(bed, data);
     // Members must be served for the group to go on; assignments settle within a few rounds.
     let has_one = || trigger.metric("orloj_trigger_shards") >= 1.0;
     let deadline = Instant::now() + std::time::Duration::from_secs(60);

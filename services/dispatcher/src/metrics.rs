@@ -13,6 +13,10 @@ use crate::event::{Event, Ignored};
 /// Counters of decisions and gauges of sessions; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct DispatcherMetrics {
+    /// Runs that have not ended.
+    pub live_runs: Gauge,
+    /// Runs that ended dead and can be sent back.
+    pub dead_runs: Gauge,
     /// Runner sessions alive.
     pub sessions: Gauge,
     /// Sessions whose lease ended.
@@ -41,6 +45,8 @@ impl DispatcherMetrics {
         let this = Self::default();
         metrics.with(|registry| {
             let registry = registry.sub_registry_with_prefix("orloj_dispatcher");
+            registry.register("live_runs", "Runs that have not ended", this.live_runs.clone());
+            registry.register("dead_runs", "Dead runs that can be sent back", this.dead_runs.clone());
             registry.register("sessions", "Runner sessions alive", this.sessions.clone());
             registry.register("sessions_expired", "Sessions whose lease ended", this.sessions_expired.clone());
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());

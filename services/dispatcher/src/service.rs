@@ -129,6 +129,14 @@ impl Service for DispatcherService {
         }
     }
 
+    fn observe(&self, machines: &mut dyn Iterator<Item = &DispatcherMachine>) {
+        let counts = machines.map(|machine| (machine.live(), machine.dead()));
+        let (live, dead) = counts.fold((0, 0), |sum, of_shard| (sum.0 + of_shard.0, sum.1 + of_shard.1));
+        for (gauge, count) in [(&self.metrics.live_runs, live), (&self.metrics.dead_runs, dead)] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     fn write(&self, context: &WriteContext<'_>, event: Event, out: &mut Vec<NewRecord>) {
         self.metrics.count(&event);
         out.extend(write::records(context.shard, &event));

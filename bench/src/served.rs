@@ -1,5 +1,4 @@
-//! The trigger under test: the real `orloj serve trigger` on Kafka, a thread of this process on the embedded log.
-//! Observed from outside: `/proc`, its metrics and what it says. Invariant: it does not outlive its handle.
+//! A service under test: the real `orloj serve` on Kafka, a thread of this process on the embedded log. Observed from outside: `/proc`, its metrics and what it says. Invariant: it does not outlive its handle.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,18 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// How often its metrics are looked at while it starts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running trigger.
-pub(crate) enum Trigger {
+/// A running service.
+pub(crate) enum Served {
     /// A process of its own.
     Process { child: Child, port: u16, said: PathBuf },
     /// A thread of this process: what it uses can't be told from what the bench uses.
     Thread(Services),
 }
 
-impl Trigger {
-    /// Starts one; its files are in `data` below the bed's folder, so that a second start finds those of the first.
-    pub(crate) fn start(bed: &Bed, data: &str) -> Self {
-        let Some(broker) = &bed.broker else { return Self::Thread(Services::start(bed, &["trigger"])) };
+impl Served {
+    /// Starts a trigger; its files are in `data` below the bed's folder, so that a second start finds those of the first.
+    pub(crate) fn trigger(bed: &Bed, data: &str) -> Self {
+        Self::start(bed, "trigger", data)
+    }
+
+    /// As [`Served::trigger`], any service.
+    pub(crate) fn start(bed: &Bed, service: &'static str, data: &str) -> Self {
+        let Some(broker) = &bed.broker else { return Self::Thread(Services::start(bed, &[service])) };
         let port = free_port();
         let said = bed.directory().join(format!("{data}.log"));
         let settings = [
@@ -40,15 +44,23 @@ impl Trigger {
             format!("shards={}", bed.shards.get()),
             format!("data.dir={}", bed.directory().join(data).display()),
         ];
-        let mut command = Command::new(binary());
-        command.args(["serve", "trigger", "--listen", &format!("127.0.0.1:{port}")]);
+        let mut command = Command::new(binary("orloj"));
+        command.args(["serve", service, "--listen", &format!("127.0.0.1:{port}")]);
         for setting in settings {
             command.args(["--set", &setting]);
         }
-        let output = File::create(&said).expect("a file of ours");
-        let errors = output.try_clone().expect("a file of ours");
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("orloj starts");
-        Self::Process { child, port, said }
+        Self::Process { child: spawned(command, &said), port, said }
+    }
+
+    /// Starts a runner whose handler `noop` does nothing, with so many slots. Kafka only.
+    pub(crate) fn noop_runner(bed: &Bed, slots: usize) -> Self {
+        let broker = bed.broker.as_ref().expect("a process of its own needs a log of its own");
+        let said = bed.directory().join("noop-runner.log");
+        let mut command = Command::new(binary("noop-runner"));
+        let (shards, slots) = (bed.shards.get().to_string(), slots.to_string());
+        command.args([broker.bootstrap(), PREFIX, &shards, &slots]);
+        command.arg(bed.directory().join("noop-runner"));
+        Self::Process { child: spawned(command, &said), port: 0, said }
     }
 
     /// Where `/proc` tells about it.
@@ -94,6 +106,25 @@ impl Trigger {
         }
     }
 
+    /// Waits until a dispatcher holds so many live runs.
+    pub(crate) fn wait_until_held(&self, runs: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        while self.metric("orloj_dispatcher_live_runs") < runs as f64 {
+            assert!(Instant::now() < deadline, "not restored; it said:\n{}", self.said());
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    /// Waits until it has said this.
+    pub(crate) fn wait_until_said(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said().contains(text) {
+            assert!(Instant::now() < deadline, "it never said `{text}`:\n{}", self.said());
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
     /// All it has said so far.
     pub(crate) fn said(&self) -> String {
         match self {
@@ -115,7 +146,7 @@ impl Trigger {
     }
 }
 
-impl Drop for Trigger {
+impl Drop for Served {
     fn drop(&mut self) {
         if let Self::Process { child, .. } = self {
             let _ = child.kill();
@@ -124,10 +155,16 @@ impl Drop for Trigger {
     }
 }
 
-/// The binary beside this one.
-fn binary() -> PathBuf {
+fn spawned(mut command: Command, said: &Path) -> Child {
+    let output = File::create(said).expect("a file of ours");
+    let errors = output.try_clone().expect("a file of ours");
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("it starts")
+}
+
+/// A binary beside this one.
+fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this program is a file");
-    let binary = own.parent().unwrap_or(Path::new(".")).join("orloj");
+    let binary = own.parent().unwrap_or(Path::new(".")).join(name);
     assert!(binary.exists(), "{} is missing; `make bench` builds it", binary.display());
     binary
 }
