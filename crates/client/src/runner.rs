@@ -78,7 +78,8 @@ impl StopHandle {
         self.0.request();
     }
 
-    /// Stops the runner on SIGINT (Ctrl-C) and SIGTERM, which end the process no more from here on.
+    /// Stops the runner on SIGINT (Ctrl-C) and SIGTERM, which end the process no more from here on; a second one changes
+    /// nothing.
     ///
     /// # Errors
     /// When the machine gives no thread.
@@ -280,6 +281,7 @@ impl RunnerBuilder {
     }
 
     /// Executes `exec`, `shell` and `http` targets too, whoever may write them; attempts get directories in `work_dir`.
+    /// Nothing ends their processes if the service is killed: `orloj serve runner` has a guard for that, this has none.
     /// Without it they are refused by name: commands of others have no place in a service's process.
     #[must_use]
     pub fn every_target(mut self, work_dir: PathBuf) -> Self {
