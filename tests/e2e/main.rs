@@ -8,6 +8,7 @@ mod calendars;
 mod clock;
 mod compose;
 mod dev;
+mod handlers;
 mod kafka;
 mod kafka_target;
 mod python;

@@ -131,6 +131,32 @@ fn progress_and_output_are_there_while_it_runs() {
 }
 
 #[test]
+fn progress_is_told_once_a_second_and_at_the_end() {
+    let bed = Bed::start(|config| {
+        with(config, "busy", |context, _| {
+            Box::pin(async move {
+                for percent in 0..=60 {
+                    context.progress(percent);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok(None)
+            })
+        });
+    });
+    let attempt = attempt("busy", "busy", "null");
+    assert_eq!(outcome(&bed, &attempt).kind, OutcomeKind::Succeeded);
+    let told: Vec<_> =
+        bed.events(attempt.run_id).into_iter().filter(|event| event.kind == AttemptEventType::Progress).collect();
+    assert_eq!(told.last().and_then(|event| event.percent), Some(60));
+    // The last is told with the end, however soon; of the others each is a second after the one before.
+    let paced = &told[..told.len() - 1];
+    assert!(!paced.is_empty(), "told only at the end");
+    for pair in paced.windows(2) {
+        assert!(pair[1].at.since(pair[0].at) >= Duration::from_millis(900), "{told:?}");
+    }
+}
+
+#[test]
 fn failures_say_whether_another_attempt_may_help() {
     let bed = Bed::start(|config| {
         with(config, "fail", |_, payload| {
