@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::check_http;
+use super::{check_http, limits};
 use crate::job::{ExecTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
 
@@ -114,6 +114,7 @@ fn check_exec(exec: &ExecTarget, errors: &mut Vec<FieldError>) {
     }
     check_placeholders("spec.run.exec.stdin", &exec.stdin, errors);
     check_process("spec.run.exec", &exec.env, exec.working_dir.as_deref(), errors);
+    limits::check("spec.run.exec.limits", exec.limits.as_ref(), errors);
 }
 
 fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
@@ -130,6 +131,7 @@ fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
         check_absolute("spec.run.shell.shell", program, errors);
     }
     check_process("spec.run.shell", &shell.env, shell.working_dir.as_deref(), errors);
+    limits::check("spec.run.shell.limits", shell.limits.as_ref(), errors);
 }
 
 fn check_process(path: &str, env: &BTreeMap<String, String>, working_dir: Option<&str>, errors: &mut Vec<FieldError>) {

@@ -70,6 +70,9 @@ fn what_is_written_reads_back_the_same() {
         json!({"overlap": {"policy": "replace"}}),
         json!({"startDelay": "90s", "timeout": "10m", "delivery": "atMostOnce", "queue": "batch", "priority": 9, "suspend": true}),
         json!({"retry": {"maxAttempts": 5, "backoff": {"initial": "1h", "factor": 1.5, "jitter": 0.0}, "nonRetryableExitCodes": [2]}}),
+        json!({"run": {"exec": {"command": ["x"], "limits": {"memory": "256MiB", "cpuSeconds": 60, "openFiles": 64, "processes": 20}}}}),
+        json!({"run": {"shell": {"script": "x", "limits": {"memory": 8_388_609}}}}),
+        json!({"run": {"shell": {"script": "x", "limits": {}}}}),
         json!({"run": {"shell": {"script": "echo hi", "env": {"A": "b"}, "stdin": "in", "workingDir": "/tmp", "shell": "/bin/bash"}}}),
     ] {
         let definition = read(spec);
@@ -145,6 +148,11 @@ fn one_bad_field_is_one_complaint() {
         (json!({"schedule": {"afterFinish": "500ms"}}), "spec.schedule.afterFinish"),
         (json!({"schedule": [{"afterFinish": "5m"}, {"afterFinish": "6m"}]}), "spec.schedule"),
         (json!({"maxFires": 0}), "spec.maxFires"),
+        (json!({"run": {"shell": {"script": "x", "limits": {"memory": "256MB"}}}}), "spec.run.shell.limits.memory"),
+        (json!({"run": {"exec": {"command": ["x"], "limits": {"memory": 256}}}}), "spec.run.exec.limits.memory"),
+        (json!({"run": {"exec": {"command": ["x"], "limits": {"cpuSeconds": 0}}}}), "spec.run.exec.limits.cpuSeconds"),
+        (json!({"run": {"exec": {"command": ["x"], "limits": {"openFiles": 3}}}}), "spec.run.exec.limits.openFiles"),
+        (json!({"run": {"shell": {"script": "x", "limits": {"processes": -1}}}}), "spec.run.shell.limits.processes"),
         (json!({"jitter": "-1s"}), "spec.jitter"),
         (json!({"missed": {"window": "-1s"}}), "spec.missed.window"),
         (json!({"missed": {"max": 0}}), "spec.missed.max"),
