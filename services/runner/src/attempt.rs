@@ -24,6 +24,7 @@ use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
 use crate::flight::Entered;
 use crate::output::{BATCH_DELAY, OutputBuffer};
+use crate::progress::Throttle;
 use crate::reporter::Report;
 use crate::shared::Shared;
 
@@ -256,6 +257,8 @@ struct Output {
     buffer: OutputBuffer,
     partition: i32,
     flush_at: Option<Instant>,
+    ready: ReadyAttempt,
+    progress: Throttle,
 }
 
 impl Output {
@@ -266,14 +269,36 @@ impl Output {
             buffer: OutputBuffer::new(ready),
             partition: shared.shards.shard_of(&ready.job).0,
             flush_at: None,
+            ready: ReadyAttempt { request: Vec::new(), ..ready.clone() },
+            progress: Throttle::default(),
         }
     }
 
     /// All that is left, as records.
-    fn finish(self) -> Vec<NewRecord> {
+    fn finish(mut self) -> Vec<NewRecord> {
         let at = self.shared.board.clock.now();
+        let last = self.progress.take_last().map(|percent| self.progress_record(percent));
         let partition = self.partition;
-        self.buffer.finish(at).iter().map(|output| record(output, partition)).collect()
+        self.buffer.finish(at).iter().map(|output| record(output, partition)).chain(last).collect()
+    }
+
+    fn progress_record(&self, percent: i32) -> NewRecord {
+        report(&self.shared, &self.ready, &self.session, AttemptEventType::Progress, |event| {
+            event.percent = Some(percent);
+        })
+    }
+
+    /// Sends what nobody decides on.
+    fn send(&self, record: NewRecord) {
+        let session = Arc::clone(&self.session);
+        self.shared.reporter.send(Report { records: vec![record], session, is_patient: true, _slot: None });
+    }
+
+    fn flush_output(&mut self) {
+        self.flush_at = None;
+        if let Some(output) = self.buffer.take_batch() {
+            self.send(record(&output, self.partition));
+        }
     }
 
     fn wait_for_more(&mut self) {
@@ -291,7 +316,7 @@ impl Sink for Output {
     fn push(&mut self, stream: OutputStream, bytes: &[u8]) {
         self.shared.board.metrics.output_bytes.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if self.buffer.push(stream, self.shared.board.clock.now(), bytes) {
-            self.flush();
+            self.flush_output();
         } else {
             self.wait_for_more();
         }
@@ -303,19 +328,22 @@ impl Sink for Output {
     }
 
     fn flush_at(&self) -> Option<Instant> {
-        self.flush_at
+        self.flush_at.into_iter().chain(self.progress.due()).min()
+    }
+
+    fn progress(&mut self, percent: i32) {
+        if let Some(percent) = self.progress.take(percent, Instant::now()) {
+            self.send(self.progress_record(percent));
+        }
     }
 
     fn flush(&mut self) {
-        self.flush_at = None;
-        if let Some(output) = self.buffer.take_batch() {
-            let records = vec![record(&output, self.partition)];
-            self.shared.reporter.send(Report {
-                records,
-                session: Arc::clone(&self.session),
-                is_patient: true,
-                _slot: None,
-            });
+        let now = Instant::now();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_output();
+        }
+        if let Some(percent) = self.progress.take_due(now) {
+            self.send(self.progress_record(percent));
         }
     }
 }

@@ -14,6 +14,7 @@ mod inbox;
 mod metrics;
 mod output;
 mod peers;
+mod progress;
 mod reporter;
 mod secrets;
 mod shared;

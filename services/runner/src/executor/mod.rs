@@ -4,8 +4,11 @@
 pub(crate) mod egress;
 pub(crate) mod environment;
 pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod pipes;
 pub(crate) mod plan;
 pub(crate) mod process;
+pub(crate) mod progress;
 pub(crate) mod spawner;
 pub(crate) mod template;
 pub(crate) mod tree;

@@ -1,6 +1,9 @@
 //! Executions of real processes. Not here: claims and the log (`tests/`). Every wait is for a condition, with
 //! a deadline.
 
+mod limits;
+mod progress;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +25,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Kept {
     chunks: Vec<(OutputStream, Vec<u8>)>,
+    percents: Vec<i32>,
 }
 
 impl Kept {
@@ -42,6 +46,9 @@ impl Sink for Kept {
         None
     }
     fn flush(&mut self) {}
+    fn progress(&mut self, percent: i32) {
+        self.percents.push(percent);
+    }
 }
 
 struct Bed {
@@ -96,6 +103,7 @@ fn exec(command: &[&str]) -> Target {
         env: BTreeMap::new(),
         working_dir: None,
         stdin: String::new(),
+        limits: None,
     })
 }
 
@@ -106,6 +114,7 @@ fn shell_with(script: &str, stdin: &str, working_dir: Option<&Path>) -> Target {
         working_dir: working_dir.map(|path| path.display().to_string()),
         stdin: stdin.to_owned(),
         shell: None,
+        limits: None,
     })
 }
 
@@ -204,7 +213,7 @@ async fn it_runs_in_its_own_session_and_directory_with_only_its_environment() {
     assert_eq!(lines[0], own.display().to_string());
     assert_eq!(lines[1], "700");
     assert_eq!(lines[2], format!("{0} {0}", lines[3]), "leader of its group and session");
-    let names = "ORLOJ_ATTEMPT ORLOJ_FENCING_TOKEN ORLOJ_FIRE_TIME ORLOJ_JOB ORLOJ_PARAM_TENANT_ID ORLOJ_RUN_ID ORLOJ_SESSION PATH PWD ";
+    let names = "ORLOJ_ATTEMPT ORLOJ_FENCING_TOKEN ORLOJ_FIRE_TIME ORLOJ_JOB ORLOJ_PARAM_TENANT_ID ORLOJ_PROGRESS_FD ORLOJ_RUN_ID ORLOJ_SESSION PATH PWD ";
     let (found, ignored) = lines[4].split_once("SigIgn:\t").expect("signals");
     assert_eq!(found, names);
     let ignored = u64::from_str_radix(ignored, 16).expect("mask");
@@ -242,6 +251,7 @@ async fn output_keeps_its_order_and_its_bytes() {
             None
         }
         fn flush(&mut self) {}
+        fn progress(&mut self, _: i32) {}
     }
     let folder = bed.folder.path().to_owned();
     let target = exec(&["sh", "-c", script, &folder.display().to_string()]);

@@ -2,6 +2,7 @@
 //! the real claim protocol.
 
 mod http;
+mod progress;
 mod support;
 mod words;
 
