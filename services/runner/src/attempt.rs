@@ -31,8 +31,6 @@ use crate::shared::Shared;
 /// How many leases an attempt waits for the dispatcher's word: long enough for one that is away, and not for ever for a word
 /// that was lost (Kafka may hide one behind a transaction that lost its marker, ADR 0019).
 const WORD_LEASES_MAX: u32 = 10;
-/// How the processes of an attempt are held together, as Started reports it.
-const ISOLATION: &str = "session";
 
 /// What an attempt runs.
 #[derive(Debug)]
@@ -225,7 +223,7 @@ async fn attempt(
     };
     let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
     let outcome = match plan(process, &facts, &shared.inherited, session.id.as_str(), own) {
-        Ok(plan) => execute(&shared.host, plan, limit, abort, || started(Some(ISOLATION)), output).await,
+        Ok(plan) => execute(&shared.host, plan, limit, abort, |isolation| started(Some(isolation)), output).await,
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
     };
     at_deadline(outcome, left)

@@ -32,6 +32,7 @@ pub use config::{RunnerConfig, RunnerError};
 pub use guard::guard;
 
 use board::{Board, Phase};
+use executor::cgroup::Groups;
 use executor::environment::inherited;
 use executor::http::Http;
 use executor::process::{Abort, GRACE, Host};
@@ -123,6 +124,8 @@ fn start(
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
     let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
+    let groups = config.uses_cgroups.then(Groups::find).flatten();
+    tracing::debug!(?groups, "where attempts get control groups");
     let host_name = heartbeat::host();
     let quarantine = topics.iter().find(|spec| spec.name == topic::QUARANTINE);
     let shared = Arc::new(Shared {
@@ -134,7 +137,7 @@ fn start(
         inherited: inherited(std::env::vars_os()),
         board: Arc::clone(board),
         reporter: Reporter::start(board, &log)?,
-        host: Host::start(config.adopts_orphans)?,
+        host: Host::start(config.adopts_orphans, groups)?,
         host_name: host_name.clone(),
         http,
         executor,

@@ -87,6 +87,8 @@ pub struct Config {
     pub runner_http_allow: Vec<String>,
     /// `runner.secretsDir`: a directory of files that are secrets, each by its name.
     pub runner_secrets_dir: Option<PathBuf>,
+    /// `runner.cgroups`: attempts get control groups of their own, where this process may make some.
+    pub runner_cgroups: bool,
     /// `log.format`.
     pub log_format: LogFormat,
     /// Where each value came from, by key, and the value as text; secrets included, so never printed as it is.

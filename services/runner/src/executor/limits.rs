@@ -49,7 +49,7 @@ impl Limits {
     /// What the reader of the output must know about limits that do not hold here.
     pub(super) fn remark(&self) -> Option<String> {
         (self.asked.processes.is_some() && getuid().is_root()).then(|| {
-            format!("[orloj] {}.processes does not bind processes of root; start the runner as another user", self.path)
+            format!("[orloj] {}.processes does not bind processes of root; start the runner as another user, or give it cgroup v2 with the controller `pids`", self.path)
         })
     }
 
@@ -69,7 +69,8 @@ impl Limits {
         if let (Signal::SIGKILL, Some(seconds)) = (signal, cpu) {
             return Some(format!("perhaps used up {path}.cpuSeconds, {seconds}, and went on after SIGXCPU"));
         }
-        let is_want_of_memory = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGTRAP].contains(&signal);
+        let of_memory = [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGTRAP, Signal::SIGKILL];
+        let is_want_of_memory = of_memory.contains(&signal);
         let bytes = memory.filter(|_| is_want_of_memory)?;
         Some(format!("perhaps for want of memory: {path}.memory is {bytes} bytes"))
     }

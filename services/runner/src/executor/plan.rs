@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) mark: Vec<Vec<u8>>,
     /// What its processes may use at most.
     pub(crate) limits: Option<Limits>,
+    /// Name of its control group; absent where the shell on the way into one would lose something.
+    pub(crate) group: Option<String>,
     /// The manifest's field that names the program, for messages.
     pub(crate) field: &'static str,
 }
@@ -126,8 +128,10 @@ pub(crate) fn plan(
     let stdin = fill(parts.stdin, facts).map_err(|problem| format!("{field}.stdin: {problem}"))?;
     let directory = directory_of(parts.working_dir, private_dir, field)?;
     let limits = parts.limits.map(|asked| Limits { path: format!("{field}.limits"), asked });
+    let names = check_names(parts.env, field);
+    let group = names.is_ok().then(|| format!("orloj-{}-{}-{}", facts.run_id, facts.attempt, facts.token));
     if limits.is_some() {
-        check_names(parts.env, field)?;
+        names?;
     }
     let program = find_program(&parts.command, &variables, directory.path(), parts.program_field)?;
     Ok(Plan {
@@ -138,6 +142,7 @@ pub(crate) fn plan(
         stdin: stdin.into_bytes(),
         mark: mark_of(facts, session),
         limits,
+        group,
         field: parts.program_field,
     })
 }

@@ -18,12 +18,17 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
+use super::cgroup::{Group, Groups};
 use super::limits::Limits;
 use super::pipes::Pipes;
 use super::plan::{Directory, Plan};
 use super::spawner::{Spawned, Spawner};
 use super::tree::{Tree, reap_leader};
 
+/// How the processes of an attempt are held together, as Started reports it: by nothing that they can't leave, or in a control
+/// group.
+const IN_SESSION: &str = "session";
+const IN_GROUP: &str = "cgroup";
 /// Between TERM and KILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// After the leader ended: how long others may go on writing before they are ended too.
@@ -68,9 +73,9 @@ pub(crate) struct Host {
 impl Host {
     /// Starts the thread that makes processes. `adopts_orphans` makes this process the reaper of what
     /// attempts leave behind; only for a process that has no other children in sessions of their own.
-    pub(crate) fn start(adopts_orphans: bool) -> io::Result<Self> {
+    pub(crate) fn start(adopts_orphans: bool, groups: Option<Groups>) -> io::Result<Self> {
         let has_adopted = adopts_orphans && super::tree::adopt_orphans();
-        Ok(Self { spawner: Spawner::start()?, has_adopted })
+        Ok(Self { spawner: Spawner::start(groups)?, has_adopted })
     }
 }
 
@@ -95,17 +100,22 @@ pub(crate) async fn execute(
     plan: Plan,
     timeout: Duration,
     abort: impl Future<Output = Abort>,
-    on_started: impl FnOnce(),
+    on_started: impl FnOnce(&'static str),
     sink: &mut impl Sink,
 ) -> Outcome {
     let directory = plan.directory.clone();
     let (mark, stdin, limits) = (plan.mark.clone(), plan.stdin.clone(), plan.limits.clone());
     let outcome = match host.spawner.spawn(plan).await {
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
-        Ok(spawned) => {
-            on_started();
+        Ok(mut spawned) => {
             let leader = spawned.leader;
-            let tree = Tree::new(leader, mark, host.has_adopted);
+            let group = spawned.group.take();
+            on_started(if group.is_some() { IN_GROUP } else { IN_SESSION });
+            let is_bounded = group.as_ref().is_some_and(Group::bounds_processes);
+            if let Some(remark) = limits.as_ref().filter(|_| !is_bounded).and_then(Limits::remark) {
+                sink.note(&remark);
+            }
+            let tree = Tree::new(leader, mark, group, host.has_adopted);
             let outcome = match Running::new(spawned, stdin, limits) {
                 Ok(running) => running.watch(&tree, timeout, abort, sink).await,
                 Err(error) => {
@@ -174,9 +184,6 @@ impl Running {
                 () = tokio::time::sleep(timeout) => Stop::TimedOut,
             }
         };
-        if let Some(remark) = self.limits.as_ref().and_then(Limits::remark) {
-            sink.note(&remark);
-        }
         let stop = self.pipes.pump(sink, first).await;
         let (outcome, left) = match stop {
             Stop::Ended(end) => (self.outcome_of(end), self.end_leftovers(tree, sink, &mut abort).await),

@@ -2,7 +2,7 @@
 //! of the whole service, several milliseconds in a large process. One plain thread does it, because the
 //! working directory of the child is that of the thread: the thread keeps one of its own (CLONE_FS). Where that
 //! is refused (some containers) a shell changes the directory before it becomes the program, and where there are
-//! limits a shell waits until they are set on it.
+//! limits or a control group a shell waits until it has them.
 
 use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
+use super::cgroup::{Group, Groups};
 use super::plan::{Directory, Plan, plain};
 use super::progress::PROGRESS_FD;
 use super::tree::{enter_leader, reap_leader};
@@ -43,6 +44,8 @@ pub(crate) struct Spawned {
     pub(crate) stderr: OwnedFd,
     /// Where it says how far it is.
     pub(crate) progress: OwnedFd,
+    /// Its control group.
+    pub(crate) group: Option<Group>,
 }
 
 struct Order {
@@ -55,13 +58,13 @@ struct Order {
 pub(crate) struct Spawner(mpsc::Sender<Order>);
 
 impl Spawner {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the thread. Every process gets a group of its own, if there are `groups`.
+    pub(crate) fn start(groups: Option<Groups>) -> io::Result<Self> {
         let (sender, orders) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("runner-spawn".into()).spawn(move || {
             let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
             for Order { plan, answer } in orders {
-                let made = spawn(&plan, has_own_directory);
+                let made = spawn(&plan, groups.as_ref(), has_own_directory);
                 // Nobody waits for the answer any more only if the runtime is going down with the process.
                 let _ = answer.send(made);
             }
@@ -98,7 +101,7 @@ struct Ends {
     gate: Option<OwnedFd>,
 }
 
-fn spawn(plan: &Plan, has_own_directory: bool) -> Result<Spawned, String> {
+fn spawn(plan: &Plan, groups: Option<&Groups>, has_own_directory: bool) -> Result<Spawned, String> {
     if let Directory::Private(path) = &plan.directory {
         DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(|error| {
             format!("the attempt's own directory `{}` can't be made ({})", path.display(), plain(&error))
@@ -110,9 +113,10 @@ fn spawn(plan: &Plan, has_own_directory: bool) -> Result<Spawned, String> {
     let (stdout, stdout_child) = pipe().map_err(machine)?;
     let (stderr, stderr_child) = pipe().map_err(machine)?;
     let (progress, progress_child) = pipe().map_err(machine)?;
-    let (gate_child, gate) = match plan.limits {
-        Some(_) => pipe().map(|(child, ours)| (Some(child), Some(ours))).map_err(machine)?,
-        None => (None, None),
+    let group = groups.and_then(|groups| group_of(plan, groups));
+    let (gate_child, gate) = match (&plan.limits, &group) {
+        (Some(_), _) | (_, Some(_)) => pipe().map(|(child, ours)| (Some(child), Some(ours))).map_err(machine)?,
+        (None, None) => (None, None),
     };
     let ends = Ends {
         stdin: stdin_child,
@@ -122,8 +126,8 @@ fn spawn(plan: &Plan, has_own_directory: bool) -> Result<Spawned, String> {
         gate: gate_child,
     };
     let leader = enter_leader(|| make(plan, &ends, has_own_directory)).map_err(|errno| refusal(plan, errno))?;
-    match watch_and_release(plan, leader, gate) {
-        Ok(pidfd) => Ok(Spawned { leader, pidfd, stdin, stdout, stderr, progress }),
+    match watch_and_release(plan, leader, group, gate) {
+        Ok((pidfd, group)) => Ok(Spawned { leader, pidfd, stdin, stdout, stderr, progress, group }),
         Err(problem) => {
             let _ = nix::sys::signal::killpg(leader, Signal::SIGKILL);
             let _ = nix::sys::wait::waitid(nix::sys::wait::Id::Pid(leader), nix::sys::wait::WaitPidFlag::WEXITED);
@@ -143,19 +147,39 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((aside(reader.into())?, aside(writer.into())?))
 }
 
-/// Answers what tells the end of a process that was made, and lets it begin once its limits are set.
-fn watch_and_release(plan: &Plan, leader: Pid, gate: Option<OwnedFd>) -> Result<OwnedFd, String> {
+/// A group for the process to come, unless the machine gives none now.
+fn group_of(plan: &Plan, groups: &Groups) -> Option<Group> {
+    let made = groups.make(plan.group.as_deref()?, plan.limits.as_ref().map(|limits| &limits.asked));
+    made.map_err(|error| tracing::warn!(%error, "an attempt gets no control group")).ok()
+}
+
+/// Answers what tells the end of a process that was made, and its group if it is there. Lets it begin once it is in its group
+/// and its limits are set.
+fn watch_and_release(
+    plan: &Plan,
+    leader: Pid,
+    group: Option<Group>,
+    gate: Option<OwnedFd>,
+) -> Result<(OwnedFd, Option<Group>), String> {
     // The leader stays a zombie until its tree was checked, so its number can't name another process here.
     let pidfd = rustix::process::Pid::from_raw(leader.as_raw())
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK))
         .map_err(|errno| format!("the process can't be watched ({errno}); Linux 5.3 or later is needed"))?;
-    if let (Some(limits), Some(gate)) = (&plan.limits, gate) {
-        limits.apply(leader)?;
+    let is_in = |group: &Group| match group.place(leader) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "an attempt was not let into its control group");
+            false
+        }
+    };
+    let group = group.filter(is_in);
+    if let Some(gate) = gate {
+        plan.limits.as_ref().map_or(Ok(()), |limits| limits.apply(leader))?;
         // Whoever has killed it meanwhile ended the attempt, as the watch over it will tell.
         let _ = rustix::io::write(&gate, b"\n");
     }
-    Ok(pidfd)
+    Ok((pidfd, group))
 }
 
 fn make(plan: &Plan, ends: &Ends, has_own_directory: bool) -> Result<Pid, Errno> {
@@ -277,7 +301,7 @@ mod tests {
             std::thread::spawn(move || {
                 let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
                 for way in [false, has_own_directory] {
-                    let made = spawn(&plan, way).expect("process");
+                    let made = spawn(&plan, None, way).expect("process");
                     let ended = nix::sys::wait::waitpid(made.leader, None);
                     assert_eq!(ended, Ok(WaitStatus::Exited(made.leader, 0)), "{expected}, {way}");
                     reap_leader(made.leader);

@@ -1,6 +1,7 @@
 //! Executions of real processes. Not here: claims and the log (`tests/`). Every wait is for a condition, with
 //! a deadline.
 
+mod cgroup;
 mod limits;
 mod progress;
 
@@ -61,7 +62,7 @@ impl Bed {
     /// Each test has an attempt number of its own, so that marks do not meet.
     fn new(attempt: i32) -> Self {
         let facts = AttemptFacts { attempt, ..example() };
-        Self { host: Host::start(true).expect("host"), folder: tempfile::tempdir().expect("folder"), facts }
+        Self { host: Host::start(true, None).expect("host"), folder: tempfile::tempdir().expect("folder"), facts }
     }
 
     fn plan(&self, target: &Target) -> Result<Plan, String> {
@@ -88,7 +89,7 @@ impl Bed {
         let mut kept = Kept::default();
         let outcome = match self.plan(target) {
             Ok(plan) => {
-                let run = execute(&self.host, plan, timeout, abort, || {}, &mut kept);
+                let run = execute(&self.host, plan, timeout, abort, |_| {}, &mut kept);
                 tokio::time::timeout(LONG, run).await.expect("ends in time")
             }
             Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
@@ -257,7 +258,7 @@ async fn output_keeps_its_order_and_its_bytes() {
     let target = exec(&["sh", "-c", script, &folder.display().to_string()]);
     let mut sink = Pacer(Kept::default(), folder);
     let plan = bed.plan(&target).expect("plan");
-    let run = execute(&bed.host, plan, LONG, std::future::pending(), || {}, &mut sink);
+    let run = execute(&bed.host, plan, LONG, std::future::pending(), |_| {}, &mut sink);
     tokio::time::timeout(LONG, run).await.expect("ends in time");
     let pieces: Vec<_> = sink.0.chunks.iter().map(|(_, bytes)| bytes.clone()).collect();
     let expected: [&[u8]; 7] = [b"out1\n", b"err1\n", b"out2\n", b"err2\n", b"out3\n", b"err3\n", b"\xff\0\n"];
