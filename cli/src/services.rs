@@ -206,6 +206,7 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         shards: config.shards,
         work_dir: config.data_dir.join("work"),
         adopts_orphans: true,
+        uses_cgroups: config.runner_cgroups,
         guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
         http_allow: config.runner_http_allow.clone(),
         secrets_dir: config.runner_secrets_dir.clone(),

@@ -193,6 +193,7 @@ fn spec(random: &mut Random) -> RunSpec {
             env: BTreeMap::new(),
             working_dir: None,
             stdin: String::new(),
+            limits: None,
         }),
     }
 }

@@ -209,6 +209,7 @@ impl Reading<'_> {
             shell: env.get("SHELL").filter(|shell| *shell != "/bin/sh").cloned(),
             env,
             stdin,
+            limits: None,
         }
     }
 

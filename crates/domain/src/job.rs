@@ -334,6 +334,8 @@ pub struct ExecTarget {
     pub working_dir: Option<String>,
     /// What it reads on standard input.
     pub stdin: String,
+    /// What its processes may use at most.
+    pub limits: Option<ProcessLimits>,
 }
 
 /// A script for `/bin/sh -c`.
@@ -350,6 +352,22 @@ pub struct ShellTarget {
     pub stdin: String,
     /// The shell; absent: `/bin/sh`.
     pub shell: Option<String>,
+    /// What its processes may use at most.
+    pub limits: Option<ProcessLimits>,
+}
+
+/// What the processes of an attempt may use at most; absent: what the runner itself may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename = "ProcessLimits", rename_all = "camelCase")]
+pub struct ProcessLimits {
+    /// Address space of each process, in bytes.
+    pub memory_bytes: Option<i64>,
+    /// Processor time of each process, in seconds.
+    pub cpu_seconds: Option<i64>,
+    /// Open files of each process.
+    pub open_files: Option<i64>,
+    /// Processes and threads of the attempt.
+    pub processes: Option<i64>,
 }
 
 /// An HTTP request.

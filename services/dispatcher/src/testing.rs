@@ -126,6 +126,7 @@ impl Ask {
                 env: BTreeMap::new(),
                 working_dir: None,
                 stdin: String::new(),
+                limits: None,
             }),
         }
     }

@@ -24,14 +24,13 @@ use crate::executor::template::AttemptFacts;
 use crate::executor::{handler, http, kafka};
 use crate::flight::Entered;
 use crate::output::{BATCH_DELAY, OutputBuffer};
+use crate::progress::Throttle;
 use crate::reporter::Report;
 use crate::shared::Shared;
 
 /// How many leases an attempt waits for the dispatcher's word: long enough for one that is away, and not for ever for a word
 /// that was lost (Kafka may hide one behind a transaction that lost its marker, ADR 0019).
 const WORD_LEASES_MAX: u32 = 10;
-/// How the processes of an attempt are held together, as Started reports it.
-const ISOLATION: &str = "session";
 
 /// What an attempt runs.
 #[derive(Debug)]
@@ -237,7 +236,7 @@ async fn attempt(
     };
     let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
     let outcome = match plan(process, &facts, &shared.inherited, session.id.as_str(), own) {
-        Ok(plan) => execute(&shared.host, plan, limit, abort, || started(Some(ISOLATION)), output).await,
+        Ok(plan) => execute(&shared.host, plan, limit, abort, |isolation| started(Some(isolation)), output).await,
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
     };
     at_deadline(outcome, left)
@@ -281,6 +280,8 @@ struct Output {
     buffer: OutputBuffer,
     partition: i32,
     flush_at: Option<Instant>,
+    ready: ReadyAttempt,
+    progress: Throttle,
 }
 
 impl Output {
@@ -291,14 +292,36 @@ impl Output {
             buffer: OutputBuffer::new(ready),
             partition: shared.shards.shard_of(&ready.job).0,
             flush_at: None,
+            ready: ReadyAttempt { request: Vec::new(), ..ready.clone() },
+            progress: Throttle::default(),
         }
     }
 
     /// All that is left, as records.
-    fn finish(self) -> Vec<NewRecord> {
+    fn finish(mut self) -> Vec<NewRecord> {
         let at = self.shared.board.clock.now();
+        let last = self.progress.take_last().map(|percent| self.progress_record(percent));
         let partition = self.partition;
-        self.buffer.finish(at).iter().map(|output| record(output, partition)).collect()
+        self.buffer.finish(at).iter().map(|output| record(output, partition)).chain(last).collect()
+    }
+
+    fn progress_record(&self, percent: i32) -> NewRecord {
+        report(&self.shared, &self.ready, &self.session, AttemptEventType::Progress, |event| {
+            event.percent = Some(percent);
+        })
+    }
+
+    /// Sends what nobody decides on.
+    fn send(&self, record: NewRecord) {
+        let session = Arc::clone(&self.session);
+        self.shared.reporter.send(Report { records: vec![record], session, is_patient: true, _slot: None });
+    }
+
+    fn flush_output(&mut self) {
+        self.flush_at = None;
+        if let Some(output) = self.buffer.take_batch() {
+            self.send(record(&output, self.partition));
+        }
     }
 
     fn wait_for_more(&mut self) {
@@ -316,7 +339,7 @@ impl Sink for Output {
     fn push(&mut self, stream: OutputStream, bytes: &[u8]) {
         self.shared.board.metrics.output_bytes.inc_by(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if self.buffer.push(stream, self.shared.board.clock.now(), bytes) {
-            self.flush();
+            self.flush_output();
         } else {
             self.wait_for_more();
         }
@@ -328,19 +351,22 @@ impl Sink for Output {
     }
 
     fn flush_at(&self) -> Option<Instant> {
-        self.flush_at
+        self.flush_at.into_iter().chain(self.progress.due()).min()
+    }
+
+    fn progress(&mut self, percent: i32) {
+        if let Some(percent) = self.progress.take(percent, Instant::now()) {
+            self.send(self.progress_record(percent));
+        }
     }
 
     fn flush(&mut self) {
-        self.flush_at = None;
-        if let Some(output) = self.buffer.take_batch() {
-            let records = vec![record(&output, self.partition)];
-            self.shared.reporter.send(Report {
-                records,
-                session: Arc::clone(&self.session),
-                is_patient: true,
-                _slot: None,
-            });
+        let now = Instant::now();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_output();
+        }
+        if let Some(percent) = self.progress.take_due(now) {
+            self.send(self.progress_record(percent));
         }
     }
 }

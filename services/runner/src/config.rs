@@ -34,6 +34,8 @@ pub struct RunnerConfig {
     /// Makes this process the parent of what attempts leave behind, so that it is found and reaped at once.
     /// Switch it off only in a process that has children in sessions of their own from elsewhere.
     pub adopts_orphans: bool,
+    /// Gives each attempt a control group (cgroup v2) below this process's own, where it may make some.
+    pub uses_cgroups: bool,
     /// A program with its arguments that calls [`crate::guard()`] and nothing else: it ends the attempts of this runner when
     /// that is killed, or frozen beyond its lease. `None`: they go on until they end by themselves.
     pub guard: Option<Vec<PathBuf>>,
@@ -69,6 +71,7 @@ impl RunnerConfig {
             shards,
             work_dir,
             adopts_orphans: true,
+            uses_cgroups: false,
             guard: None,
             http_allow: Vec::new(),
             secrets_dir: None,

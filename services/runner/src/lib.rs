@@ -15,6 +15,7 @@ mod inbox;
 mod metrics;
 mod output;
 mod peers;
+mod progress;
 mod reporter;
 mod secrets;
 mod shared;
@@ -36,6 +37,7 @@ pub use handler::{
 };
 
 use board::{Board, Phase};
+use executor::cgroup::Groups;
 use executor::environment::inherited;
 use executor::http::Http;
 use executor::kafka::Clusters;
@@ -153,6 +155,8 @@ fn start(
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
     let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
+    let groups = config.uses_cgroups.then(Groups::find).flatten();
+    tracing::debug!(?groups, "where attempts get control groups");
     let host_name = heartbeat::host();
     let quarantine = topics.iter().find(|spec| spec.name == topic::QUARANTINE);
     let shared = Arc::new(Shared {
@@ -164,7 +168,7 @@ fn start(
         inherited: inherited(std::env::vars_os()),
         board: Arc::clone(board),
         reporter: Reporter::start(board, &log)?,
-        host: Host::start(config.adopts_orphans)?,
+        host: Host::start(config.adopts_orphans, groups)?,
         host_name: host_name.clone(),
         http,
         clusters: Clusters::new(config.kafka.clone(), config.topics_prefix.clone()),

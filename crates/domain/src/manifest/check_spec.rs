@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{check_http, check_kafka};
+use super::{check_http, check_kafka, limits};
 use crate::id::check_label;
 use crate::job::{ExecTarget, HandlerTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
@@ -116,6 +116,7 @@ fn check_exec(exec: &ExecTarget, errors: &mut Vec<FieldError>) {
     }
     check_placeholders("spec.run.exec.stdin", &exec.stdin, errors);
     check_process("spec.run.exec", &exec.env, exec.working_dir.as_deref(), errors);
+    limits::check("spec.run.exec.limits", exec.limits.as_ref(), errors);
 }
 
 fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
@@ -132,6 +133,7 @@ fn check_shell(shell: &ShellTarget, errors: &mut Vec<FieldError>) {
         check_absolute("spec.run.shell.shell", program, errors);
     }
     check_process("spec.run.shell", &shell.env, shell.working_dir.as_deref(), errors);
+    limits::check("spec.run.shell.limits", shell.limits.as_ref(), errors);
 }
 
 /// Of a payload only that it is JSON: what it must hold is known to the service that has the handler.

@@ -9,14 +9,15 @@ use crate::id::{CalendarName, JobId, QueueName, check_label};
 use crate::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
     HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
-    RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
+    ProcessLimits, RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
 };
 use crate::job_event::FieldError;
 use crate::time::Timestamp;
 
+use super::limits::Limits;
 use super::shape::{HeaderText, HttpRun, Manifest, Metadata, Missed, Overlap, Retry, Rule, Run, Schedule, Spec};
 use super::values::{parse_duration, parse_instant};
-use super::{API_VERSION, KIND, NAMESPACE_DEFAULT, check};
+use super::{API_VERSION, KIND, NAMESPACE_DEFAULT, check, limits};
 
 pub(super) const TIME_ZONE: &str = "UTC";
 pub(super) const MISSED: MissedPolicy = MissedPolicy { policy: MissedKind::Latest, window_ms: 3_600_000, max: 100 };
@@ -259,6 +260,10 @@ impl Reading {
         }
     }
 
+    fn limits(&mut self, path: &str, limits: Option<Limits>) -> Option<ProcessLimits> {
+        limits.and_then(|limits| limits::read(path, &limits, &mut self.complaints))
+    }
+
     fn target(&mut self, run: Run) -> Target {
         let kinds = [
             ("exec", run.exec.is_some()),
@@ -275,12 +280,14 @@ impl Reading {
         }
         match run {
             Run { exec: Some(exec), .. } => Target::ExecTarget(ExecTarget {
+                limits: self.limits("spec.run.exec.limits", exec.limits),
                 command: exec.command,
                 env: exec.env,
                 working_dir: exec.working_dir,
                 stdin: exec.stdin,
             }),
             Run { shell: Some(shell), .. } => Target::ShellTarget(ShellTarget {
+                limits: self.limits("spec.run.shell.limits", shell.limits),
                 script: shell.script,
                 env: shell.env,
                 working_dir: shell.working_dir,
@@ -311,6 +318,7 @@ fn stand_in() -> Target {
         env: std::collections::BTreeMap::new(),
         working_dir: None,
         stdin: String::new(),
+        limits: None,
     })
 }
 

@@ -7,6 +7,7 @@ mod check_http;
 mod check_kafka;
 mod check_spec;
 mod convert;
+mod limits;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod write;
 
 pub use check::{after_finish_of, calendars_of, check, check_ahead, rules_for, rules_of};
 pub use convert::to_definition;
+pub use limits::{Limits, SizeText};
 pub use shape::{
     Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,
     Rule, Run, Schedule, ShellRun, Spec, StatusCodes,

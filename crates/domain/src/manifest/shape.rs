@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::job::{Delivery, Dialect, DstFold, DstGap, MissedKind, OverlapKind};
 
+use super::limits::Limits;
+
 /// One job as people write it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -287,6 +289,9 @@ pub struct ExecRun {
     /// Its standard input.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stdin: String,
+    /// What its processes may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// A script for a shell.
@@ -307,6 +312,9 @@ pub struct ShellRun {
     /// The shell; default `/bin/sh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
+    /// What its processes may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// An HTTP request.

@@ -70,6 +70,9 @@ fn what_is_written_reads_back_the_same() {
         json!({"overlap": {"policy": "replace"}}),
         json!({"startDelay": "90s", "timeout": "10m", "delivery": "atMostOnce", "queue": "batch", "priority": 9, "suspend": true}),
         json!({"retry": {"maxAttempts": 5, "backoff": {"initial": "1h", "factor": 1.5, "jitter": 0.0}, "nonRetryableExitCodes": [2]}}),
+        json!({"run": {"exec": {"command": ["x"], "limits": {"memory": "256MiB", "cpuSeconds": 60, "openFiles": 64, "processes": 20}}}}),
+        json!({"run": {"shell": {"script": "x", "limits": {"memory": 8_388_609}}}}),
+        json!({"run": {"shell": {"script": "x", "limits": {}}}}),
         json!({"run": {"shell": {"script": "echo hi", "env": {"A": "b"}, "stdin": "in", "workingDir": "/tmp", "shell": "/bin/bash"}}}),
     ] {
         let definition = read(spec);
@@ -161,6 +164,11 @@ fn one_bad_field_is_one_complaint() {
         (json!({"schedule": {"afterFinish": "500ms"}}), "spec.schedule.afterFinish"),
         (json!({"schedule": [{"afterFinish": "5m"}, {"afterFinish": "6m"}]}), "spec.schedule"),
         (json!({"maxFires": 0}), "spec.maxFires"),
+        (json!({"run": {"shell": {"script": "x", "limits": {"memory": "256MB"}}}}), "spec.run.shell.limits.memory"),
+        (json!({"run": {"exec": {"command": ["x"], "limits": {"memory": 256}}}}), "spec.run.exec.limits.memory"),
+        (json!({"run": {"exec": {"command": ["x"], "limits": {"cpuSeconds": 0}}}}), "spec.run.exec.limits.cpuSeconds"),
+        (json!({"run": {"exec": {"command": ["x"], "limits": {"openFiles": 3}}}}), "spec.run.exec.limits.openFiles"),
+        (json!({"run": {"shell": {"script": "x", "limits": {"processes": -1}}}}), "spec.run.shell.limits.processes"),
         (json!({"jitter": "-1s"}), "spec.jitter"),
         (json!({"missed": {"window": "-1s"}}), "spec.missed.window"),
         (json!({"missed": {"max": 0}}), "spec.missed.max"),
@@ -185,6 +193,18 @@ fn one_bad_field_is_one_complaint() {
         (json!({"deadline": "0s"}), "spec.deadline"),
         (json!({"deadline": "11y"}), "spec.deadline"),
         (json!({"pauseAfterFailures": -1}), "spec.pauseAfterFailures"),
+        (json!({"retry": {"backoff": {"initial": "1m", "max": "1s"}}}), "spec.retry.backoff.max"),
+        (json!({"retry": {"nonRetryableExitCodes": [256]}}), "spec.retry.nonRetryableExitCodes"),
+        (json!({"tiemout": "5m"}), "tiemout"),
+        (json!({"timeout": 5}), "manifest"),
+    ] {
+        one_complaint(&spec, field);
+    }
+}
+
+#[test]
+fn one_bad_field_of_a_target_is_one_complaint() {
+    for (spec, field) in [
         (json!({"run": {}}), "spec.run"),
         (json!({"run": {"exec": {"command": []}}}), "spec.run.exec.command"),
         (json!({"run": {"exec": {"command": ["x"], "workingDir": "srv"}}}), "spec.run.exec.workingDir"),
@@ -204,16 +224,16 @@ fn one_bad_field_is_one_complaint() {
         (json!({"run": {"kafka": {"topic": "t", "headers": {"Orloj-Job": "x"}}}}), "spec.run.kafka.headers.Orloj-Job"),
         (json!({"run": {"handler": {"name": "", "payload": {"tenant": 7}}}}), "spec.run.handler.name"),
         (json!({"run": {"handler": {"name": "Send_Invoices"}}}), "spec.run.handler.name"),
-        (json!({"retry": {"backoff": {"initial": "1m", "max": "1s"}}}), "spec.retry.backoff.max"),
-        (json!({"retry": {"nonRetryableExitCodes": [256]}}), "spec.retry.nonRetryableExitCodes"),
-        (json!({"tiemout": "5m"}), "tiemout"),
-        (json!({"timeout": 5}), "manifest"),
     ] {
-        let errors = complaints(spec.clone());
-        assert_eq!(errors.len(), 1, "{spec}: {errors:#?}");
-        assert_eq!(errors[0].field, field, "{spec}: {errors:#?}");
-        assert!(!errors[0].message.is_empty());
+        one_complaint(&spec, field);
     }
+}
+
+fn one_complaint(spec: &serde_json::Value, field: &str) {
+    let errors = complaints(spec.clone());
+    assert_eq!(errors.len(), 1, "{spec}: {errors:#?}");
+    assert_eq!(errors[0].field, field, "{spec}: {errors:#?}");
+    assert!(!errors[0].message.is_empty());
 }
 
 #[test]

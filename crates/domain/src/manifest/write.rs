@@ -18,7 +18,7 @@ use super::shape::{
     Rule, Run, Schedule, ShellRun, Spec, StatusCodes,
 };
 use super::values::duration_text;
-use super::{API_VERSION, KIND};
+use super::{API_VERSION, KIND, limits};
 
 /// The manifest that reads back as this definition.
 #[must_use]
@@ -146,6 +146,7 @@ fn target(target: &Target) -> Run {
                 env: exec.env.clone(),
                 working_dir: exec.working_dir.clone(),
                 stdin: exec.stdin.clone(),
+                limits: exec.limits.as_ref().map(limits::written),
             }),
             ..Run::default()
         },
@@ -156,6 +157,7 @@ fn target(target: &Target) -> Run {
                 working_dir: shell.working_dir.clone(),
                 stdin: shell.stdin.clone(),
                 shell: shell.shell.clone(),
+                limits: shell.limits.as_ref().map(limits::written),
             }),
             ..Run::default()
         },

@@ -26,13 +26,26 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("runner.drainTimeout", Some("30s")),
     ("runner.http.allow", Some("")),
     ("runner.secretsDir", None),
+    ("runner.cgroups", Some("true")),
     ("log.format", Some("text")),
     ("otel.endpoint", None),
 ];
 
 /// Variables that start with `ORLOJ_` and are no configuration: of the CLI, of attempts, of tests.
-const OTHER_VARIABLES: &[&str] =
-    &["SERVER", "TOKEN", "NAMESPACE", "LOG", "CONFIG", "RUN_ID", "ATTEMPT", "FENCING_TOKEN", "FIRE_TIME", "JOB"];
+const OTHER_VARIABLES: &[&str] = &[
+    "SERVER",
+    "TOKEN",
+    "NAMESPACE",
+    "LOG",
+    "CONFIG",
+    "RUN_ID",
+    "ATTEMPT",
+    "FENCING_TOKEN",
+    "FIRE_TIME",
+    "JOB",
+    "SESSION",
+    "PROGRESS_FD",
+];
 const OTHER_VARIABLE_PREFIXES: &[&str] = &["PARAM_", "SECRET_", "TEST_", "SERVICE_", "PORT"];
 
 /// Shortest lease: several heartbeats must fit, or a hiccup of the log would end attempts.
@@ -184,6 +197,9 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             BTreeMap::new()
         }
     };
+    let runner_cgroups = reader.read("runner.cgroups", |text| {
+        text.parse::<bool>().map_err(|_| format!("is `{text}`; write `true` or `false`"))
+    });
     let log_format = reader.read("log.format", log_format);
     reader.read::<()>("otel.endpoint", |_| {
         Err("is not available in this version; remove it, and scrape `/metrics` instead".to_owned())
@@ -204,6 +220,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             runner_http_allow: runner_http_allow?,
             runner_secrets_dir,
             runner_kafka,
+            runner_cgroups: runner_cgroups?,
             log_format: log_format?,
             values: reader.values,
             unknown_variables: merged.unknown_variables,

@@ -106,6 +106,8 @@ pub struct Config {
     pub runner_secrets_dir: Option<PathBuf>,
     /// `runner.kafka.<cluster>.*`: clusters that jobs may send messages to, by name.
     pub runner_kafka: BTreeMap<String, KafkaTargetConfig>,
+    /// `runner.cgroups`: attempts get control groups of their own, where this process may make some.
+    pub runner_cgroups: bool,
     /// `log.format`.
     pub log_format: LogFormat,
     /// Where each value came from, by key, and the value as text; secrets included, so never printed as it is.

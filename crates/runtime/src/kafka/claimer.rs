@@ -1,26 +1,22 @@
 //! A member of a consumer group that takes records by claims: one transaction holds the records that say so and
-//! the offsets that make it so. Not here: the producers (`claim_ids`). Invariants: the membership that a claim
-//! rests on is captured in the callback of an assignment and nowhere else; a record handed out and not claimed is
-//! handed out again, here or by another member, after `Rebalanced`.
+//! the offsets that make it so. Not here: the producers (`claim_ids`), what the group says (`claim_membership`).
+//! Invariant: a record handed out and not claimed is handed out again, here or by another member, after `Rebalanced`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::KafkaLog;
 use super::claim_ids::{ClaimIds, Opener};
-use super::client::{Aside, Bell, Complaints, Deadline, Ring, drop_within, lock};
+use super::claim_membership::Membership;
+use super::client::{Aside, Bell, Deadline, Ring, drop_within, lock};
 use super::config::KafkaConfig;
 use super::ends::ANSWER_TIMEOUT;
 use super::fault;
-use super::ffi::generation_and_member;
 use super::keeper::Kept;
 use super::reader::record_of;
 use super::rescue::{Kit, Rescue};
@@ -88,7 +84,7 @@ impl KafkaClaimer {
             peers,
         });
         let patience = TransactionLimits::of(&config).transaction + RESCUE_MARGIN;
-        let context = Membership { complaints: Complaints::new("claimer"), changes: Mutex::new(Changes::default()) };
+        let context = Membership::new();
         let client: Result<BaseConsumer<Membership>, KafkaError> =
             config.for_member(&spec.group).create_with_context(context);
         let mut consumer = client.map_err(|error| fault::of_read(&spec.group, &error))?;
@@ -438,77 +434,4 @@ impl Claimer for KafkaClaimer {
 /// True for what a rebalance will follow that says the rest.
 fn is_kicked(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::PollExceeded)
-}
-
-/// What the callbacks write down.
-struct Membership {
-    complaints: Complaints,
-    changes: Mutex<Changes>,
-}
-
-#[derive(Default)]
-struct Changes {
-    /// As of the last assignment; none before the first, and none once it was refused or was void.
-    membership: Option<Arc<ConsumerGroupMetadata>>,
-    /// There was a rebalance that the claimer has not acted on.
-    has_changed: bool,
-    /// Topics (full names) and partitions taken from us.
-    revoked: Vec<(String, i32)>,
-}
-
-impl Changes {
-    fn take(&mut self) -> Vec<(String, i32)> {
-        self.has_changed = false;
-        std::mem::take(&mut self.revoked)
-    }
-
-    fn discard(&mut self, refused: &Arc<ConsumerGroupMetadata>) {
-        if self.membership.as_ref().is_some_and(|current| Arc::ptr_eq(current, refused)) {
-            self.membership = None;
-        }
-    }
-}
-
-impl ClientContext for Membership {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.complaints.log(level, facility, message);
-    }
-
-    fn stats(&self, _statistics: Statistics) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.complaints.error(error, reason);
-    }
-}
-
-impl ConsumerContext for Membership {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let is_assignment = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let answered = if is_assignment {
-            let membership = capture(consumer);
-            lock(&self.changes).membership = membership.map(Arc::new);
-            consumer.incremental_assign(list)
-        } else {
-            let elements = list.elements();
-            let revoked = elements.iter().map(|element| (element.topic().to_owned(), element.partition()));
-            lock(&self.changes).revoked.extend(revoked);
-            consumer.incremental_unassign(list)
-        };
-        lock(&self.changes).has_changed = true;
-        let partitions = list.count();
-        match answered {
-            Ok(()) => tracing::debug!(is_assignment, partitions, "rebalance"),
-            Err(error) => tracing::warn!(%error, is_assignment, partitions, "rebalance not answered"),
-        }
-    }
-}
-
-/// The membership of this moment, or none if it is void: without a generation and a member id the broker would
-/// check nothing. Asked for on both sides of the capture, so that it can't have become void in between.
-fn capture(consumer: &BaseConsumer<Membership>) -> Option<ConsumerGroupMetadata> {
-    let before = generation_and_member(consumer)?;
-    let metadata = consumer.group_metadata()?;
-    let after = generation_and_member(consumer)?;
-    let (generation, member) = &after;
-    (before == after && *generation >= 0 && !member.is_empty()).then_some(metadata)
 }

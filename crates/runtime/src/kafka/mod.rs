@@ -7,6 +7,7 @@ mod appender;
 mod batch_writer;
 mod check;
 mod claim_ids;
+mod claim_membership;
 mod claimer;
 pub(crate) mod client;
 mod config;

@@ -14,7 +14,7 @@ use orloj_domain::id::{JobId, QueueName, RunId};
 use orloj_domain::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
     HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
-    RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
+    ProcessLimits, RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
 };
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::owner::{Barrier, OwnerRecord, ShardPositions};
@@ -55,6 +55,12 @@ pub(crate) fn exec() -> Target {
         env: texts(&[("PGHOST", "db"), ("PGUSER", "backup")]),
         working_dir: Some("/srv".to_owned()),
         stdin: String::new(),
+        limits: Some(ProcessLimits {
+            memory_bytes: Some(256 * 1024 * 1024),
+            cpu_seconds: Some(600),
+            open_files: Some(1024),
+            processes: None,
+        }),
     })
 }
 
@@ -174,6 +180,7 @@ pub(crate) fn shell() -> Target {
         working_dir: None,
         stdin: "line\n".to_owned(),
         shell: Some("/bin/bash".to_owned()),
+        limits: Some(ProcessLimits { processes: Some(20), ..ProcessLimits::default() }),
     })
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::progress::PROGRESS_FD;
 use super::template::{AttemptFacts, fill};
 
 /// The runner's own variables that a job inherits.
@@ -67,7 +68,7 @@ pub(crate) fn mark_of(facts: &AttemptFacts, session: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn told(facts: &AttemptFacts, session: &str) -> [(&'static str, String); 6] {
+fn told(facts: &AttemptFacts, session: &str) -> [(&'static str, String); 7] {
     [
         ("ORLOJ_RUN_ID", facts.run_id.to_string()),
         ("ORLOJ_ATTEMPT", facts.attempt.to_string()),
@@ -75,6 +76,7 @@ fn told(facts: &AttemptFacts, session: &str) -> [(&'static str, String); 6] {
         ("ORLOJ_FIRE_TIME", facts.fire_time.to_string()),
         ("ORLOJ_JOB", facts.job.to_string()),
         (SESSION_VARIABLE, session.to_owned()),
+        ("ORLOJ_PROGRESS_FD", PROGRESS_FD.to_string()),
     ]
 }
 
@@ -121,6 +123,7 @@ mod tests {
             ("ORLOJ_JOB", "billing/nightly"),
             ("ORLOJ_PARAM_TENANT_ID", "42"),
             ("ORLOJ_SESSION", "s1"),
+            ("ORLOJ_PROGRESS_FD", "3"),
         ] {
             assert_eq!(text(&made, name).as_deref(), Some(expected), "{name}");
         }

@@ -8,9 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
-use orloj_domain::job::{ExecTarget, ShellTarget};
+use orloj_domain::job::{ExecTarget, ProcessLimits, ShellTarget};
 
 use super::environment::{Environment, environment_of, mark_of};
+use super::limits::Limits;
 use super::template::{AttemptFacts, fill};
 
 const DEFAULT_SHELL: &str = "/bin/sh";
@@ -48,6 +49,10 @@ pub(crate) struct Plan {
     pub(crate) stdin: Vec<u8>,
     /// What marks its processes.
     pub(crate) mark: Vec<Vec<u8>>,
+    /// What its processes may use at most.
+    pub(crate) limits: Option<Limits>,
+    /// Name of its control group; absent where the shell on the way into one would lose something.
+    pub(crate) group: Option<String>,
     /// The manifest's field that names the program, for messages.
     pub(crate) field: &'static str,
 }
@@ -69,6 +74,7 @@ struct Parts<'a> {
     env: &'a BTreeMap<String, String>,
     working_dir: Option<&'a str>,
     stdin: &'a str,
+    limits: Option<ProcessLimits>,
 }
 
 impl<'a> Parts<'a> {
@@ -87,6 +93,7 @@ impl<'a> Parts<'a> {
             env: &target.env,
             working_dir: target.working_dir.as_deref(),
             stdin: &target.stdin,
+            limits: target.limits,
         }
     }
 
@@ -99,6 +106,7 @@ impl<'a> Parts<'a> {
             env: &target.env,
             working_dir: target.working_dir.as_deref(),
             stdin: &target.stdin,
+            limits: target.limits,
         }
     }
 }
@@ -119,6 +127,12 @@ pub(crate) fn plan(
     let variables = environment_of(inherited, parts.env, facts, session, &format!("{field}.env"))?;
     let stdin = fill(parts.stdin, facts).map_err(|problem| format!("{field}.stdin: {problem}"))?;
     let directory = directory_of(parts.working_dir, private_dir, field)?;
+    let limits = parts.limits.map(|asked| Limits { path: format!("{field}.limits"), asked });
+    let names = check_names(parts.env, field);
+    let group = names.is_ok().then(|| format!("orloj-{}-{}-{}", facts.run_id, facts.attempt, facts.token));
+    if limits.is_some() {
+        names?;
+    }
     let program = find_program(&parts.command, &variables, directory.path(), parts.program_field)?;
     Ok(Plan {
         program,
@@ -127,8 +141,24 @@ pub(crate) fn plan(
         directory,
         stdin: stdin.into_bytes(),
         mark: mark_of(facts, session),
+        limits,
+        group,
         field: parts.program_field,
     })
+}
+
+/// Limits are set while a shell waits to become the program, and a shell drops variables that it could not name.
+fn check_names(env: &BTreeMap<String, String>, field: &str) -> Result<(), String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    let is_name = |name: &str| {
+        name.bytes().next().is_some_and(is_letter) && name.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit())
+    };
+    match env.keys().find(|name| !is_name(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "{field}.env.{name}: beside `limits`, a name is made of letters, digits and `_`; rename it, or remove `limits`"
+        )),
+    }
 }
 
 fn has_nul(field: &str) -> String {

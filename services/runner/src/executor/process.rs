@@ -13,22 +13,28 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::runner::OutputStream;
+use tokio::io::AsyncWriteExt;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
+use super::cgroup::{Group, Groups};
+use super::limits::Limits;
+use super::pipes::Pipes;
 use super::plan::{Directory, Plan};
 use super::spawner::{Spawned, Spawner};
 use super::tree::{Tree, reap_leader};
 
+/// How the processes of an attempt are held together, as Started reports it: by nothing that they can't leave, or in a control
+/// group.
+const IN_SESSION: &str = "session";
+const IN_GROUP: &str = "cgroup";
 /// Between TERM and KILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// After the leader ended: how long others may go on writing before they are ended too.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the rest of a pipe is waited for when only a stranger can still hold it.
 const LAST_READ: Duration = Duration::from_millis(250);
-const READ_BYTES: usize = 16 * 1024;
 
 /// What takes the output as it comes.
 pub(crate) trait Sink {
@@ -40,6 +46,8 @@ pub(crate) trait Sink {
     fn flush_at(&self) -> Option<Instant>;
     /// Hands on what waits.
     fn flush(&mut self);
+    /// Takes how far the attempt says it is, 0 to 100.
+    fn progress(&mut self, percent: i32);
 }
 
 /// Why an attempt is stopped from outside.
@@ -65,15 +73,15 @@ pub(crate) struct Host {
 impl Host {
     /// Starts the thread that makes processes. `adopts_orphans` makes this process the reaper of what
     /// attempts leave behind; only for a process that has no other children in sessions of their own.
-    pub(crate) fn start(adopts_orphans: bool) -> io::Result<Self> {
+    pub(crate) fn start(adopts_orphans: bool, groups: Option<Groups>) -> io::Result<Self> {
         let has_adopted = adopts_orphans && super::tree::adopt_orphans();
-        Ok(Self { spawner: Spawner::start()?, has_adopted })
+        Ok(Self { spawner: Spawner::start(groups)?, has_adopted })
     }
 }
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(super) enum End {
     Exited(i32),
     Signalled(Signal),
     /// Somebody else in this process asked the kernel first.
@@ -92,18 +100,23 @@ pub(crate) async fn execute(
     plan: Plan,
     timeout: Duration,
     abort: impl Future<Output = Abort>,
-    on_started: impl FnOnce(),
+    on_started: impl FnOnce(&'static str),
     sink: &mut impl Sink,
 ) -> Outcome {
     let directory = plan.directory.clone();
-    let (mark, stdin) = (plan.mark.clone(), plan.stdin.clone());
+    let (mark, stdin, limits) = (plan.mark.clone(), plan.stdin.clone(), plan.limits.clone());
     let outcome = match host.spawner.spawn(plan).await {
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
-        Ok(spawned) => {
-            on_started();
+        Ok(mut spawned) => {
             let leader = spawned.leader;
-            let tree = Tree::new(leader, mark, host.has_adopted);
-            let outcome = match Running::new(spawned, stdin) {
+            let group = spawned.group.take();
+            on_started(if group.is_some() { IN_GROUP } else { IN_SESSION });
+            let is_bounded = group.as_ref().is_some_and(Group::bounds_processes);
+            if let Some(remark) = limits.as_ref().filter(|_| !is_bounded).and_then(Limits::remark) {
+                sink.note(&remark);
+            }
+            let tree = Tree::new(leader, mark, group, host.has_adopted);
+            let outcome = match Running::new(spawned, stdin, limits) {
                 Ok(running) => running.watch(&tree, timeout, abort, sink).await,
                 Err(error) => {
                     tree.end(Duration::ZERO).await;
@@ -136,44 +149,20 @@ async fn remove(path: std::path::PathBuf) {
 struct Running {
     leader: Pid,
     pidfd: AsyncFd<OwnedFd>,
-    stdout: Stream,
-    stderr: Stream,
+    pipes: Pipes,
+    /// What its manifest limits.
+    limits: Option<Limits>,
     stdin: tokio::task::JoinHandle<()>,
 }
 
-struct Stream {
-    /// Absent after its end.
-    pipe: Option<pipe::Receiver>,
-    buffer: Vec<u8>,
-}
-
-impl Stream {
-    fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { pipe: Some(pipe::Receiver::from_owned_fd(fd)?), buffer: vec![0; READ_BYTES] })
-    }
-
-    /// Waits for bytes; 0 is the end. Never returns after the end. Loses nothing when dropped half-way.
-    async fn read(&mut self) -> usize {
-        let Some(pipe) = &mut self.pipe else {
-            return std::future::pending().await;
-        };
-        // A pipe that can't be read gives nothing more, which is what its end means.
-        let count = pipe.read(&mut self.buffer).await.unwrap_or(0);
-        if count == 0 {
-            self.pipe = None;
-        }
-        count
-    }
-}
-
 impl Running {
-    fn new(spawned: Spawned, stdin: Vec<u8>) -> io::Result<Self> {
+    fn new(spawned: Spawned, stdin: Vec<u8>, limits: Option<Limits>) -> io::Result<Self> {
         let input = pipe::Sender::from_owned_fd(spawned.stdin)?;
         Ok(Self {
             leader: spawned.leader,
             pidfd: watched(spawned.pidfd)?,
-            stdout: Stream::new(spawned.stdout)?,
-            stderr: Stream::new(spawned.stderr)?,
+            pipes: Pipes::new(spawned.stdout, spawned.stderr, spawned.progress)?,
+            limits,
             stdin: write_all(input, stdin),
         })
     }
@@ -195,21 +184,22 @@ impl Running {
                 () = tokio::time::sleep(timeout) => Stop::TimedOut,
             }
         };
-        let stop = pump(&mut self.stdout, &mut self.stderr, sink, first).await;
+        let stop = self.pipes.pump(sink, first).await;
         let (outcome, left) = match stop {
-            Stop::Ended(end) => (outcome_of(end), self.end_leftovers(tree, sink, &mut abort).await),
+            Stop::Ended(end) => (self.outcome_of(end), self.end_leftovers(tree, sink, &mut abort).await),
             Stop::TimedOut => {
-                let left = self.pump(sink, tree.end(GRACE)).await;
+                let left = self.pipes.pump(sink, tree.end(GRACE)).await;
                 let text = format!("stopped: it ran longer than its timeout of {timeout:?}");
                 (self.stopped(OutcomeKind::TimedOut, text), left)
             }
             Stop::Aborted(abort) => {
-                let left = self.pump(sink, tree.end(abort.grace)).await;
+                let left = self.pipes.pump(sink, tree.end(abort.grace)).await;
                 (self.stopped(abort.kind, abort.reason), left)
             }
         };
         self.stdin.abort();
-        self.read_rest(sink, LAST_READ).await;
+        self.pipes.read_rest(sink, LAST_READ).await;
+        self.pipes.end_progress(sink);
         if left > 0 {
             tracing::error!(leader = self.leader.as_raw(), left, "processes of an attempt could not be killed");
             sink.note(&format!("[orloj] {left} processes could not be killed"));
@@ -224,7 +214,7 @@ impl Running {
         }
         // `cmd | tee log &` and the like: whoever still holds the output may finish writing.
         tokio::select! {
-            () = self.read_rest(sink, LINGER) => {}
+            () = self.pipes.read_rest(sink, LINGER) => {}
             _ = abort => {}
         }
         let members = tree.look().await;
@@ -233,7 +223,16 @@ impl Running {
         }
         let count = members.len();
         sink.note(&format!("[orloj] {count} processes outlived the attempt's own and were ended"));
-        self.pump(sink, tree.end(GRACE)).await
+        self.pipes.pump(sink, tree.end(GRACE)).await
+    }
+
+    /// How it ended, and which of its limits may be why.
+    fn outcome_of(&self, end: End) -> Outcome {
+        let mut outcome = outcome_of(end);
+        if let Some(reached) = self.limits.as_ref().and_then(|limits| limits.reached(end)) {
+            outcome.message = Some(format!("{}: {reached}", outcome.message.unwrap_or_default()));
+        }
+        outcome
     }
 
     fn stopped(&self, kind: OutcomeKind, reason: String) -> Outcome {
@@ -243,50 +242,6 @@ impl Running {
             (outcome.exit_code, outcome.signal) = (ended.exit_code, ended.signal);
         }
         outcome
-    }
-
-    async fn pump<T>(&mut self, sink: &mut impl Sink, until: impl Future<Output = T>) -> T {
-        pump(&mut self.stdout, &mut self.stderr, sink, until).await
-    }
-
-    /// Reads until both pipes ended, or `patience` is over.
-    async fn read_rest(&mut self, sink: &mut impl Sink, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        while self.stdout.pipe.is_some() || self.stderr.pipe.is_some() {
-            let next = pump_once(&mut self.stdout, &mut self.stderr, sink);
-            if tokio::time::timeout_at(deadline, next).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Passes output on until `until` is done.
-async fn pump<T>(out: &mut Stream, err: &mut Stream, sink: &mut impl Sink, until: impl Future<Output = T>) -> T {
-    let mut until = pin!(until);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut until => return done,
-            () = pump_once(out, err, sink) => {}
-        }
-    }
-}
-
-/// Waits for the next piece of output, or for the moment to hand a batch on.
-async fn pump_once(out: &mut Stream, err: &mut Stream, sink: &mut impl Sink) {
-    let due = sink.flush_at();
-    let flush = async {
-        match due {
-            Some(due) => tokio::time::sleep_until(due).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        () = flush => sink.flush(),
-        count = out.read() => if count > 0 { sink.push(OutputStream::Stdout, &out.buffer[..count]) },
-        count = err.read() => if count > 0 { sink.push(OutputStream::Stderr, &err.buffer[..count]) },
     }
 }
 

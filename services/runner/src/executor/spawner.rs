@@ -1,12 +1,14 @@
 //! Makes processes, each in a session of its own. `posix_spawn` and not `fork`: a fork copies the page tables
 //! of the whole service, several milliseconds in a large process. One plain thread does it, because the
-//! working directory of the child is that of the thread: the thread keeps one of its own (CLONE_FS), and
-//! where that is refused (some containers), a shell changes the directory before it becomes the program.
+//! working directory of the child is that of the thread: the thread keeps one of its own (CLONE_FS). Where that
+//! is refused (some containers) a shell changes the directory before it becomes the program, and where there are
+//! limits or a control group a shell waits until it has them.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::mpsc;
@@ -18,11 +20,14 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
+use super::cgroup::{Group, Groups};
 use super::plan::{Directory, Plan, plain};
+use super::progress::PROGRESS_FD;
 use super::tree::{enter_leader, reap_leader};
 
 /// `POSIX_SPAWN_SETSID` of glibc 2.26 and musl, which nix does not name.
 const SPAWN_SETSID: i32 = 0x80;
+const SHELL: &str = "/bin/sh";
 
 /// A process that was just made, and our ends of its pipes.
 #[derive(Debug)]
@@ -37,6 +42,10 @@ pub(crate) struct Spawned {
     pub(crate) stdout: OwnedFd,
     /// Where its errors are read.
     pub(crate) stderr: OwnedFd,
+    /// Where it says how far it is.
+    pub(crate) progress: OwnedFd,
+    /// Its control group.
+    pub(crate) group: Option<Group>,
 }
 
 struct Order {
@@ -49,13 +58,13 @@ struct Order {
 pub(crate) struct Spawner(mpsc::Sender<Order>);
 
 impl Spawner {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the thread. Every process gets a group of its own, if there are `groups`.
+    pub(crate) fn start(groups: Option<Groups>) -> io::Result<Self> {
         let (sender, orders) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("runner-spawn".into()).spawn(move || {
             let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
             for Order { plan, answer } in orders {
-                let made = spawn(&plan, has_own_directory);
+                let made = spawn(&plan, groups.as_ref(), has_own_directory);
                 // Nobody waits for the answer any more only if the runtime is going down with the process.
                 let _ = answer.send(made);
             }
@@ -75,7 +84,24 @@ impl Spawner {
     }
 }
 
-fn spawn(plan: &Plan, has_own_directory: bool) -> Result<Spawned, String> {
+/// The last number that a child gets a descriptor on; ours lie above, so that none is overwritten by another.
+const CHILD_FD_LAST: i32 = GATE_FD;
+/// Where a process with limits waits until they are set.
+const GATE_FD: i32 = 4;
+/// How much of a file tells what it is.
+const MAGIC_BYTES: usize = 256;
+
+/// The child's ends of its pipes.
+struct Ends {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    progress: OwnedFd,
+    /// Only of a process that waits.
+    gate: Option<OwnedFd>,
+}
+
+fn spawn(plan: &Plan, groups: Option<&Groups>, has_own_directory: bool) -> Result<Spawned, String> {
     if let Directory::Private(path) = &plan.directory {
         DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(|error| {
             format!("the attempt's own directory `{}` can't be made ({})", path.display(), plain(&error))
@@ -83,30 +109,85 @@ fn spawn(plan: &Plan, has_own_directory: bool) -> Result<Spawned, String> {
     }
     let machine =
         |error: io::Error| format!("the machine gave no process ({}); see the runner's limits", plain(&error));
-    let (stdin_child, stdin) = io::pipe().map_err(machine)?;
-    let (stdout, stdout_child) = io::pipe().map_err(machine)?;
-    let (stderr, stderr_child) = io::pipe().map_err(machine)?;
-    let ends = [stdin_child.as_raw_fd(), stdout_child.as_raw_fd(), stderr_child.as_raw_fd()];
+    let (stdin_child, stdin) = pipe().map_err(machine)?;
+    let (stdout, stdout_child) = pipe().map_err(machine)?;
+    let (stderr, stderr_child) = pipe().map_err(machine)?;
+    let (progress, progress_child) = pipe().map_err(machine)?;
+    let group = groups.and_then(|groups| group_of(plan, groups));
+    let (gate_child, gate) = match (&plan.limits, &group) {
+        (Some(_), _) | (_, Some(_)) => pipe().map(|(child, ours)| (Some(child), Some(ours))).map_err(machine)?,
+        (None, None) => (None, None),
+    };
+    let ends = Ends {
+        stdin: stdin_child,
+        stdout: stdout_child,
+        stderr: stderr_child,
+        progress: progress_child,
+        gate: gate_child,
+    };
     let leader = enter_leader(|| make(plan, &ends, has_own_directory)).map_err(|errno| refusal(plan, errno))?;
-    // The leader stays a zombie until its tree was checked, so its number can't name another process here.
-    let pidfd = rustix::process::Pid::from_raw(leader.as_raw())
-        .ok_or(rustix::io::Errno::SRCH)
-        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK));
-    match pidfd {
-        Ok(pidfd) => Ok(Spawned { leader, pidfd, stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }),
-        Err(errno) => {
+    match watch_and_release(plan, leader, group, gate) {
+        Ok((pidfd, group)) => Ok(Spawned { leader, pidfd, stdin, stdout, stderr, progress, group }),
+        Err(problem) => {
             let _ = nix::sys::signal::killpg(leader, Signal::SIGKILL);
             let _ = nix::sys::wait::waitid(nix::sys::wait::Id::Pid(leader), nix::sys::wait::WaitPidFlag::WEXITED);
             reap_leader(leader);
-            Err(format!("the process can't be watched ({errno}); Linux 5.3 or later is needed"))
+            Err(problem)
         }
     }
 }
 
-fn make(plan: &Plan, ends: &[i32; 3], has_own_directory: bool) -> Result<Pid, Errno> {
+/// A pipe whose ends lie above what children use.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let aside = |fd: OwnedFd| match fd.as_raw_fd() {
+        ..=CHILD_FD_LAST => Ok::<_, io::Error>(rustix::io::fcntl_dupfd_cloexec(&fd, CHILD_FD_LAST + 1)?),
+        _ => Ok(fd),
+    };
+    let (reader, writer) = io::pipe()?;
+    Ok((aside(reader.into())?, aside(writer.into())?))
+}
+
+/// A group for the process to come, unless the machine gives none now.
+fn group_of(plan: &Plan, groups: &Groups) -> Option<Group> {
+    let made = groups.make(plan.group.as_deref()?, plan.limits.as_ref().map(|limits| &limits.asked));
+    made.map_err(|error| tracing::warn!(%error, "an attempt gets no control group")).ok()
+}
+
+/// Answers what tells the end of a process that was made, and its group if it is there. Lets it begin once it is in its group
+/// and its limits are set.
+fn watch_and_release(
+    plan: &Plan,
+    leader: Pid,
+    group: Option<Group>,
+    gate: Option<OwnedFd>,
+) -> Result<(OwnedFd, Option<Group>), String> {
+    // The leader stays a zombie until its tree was checked, so its number can't name another process here.
+    let pidfd = rustix::process::Pid::from_raw(leader.as_raw())
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK))
+        .map_err(|errno| format!("the process can't be watched ({errno}); Linux 5.3 or later is needed"))?;
+    let is_in = |group: &Group| match group.place(leader) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "an attempt was not let into its control group");
+            false
+        }
+    };
+    let group = group.filter(is_in);
+    if let Some(gate) = gate {
+        plan.limits.as_ref().map_or(Ok(()), |limits| limits.apply(leader))?;
+        // Whoever has killed it meanwhile ended the attempt, as the watch over it will tell.
+        let _ = rustix::io::write(&gate, b"\n");
+    }
+    Ok((pidfd, group))
+}
+
+fn make(plan: &Plan, ends: &Ends, has_own_directory: bool) -> Result<Pid, Errno> {
     let mut actions = PosixSpawnFileActions::init()?;
-    for (end, standard) in ends.iter().zip(0..) {
-        actions.add_dup2(*end, standard)?;
+    let standard = [&ends.stdin, &ends.stdout, &ends.stderr].into_iter().zip(0..);
+    let special = [(&ends.progress, PROGRESS_FD)].into_iter().chain(ends.gate.as_ref().map(|gate| (gate, GATE_FD)));
+    for (end, number) in standard.chain(special) {
+        actions.add_dup2(end.as_raw_fd(), number)?;
     }
     let mut attributes = PosixSpawnAttr::init()?;
     // What Rust's start-up ignores (SIGPIPE) and this thread blocks must not reach the program.
@@ -117,30 +198,55 @@ fn make(plan: &Plan, ends: &[i32; 3], has_own_directory: bool) -> Result<Pid, Er
             | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
             | PosixSpawnFlags::from_bits_retain(SPAWN_SETSID),
     )?;
+    let shell = through_shell(plan, ends.gate.is_some(), !has_own_directory)?;
+    let (program, arguments) = match &shell {
+        Some(arguments) => (Path::new(SHELL), arguments),
+        None => (plan.program.as_path(), &plan.arguments),
+    };
     if !has_own_directory {
-        let (shell, arguments) = through_shell(plan)?;
-        return posix_spawn(Path::new(shell), &actions, &attributes, &arguments, &plan.environment);
+        return posix_spawn(program, &actions, &attributes, arguments, &plan.environment);
     }
     nix::unistd::chdir(plan.directory.path())?;
-    let made = posix_spawn(plan.program.as_path(), &actions, &attributes, &plan.arguments, &plan.environment);
+    let made = posix_spawn(program, &actions, &attributes, arguments, &plan.environment);
     // Not to keep a directory busy that is removed or unmounted later.
     let _ = nix::unistd::chdir("/");
     made
 }
 
-/// The same call by way of a shell that changes the directory; only the program's own name is lost.
-fn through_shell(plan: &Plan) -> Result<(&'static str, Vec<CString>), Errno> {
+/// The same call by way of a shell that waits for its limits or changes the directory, and then becomes the program; only the
+/// program's own name is lost. Nothing if there is no need of it.
+fn through_shell(plan: &Plan, waits: bool, changes_directory: bool) -> Result<Option<Vec<CString>>, Errno> {
+    // A pipe that ends without a line: the runner is gone, and nothing may begin.
+    let wait = format!("read -r ORLOJ_GO <&{GATE_FD} && exec {GATE_FD}<&- && ");
+    let script = match (waits, changes_directory) {
+        (false, false) => return Ok(None),
+        (false, true) => "cd -- \"$0\" && exec \"$@\"".to_owned(),
+        (true, false) => wait + "exec \"$@\"",
+        (true, true) => wait + "cd -- \"$0\" && exec \"$@\"",
+    };
+    can_begin(&plan.program)?;
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let path = |path: &Path| text(path.as_os_str().as_encoded_bytes());
-    let mut arguments = vec![
-        text(b"sh")?,
-        text(b"-c")?,
-        text(b"cd -- \"$0\" && exec \"$@\"")?,
-        path(plan.directory.path())?,
-        path(&plan.program)?,
-    ];
+    let mut arguments =
+        vec![text(b"sh")?, text(b"-c")?, text(script.as_bytes())?, path(plan.directory.path())?, path(&plan.program)?];
     arguments.extend(plan.arguments.iter().skip(1).cloned());
-    Ok(("/bin/sh", arguments))
+    Ok(Some(arguments))
+}
+
+/// Finds what the kernel would refuse and a shell would not: it takes any text for a script of its own, and says only to
+/// the job's errors that an interpreter is missing.
+fn can_begin(program: &Path) -> Result<(), Errno> {
+    let mut magic = [0; MAGIC_BYTES];
+    // Who may execute a file need not be allowed to read it; then the shell has the last word.
+    let Ok(count) = std::fs::File::open(program).and_then(|mut file| file.read(&mut magic)) else { return Ok(()) };
+    let magic = &magic[..count];
+    let Some(line) = magic.strip_prefix(b"#!") else {
+        return if magic.contains(&0) { Ok(()) } else { Err(Errno::ENOEXEC) };
+    };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
+    let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let is_missing = interpreter.starts_with(b"/") && !Path::new(OsStr::from_bytes(interpreter)).exists();
+    if is_missing { Err(Errno::ENOENT) } else { Ok(()) }
 }
 
 fn refusal(plan: &Plan, errno: Errno) -> String {
@@ -160,28 +266,66 @@ fn refusal(plan: &Plan, errno: Errno) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::sys::wait::WaitStatus;
+    use orloj_domain::job::ProcessLimits;
+    use rustix::process::Resource;
 
     use super::super::environment::inherited;
     use super::super::plan::{Program, plan};
     use super::super::template::example;
     use super::*;
 
-    /// Both ways into a directory lead to the same program with the same arguments.
+    /// All ways into a directory lead to the same program with the same arguments, and the ways with limits leave nothing
+    /// of the wait behind.
     #[test]
     fn the_shell_is_an_equal_way_into_a_directory() {
-        let target = orloj_domain::job::ExecTarget {
-            command: ["sh", "-c", "test \"$PWD\" = /usr && test \"$1\" = 'a  b'", "name", "a  b"]
-                .map(str::to_owned)
-                .to_vec(),
-            env: std::collections::BTreeMap::new(),
-            working_dir: Some("/usr".to_owned()),
-            stdin: String::new(),
-        };
-        let environment = inherited(std::iter::empty());
-        let plan = plan(Program::Exec(&target), &example(), &environment, "s", "/nowhere".into()).expect("plan");
-        let made = spawn(&plan, false).expect("process");
-        assert_eq!(waitpid(made.leader, None), Ok(WaitStatus::Exited(made.leader, 0)));
-        reap_leader(made.leader);
+        let limits =
+            ProcessLimits { memory_bytes: Some(64 << 20), cpu_seconds: Some(7), open_files: Some(64), processes: None };
+        let script = "test \"$PWD\" = /usr && test \"$1\" = 'a  b' && test -e /proc/self/fd/3 && test ! -e /proc/self/fd/4 \
+            && test -z \"${ORLOJ_GO+set}\" && test \"$(ulimit -n):$(ulimit -v):$(ulimit -t)\" = \"$2\"";
+        let own = |resource| rustix::process::getrlimit(resource).current;
+        let text = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+        let kibibytes = own(Resource::As).map(|bytes| bytes / 1024);
+        let unlimited = format!("{}:{}:{}", text(own(Resource::Nofile)), text(kibibytes), text(own(Resource::Cpu)));
+        for (limits, expected) in [(None, unlimited), (Some(limits), "64:65536:7".to_owned())] {
+            let target = orloj_domain::job::ExecTarget {
+                command: ["sh", "-c", script, "name", "a  b", &expected].map(str::to_owned).to_vec(),
+                env: std::collections::BTreeMap::new(),
+                working_dir: Some("/usr".to_owned()),
+                stdin: String::new(),
+                limits,
+            };
+            let environment = inherited(std::iter::empty());
+            let plan = plan(Program::Exec(&target), &example(), &environment, "s", "/nowhere".into()).expect("plan");
+            // On a thread of its own, whose directory is its own too.
+            std::thread::spawn(move || {
+                let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
+                for way in [false, has_own_directory] {
+                    let made = spawn(&plan, None, way).expect("process");
+                    let ended = nix::sys::wait::waitpid(made.leader, None);
+                    assert_eq!(ended, Ok(WaitStatus::Exited(made.leader, 0)), "{expected}, {way}");
+                    reap_leader(made.leader);
+                }
+            })
+            .join()
+            .expect("both ways");
+        }
+    }
+
+    /// What a shell would take for a script of its own is refused by every way, as the kernel does.
+    #[test]
+    fn a_shell_on_the_way_takes_no_more_than_the_kernel() {
+        let folder = tempfile::tempdir().expect("folder");
+        for (text, expected) in [
+            ("echo no program\n", Err(Errno::ENOEXEC)),
+            ("", Err(Errno::ENOEXEC)),
+            ("#!/no/such/interpreter -x\n", Err(Errno::ENOENT)),
+            ("#! /bin/sh\n", Ok(())),
+            ("\u{7f}ELF\0\0", Ok(())),
+        ] {
+            let file = folder.path().join("program");
+            std::fs::write(&file, text).expect("file");
+            assert_eq!(can_begin(&file), expected, "{text:?}");
+        }
     }
 }

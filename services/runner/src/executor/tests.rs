@@ -1,6 +1,10 @@
 //! Executions of real processes. Not here: claims and the log (`tests/`). Every wait is for a condition, with
 //! a deadline.
 
+mod cgroup;
+mod limits;
+mod progress;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +26,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Kept {
     chunks: Vec<(OutputStream, Vec<u8>)>,
+    percents: Vec<i32>,
 }
 
 impl Kept {
@@ -42,6 +47,9 @@ impl Sink for Kept {
         None
     }
     fn flush(&mut self) {}
+    fn progress(&mut self, percent: i32) {
+        self.percents.push(percent);
+    }
 }
 
 struct Bed {
@@ -54,7 +62,7 @@ impl Bed {
     /// Each test has an attempt number of its own, so that marks do not meet.
     fn new(attempt: i32) -> Self {
         let facts = AttemptFacts { attempt, ..example() };
-        Self { host: Host::start(true).expect("host"), folder: tempfile::tempdir().expect("folder"), facts }
+        Self { host: Host::start(true, None).expect("host"), folder: tempfile::tempdir().expect("folder"), facts }
     }
 
     fn plan(&self, target: &Target) -> Result<Plan, String> {
@@ -81,7 +89,7 @@ impl Bed {
         let mut kept = Kept::default();
         let outcome = match self.plan(target) {
             Ok(plan) => {
-                let run = execute(&self.host, plan, timeout, abort, || {}, &mut kept);
+                let run = execute(&self.host, plan, timeout, abort, |_| {}, &mut kept);
                 tokio::time::timeout(LONG, run).await.expect("ends in time")
             }
             Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
@@ -96,6 +104,7 @@ fn exec(command: &[&str]) -> Target {
         env: BTreeMap::new(),
         working_dir: None,
         stdin: String::new(),
+        limits: None,
     })
 }
 
@@ -106,6 +115,7 @@ fn shell_with(script: &str, stdin: &str, working_dir: Option<&Path>) -> Target {
         working_dir: working_dir.map(|path| path.display().to_string()),
         stdin: stdin.to_owned(),
         shell: None,
+        limits: None,
     })
 }
 
@@ -204,7 +214,7 @@ async fn it_runs_in_its_own_session_and_directory_with_only_its_environment() {
     assert_eq!(lines[0], own.display().to_string());
     assert_eq!(lines[1], "700");
     assert_eq!(lines[2], format!("{0} {0}", lines[3]), "leader of its group and session");
-    let names = "ORLOJ_ATTEMPT ORLOJ_FENCING_TOKEN ORLOJ_FIRE_TIME ORLOJ_JOB ORLOJ_PARAM_TENANT_ID ORLOJ_RUN_ID ORLOJ_SESSION PATH PWD ";
+    let names = "ORLOJ_ATTEMPT ORLOJ_FENCING_TOKEN ORLOJ_FIRE_TIME ORLOJ_JOB ORLOJ_PARAM_TENANT_ID ORLOJ_PROGRESS_FD ORLOJ_RUN_ID ORLOJ_SESSION PATH PWD ";
     let (found, ignored) = lines[4].split_once("SigIgn:\t").expect("signals");
     assert_eq!(found, names);
     let ignored = u64::from_str_radix(ignored, 16).expect("mask");
@@ -242,12 +252,13 @@ async fn output_keeps_its_order_and_its_bytes() {
             None
         }
         fn flush(&mut self) {}
+        fn progress(&mut self, _: i32) {}
     }
     let folder = bed.folder.path().to_owned();
     let target = exec(&["sh", "-c", script, &folder.display().to_string()]);
     let mut sink = Pacer(Kept::default(), folder);
     let plan = bed.plan(&target).expect("plan");
-    let run = execute(&bed.host, plan, LONG, std::future::pending(), || {}, &mut sink);
+    let run = execute(&bed.host, plan, LONG, std::future::pending(), |_| {}, &mut sink);
     tokio::time::timeout(LONG, run).await.expect("ends in time");
     let pieces: Vec<_> = sink.0.chunks.iter().map(|(_, bytes)| bytes.clone()).collect();
     let expected: [&[u8]; 7] = [b"out1\n", b"err1\n", b"out2\n", b"err2\n", b"out3\n", b"err3\n", b"\xff\0\n"];

@@ -1,5 +1,5 @@
-//! Finds all processes of an attempt and ends them: its session, its process group, their descendants, and
-//! whoever carries its mark in the environment. Not here: when to end them. Invariant: the leader is not
+//! Finds all processes of an attempt and ends them: its session, its process group, its control group, their
+//! descendants, and whoever carries its mark in the environment. Not here: when to end them. Invariant: the leader is not
 //! reaped before its tree was looked at, so its number means this attempt and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tokio::time::Instant;
+
+use super::cgroup::Group;
 
 /// How long a killed tree may take to go; longer means a process that the kernel can't end now.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,13 +124,14 @@ struct Process {
 pub(crate) struct Tree {
     leader: Pid,
     mark: Arc<Vec<Vec<u8>>>,
+    group: Option<Arc<Group>>,
     has_adopted: bool,
 }
 
 impl Tree {
     /// The tree below `leader`. `has_adopted` says that [`adopt_orphans`] was granted.
-    pub(crate) fn new(leader: Pid, mark: Vec<Vec<u8>>, has_adopted: bool) -> Self {
-        Self { leader, mark: Arc::new(mark), has_adopted }
+    pub(crate) fn new(leader: Pid, mark: Vec<Vec<u8>>, group: Option<Group>, has_adopted: bool) -> Self {
+        Self { leader, mark: Arc::new(mark), group: group.map(Arc::new), has_adopted }
     }
 
     /// Who is left, the leader included while it runs.
@@ -138,8 +141,9 @@ impl Tree {
 
     /// Reads all of /proc: blocking.
     fn members(&self) -> Vec<Pid> {
+        // Before the others, so that whoever is in the group is among them unless it has ended.
+        let mut members: BTreeSet<i32> = self.in_group().into_iter().collect();
         let processes = all_processes();
-        let mut members: BTreeSet<i32> = BTreeSet::new();
         let leader = self.leader.as_raw();
         let me = std::process::id().cast_signed();
         for process in processes.values() {
@@ -158,6 +162,10 @@ impl Tree {
         members.into_iter().map(Pid::from_raw).collect()
     }
 
+    fn in_group(&self) -> Vec<i32> {
+        self.group.as_ref().map(|group| group.members()).unwrap_or_default()
+    }
+
     fn is_marked(&self, process: &Process) -> bool {
         // The environment of a process that is gone, or of another user's, can't be read: then it is not ours.
         let Ok(environment) = fs::read(format!("/proc/{}/environ", process.pid)) else {
@@ -170,7 +178,7 @@ impl Tree {
     /// True if, after the leader ended, nobody can be left: no orphan was handed to this process. A fast
     /// answer for the usual case; false means that [`Tree::look`] has to look.
     pub(crate) fn is_surely_gone(&self) -> bool {
-        if !self.has_adopted {
+        if !self.has_adopted || !self.in_group().is_empty() {
             return false;
         }
         // Twice, because one that ends while the kernel lists them can hide another.
@@ -205,6 +213,9 @@ impl Tree {
 
     /// Kills all of the tree once; returns how many were left. Blocking.
     fn kill_once(&self) -> usize {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
         let members = self.members();
         if !members.is_empty() {
             let _ = killpg(self.leader, Signal::SIGKILL);

@@ -3,6 +3,7 @@
 
 mod handlers;
 mod http;
+mod progress;
 mod support;
 mod words;
 
@@ -40,7 +41,7 @@ fn an_attempt_is_claimed_started_told_of_and_finished() {
         assert_eq!((event.token, event.attempt, &event.session, event.runner.as_str()), (5, 1, session, "r1"));
     }
     assert_eq!(events[0].lease_ms, Some(15_000));
-    assert_eq!(events[1].isolation.as_deref(), Some("session"));
+    assert_eq!(events[1].isolation.as_deref(), Some("session"), "no groups without `uses_cgroups`");
     let outputs = bed.outputs(attempt.run_id);
     assert_eq!(text_of(&outputs, OutputStream::Stdout), "one\n5 test/hello\n");
     assert_eq!(text_of(&outputs, OutputStream::Stderr), "two\n");
@@ -48,6 +49,18 @@ fn an_attempt_is_claimed_started_told_of_and_finished() {
     bed.shutdown.request();
     bed.end().expect("a clean end");
     assert!(std::fs::read_dir(bed.folder.path().join("work")).expect("folder").next().is_none(), "nothing is left");
+}
+
+/// Whether this machine lets the tests make groups is for the runner to find out; what it reports must be what is so.
+#[test]
+fn the_isolation_that_is_told_is_what_the_process_has() {
+    let bed = Bed::start(|config| config.uses_cgroups = true);
+    let attempt = ready("group", shell("grep ^0:: /proc/self/cgroup"));
+    bed.append(record(&attempt));
+    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Succeeded);
+    let is_in_group = text_of(&bed.outputs(attempt.run_id), OutputStream::Stdout).contains("/orloj-");
+    let expected = if is_in_group { "cgroup" } else { "session" };
+    assert_eq!(bed.events(attempt.run_id)[1].isolation.as_deref(), Some(expected));
 }
 
 #[test]

@@ -205,6 +205,7 @@ pub(crate) fn shell(script: &str) -> Target {
         working_dir: None,
         stdin: String::new(),
         shell: None,
+        limits: None,
     })
 }
 
