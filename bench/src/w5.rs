@@ -159,17 +159,19 @@ pub(crate) struct Requests<'a> {
     bed: &'a Bed,
     spec: Arc<RunSpec>,
     jobs: Vec<JobId>,
+    begin: Timestamp,
     next: usize,
 }
 
 impl<'a> Requests<'a> {
     pub(crate) fn new(bed: &'a Bed) -> Self {
         let text = r#"{"apiVersion":"orloj/v1","kind":"Job","metadata":{"namespace":"bench","name":"job"},
-            "spec":{"run":{"exec":{"command":["true"]}}}}"#;
+            "spec":{"overlap":{"policy":"allow"},"run":{"exec":{"command":["true"]}}}}"#;
         let mut spec = manifest::parse_json(text).expect("a valid manifest").spec.as_ref().clone();
         spec.target = Target::HandlerTarget(HandlerTarget { name: "noop".to_owned(), payload: "null".to_owned() });
         let job = |index| format!("bench/noop-{index}").parse().expect("a valid id");
-        Self { bed, spec: Arc::new(spec), jobs: (0..JOBS).map(job).collect(), next: 0 }
+        let jobs = (0..JOBS).map(job).collect();
+        Self { bed, spec: Arc::new(spec), jobs, begin: bed.clock.now(), next: 0 }
     }
 
     fn next(&mut self, count: usize) -> Vec<NewRecord> {
@@ -193,7 +195,8 @@ impl<'a> Requests<'a> {
     fn one(&self, index: usize) -> NewRecord {
         let job = &self.jobs[index % self.jobs.len()];
         let now = self.bed.clock.now();
-        let fire_time = Timestamp::from_millis(now.millis() + i64::try_from(index).unwrap_or(0));
+        // One of its own for each request, so that no run has the id of another.
+        let fire_time = Timestamp::from_millis(self.begin.millis() + i64::try_from(index).unwrap_or(0));
         let decision = FireDecision {
             job: job.clone(),
             version: 1,
@@ -254,11 +257,14 @@ fn wait_for_ends(events: &mut dyn Reader, runs: usize) -> (Instant, Ends) {
     while ends.succeeded.len() + ends.other < runs {
         assert!(Instant::now() < deadline, "only {} of {runs} runs have ended", ends.succeeded.len());
         let records = events.poll(POLL_MAX, Duration::from_millis(100)).expect("a readable log");
-        if records.is_empty() || unread.len() > runs {
-            read(&mut ends, std::mem::take(&mut unread));
-        } else {
+        let is_quiet = records.is_empty();
+        if !is_quiet {
             last = Instant::now();
             unread.extend(records);
+        }
+        // Each run has more steps than its end: before there are so many, not all can have ended.
+        if is_quiet || unread.len() > runs {
+            read(&mut ends, std::mem::take(&mut unread));
         }
     }
     (last, ends)
