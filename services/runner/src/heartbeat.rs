@@ -16,6 +16,7 @@ use orloj_runtime::log::{AppendError, Appender, Log, NewRecord};
 use crate::board::{Board, Phase, Session};
 use crate::executor::process::Abort;
 use crate::guard::{self, Guard};
+use crate::home::Home;
 
 /// How much earlier than the dispatcher the runner ends its lease: a fifth.
 pub(crate) fn margin(lease: Duration) -> Duration {
@@ -33,6 +34,8 @@ pub(crate) struct Pulse {
     pub(crate) health: Option<Component>,
     /// Stands in for a runner that can't end its attempts.
     pub(crate) guard: Guard,
+    /// Tells the next runner what to end if the guard can't either.
+    pub(crate) home: Option<Arc<Home>>,
 }
 
 impl Pulse {
@@ -100,6 +103,9 @@ impl Pulse {
 
     /// The guard comes after the runner, which has half of the margin to end its attempts in order.
     fn tell_guard(&self, board: &Board, session: &Session, sent_at: Duration) {
+        if let Some(home) = &self.home {
+            home.note(session.id.as_str());
+        }
         let asked_at = guard::now();
         let until = sent_at + self.lease - margin(self.lease) / 2;
         let left = until.saturating_sub(board.clock.monotonic());

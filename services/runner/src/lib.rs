@@ -11,6 +11,7 @@ mod flight;
 mod guard;
 mod handler;
 mod heartbeat;
+mod home;
 mod inbox;
 mod metrics;
 mod output;
@@ -44,6 +45,7 @@ use executor::kafka::Clusters;
 use executor::process::{Abort, GRACE, Host};
 use guard::Guard;
 use heartbeat::{Pulse, margin};
+use home::Home;
 use metrics::RunnerMetrics;
 use reporter::Reporter;
 use secrets::Secrets;
@@ -146,12 +148,9 @@ fn start(
     log: Arc<dyn Log>,
     (executor, handler_runtime): Executors,
 ) -> Result<(), RunnerError> {
-    let work_dir = if config.is_handlers_only {
-        config.work_dir.clone()
-    } else {
-        std::fs::create_dir_all(&config.work_dir)?;
-        config.work_dir.canonicalize()?
-    };
+    // Handlers have no processes, and so no directories.
+    let home = if config.is_handlers_only { None } else { Some(Arc::new(Home::open(&config.work_dir)?)) };
+    let work_dir = home.as_ref().map_or_else(|| config.work_dir.clone(), |home| home.path().to_owned());
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
     let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
@@ -186,6 +185,7 @@ fn start(
         host: host_name,
         health: config.health.clone(),
         guard: Guard::new(config.guard.clone()),
+        home,
     };
     // Before anything is claimed: what is said about a claim must not be missed.
     inbox::start(&shared)?;

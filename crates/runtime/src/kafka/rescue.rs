@@ -125,11 +125,16 @@ impl Rescue {
 impl Kit {
     /// Asks the group where it stands; mends it if it can't say.
     fn look(&self, share: &[TopicPartition], membership: &ConsumerGroupMetadata) -> Result<Found, LogError> {
-        if self.stands(share, Isolation::Committed, STAND_TIMEOUT).is_ok() {
+        let is_told = || self.stands(share, Isolation::Committed, STAND_TIMEOUT).is_ok();
+        if is_told() {
             return Ok(Found::Stands);
         }
-        // If this is answered, then it is no cluster that is away: the group waits for the end of a claim.
+        // If this is answered, and that still is not, then it is no cluster that was away: the group waits for the end of a
+        // claim.
         let stands = self.stands(share, Isolation::Uncommitted, ANSWER_TIMEOUT)?;
+        if is_told() {
+            return Ok(Found::Stands);
+        }
         tracing::warn!(group = self.group, ?share, "a claim that nobody ends keeps the group's positions back");
         let mut positions = TopicPartitionList::new();
         for at in share {

@@ -1,0 +1,167 @@
+//! A directory of this process's own, where its attempts have theirs and where its sessions are noted: what a runner leaves behind
+//! that was killed together with its guard is ended by the next one that starts beside it. Not here: what a lease is
+//! (`board`), what the guard does (`guard`). Invariant: nobody touches the directory of a process that lives, which the
+//! kernel's lock on a file in it tells.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::executor::environment::SESSION_VARIABLE;
+use crate::executor::tree;
+
+/// Held for as long as the process lives; one session in each line.
+const SESSIONS: &str = "sessions";
+/// Directories whose names begin so are being made.
+const UNFINISHED: char = '.';
+/// Most looks for the processes of one session: one that forks while it is looked for is found by the next.
+const LOOKS_MAX: usize = 100;
+
+/// The directory; removed in the end.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Debug)]
+struct Sessions {
+    file: Flock<File>,
+    noted: Vec<String>,
+}
+
+impl Home {
+    /// Ends what processes that are gone have left in `work_dir`, and makes a directory in it.
+    pub(crate) fn open(work_dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(work_dir)?;
+        let work_dir = work_dir.canonicalize()?;
+        for entry in fs::read_dir(&work_dir)?.flatten() {
+            if let Err(error) = clear(&entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "what a runner has left behind can't be cleared");
+            }
+        }
+        let name = uuid::Uuid::new_v4().simple().to_string();
+        let unfinished = work_dir.join(format!("{UNFINISHED}{name}"));
+        fs::create_dir(&unfinished)?;
+        let file = OpenOptions::new().create(true).append(true).open(unfinished.join(SESSIONS))?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
+        let path = work_dir.join(name);
+        // Nobody sees it before it is locked.
+        fs::rename(&unfinished, &path)?;
+        Ok(Self { path, sessions: Mutex::new(Sessions { file, noted: Vec::new() }) })
+    }
+
+    /// Where attempts get directories of their own.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes a session, before anything is executed under it.
+    pub(crate) fn note(&self, session: &str) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.noted.iter().any(|noted| noted == session) {
+            return;
+        }
+        if let Err(error) = writeln!(sessions.file, "{session}") {
+            tracing::warn!(%error, session, "a session is not noted: what it leaves behind is found by nobody");
+        }
+        sessions.noted.push(session.to_owned());
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // What can't be removed now, the next runner removes.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Clears a directory if its process is gone.
+fn clear(path: &Path) -> io::Result<()> {
+    let is_unfinished = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED));
+    let file = match File::open(path.join(SESSIONS)) {
+        Ok(file) if !is_unfinished => file,
+        // None of ours, or not yet.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    // Held until all is cleared: two that start at once do it one after the other.
+    let _lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, Errno::EWOULDBLOCK)) => return Ok(()),
+        Err((_, errno)) => return Err(errno.into()),
+    };
+    let mut ended = 0;
+    for session in fs::read_to_string(path.join(SESSIONS))?.lines().filter(|line| !line.is_empty()) {
+        let mark = format!("{SESSION_VARIABLE}={session}");
+        ended += (0..LOOKS_MAX)
+            .map(|_| tree::kill_marked(mark.as_bytes()))
+            .take_while(|found| *found > 0)
+            .max()
+            .unwrap_or(0);
+    }
+    if ended > 0 {
+        tracing::warn!(processes = ended, "ended what attempts of a runner that was killed had left behind");
+    }
+    fs::remove_dir_all(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use nix::unistd::{Pid, getsid};
+
+    use super::*;
+
+    /// A process as attempts are: marked, and in a session of its own.
+    fn marked(session: &str) -> std::process::Child {
+        let mut command = Command::new("setsid");
+        command.args(["sleep", "600"]).env(SESSION_VARIABLE, session).stdin(Stdio::null());
+        let child = command.spawn().expect("setsid and sleep");
+        let pid = Pid::from_raw(child.id().cast_signed());
+        while getsid(Some(pid)) != Ok(pid) {
+            std::thread::yield_now();
+        }
+        child
+    }
+
+    /// As a process leaves it that is killed: nothing is removed, and the lock is gone.
+    fn abandon(home: Home) -> PathBuf {
+        let path = home.path.clone();
+        let copy = path.with_extension("kept");
+        fs::create_dir(&copy).expect("a directory");
+        fs::copy(path.join(SESSIONS), copy.join(SESSIONS)).expect("a copy");
+        fs::create_dir(copy.join("attempt")).expect("a directory");
+        drop(home);
+        copy
+    }
+
+    #[test]
+    fn what_a_killed_runner_left_behind_is_ended_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [gone, alive] = ["gone", "alive"].map(|name| format!("{name}-{}", std::process::id()));
+        let home = Home::open(folder.path()).expect("a home");
+        home.note(&gone);
+        home.note(&gone);
+        let left = abandon(home);
+        let living = Home::open(&folder.path().join("other")).expect("a home");
+        living.note(&alive);
+        let (mut orphan, mut other) = (marked(&gone), marked(&alive));
+        fs::rename(living.path(), folder.path().join("living")).expect("beside it");
+
+        let next = Home::open(folder.path()).expect("a home");
+        assert!(!orphan.wait().expect("a child of ours").success(), "it was killed");
+        assert!(!left.exists(), "its directory is gone");
+        assert!(folder.path().join("living").exists(), "a runner that lives keeps its own");
+        assert_eq!(other.try_wait().expect("a child of ours"), None, "and its attempts");
+        other.kill().expect("a child of ours");
+        other.wait().expect("a child of ours");
+        let own = next.path().to_owned();
+        drop(next);
+        assert!(!own.exists(), "nothing is left of one that ended in order");
+    }
+}
