@@ -2,7 +2,7 @@
 //! Invariant: if one service ends that nobody asked to, all are asked to drain, and the process says which and why.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use orloj_runner::RunnerConfig;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::config::Config;
 use orloj_runtime::health::Health;
+use orloj_runtime::host;
 use orloj_runtime::log::Log;
 use orloj_runtime::metrics::Metrics;
 use orloj_runtime::shutdown::Shutdown;
@@ -195,7 +196,9 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
     let config = &parts.config;
     let runner = match &config.runner_id {
         Some(runner) => runner.clone(),
-        None => RunnerId::new(&format!("{}-{}", host_name(), std::process::id())).map_err(|error| error.to_string())?,
+        None => {
+            RunnerId::new(&format!("{}-{}", host::name(), std::process::id())).map_err(|error| error.to_string())?
+        }
     };
     Ok(RunnerConfig {
         runner,
@@ -217,12 +220,4 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         metrics: parts.metrics.clone(),
         health: Some(parts.health.component("runner")),
     })
-}
-
-fn host_name() -> String {
-    let of_file = |path: &str| std::fs::read_to_string(Path::new(path)).ok().map(|text| text.trim().to_owned());
-    of_file("/proc/sys/kernel/hostname")
-        .or_else(|| of_file("/etc/hostname"))
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "host".to_owned())
 }

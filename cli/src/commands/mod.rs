@@ -60,9 +60,7 @@ pub(crate) fn job_path(job: &JobId) -> String {
 #[expect(clippy::disallowed_methods, reason = "the environment says who the user is")]
 pub(crate) fn actor() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".to_owned());
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    if host.is_empty() { user } else { format!("{user}@{host}") }
+    format!("{user}@{}", orloj_runtime::host::name())
 }
 
 /// A key that names one request, however often it is sent.

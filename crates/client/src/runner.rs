@@ -12,6 +12,7 @@ use orloj_domain::shard::ShardCount;
 use orloj_domain::topic;
 use orloj_runner::{Handler, Handlers, RunnerConfig};
 use orloj_runtime::clock::SystemClock;
+use orloj_runtime::host;
 use orloj_runtime::log::{Log, LogError, Waker};
 use orloj_runtime::shutdown::Shutdown;
 use serde::Serialize;
@@ -345,8 +346,6 @@ impl RunnerBuilder {
 
 /// Host, process and a number: two live runners need two names.
 fn own_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    format!("{host}-{}-handlers-{number}", std::process::id())
+    format!("{}-{}-handlers-{number}", host::name(), std::process::id())
 }

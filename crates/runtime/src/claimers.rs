@@ -37,8 +37,8 @@ pub fn of_heartbeats(log: &dyn Log) -> Result<Vec<ClaimerName>, LogError> {
     while next < end {
         let records = reader.poll(RECORDS_MAX, READ_WAIT)?;
         let Some(last) = records.last() else {
-            // Heartbeats are in no transaction, so a silence before the end is the log's, unless all of it was removed.
-            break;
+            // The last heartbeat is never compacted away, and none is in a transaction.
+            return Err(LogError::Unavailable(format!("{}: read up to {next} of {end}", topic::RUNNER_HEARTBEATS)));
         };
         next = last.offset + 1;
         for heartbeat in

@@ -9,6 +9,7 @@ pub mod config;
 pub mod driver;
 pub mod embedded;
 pub mod health;
+pub mod host;
 pub mod kafka;
 pub mod log;
 pub mod metrics;

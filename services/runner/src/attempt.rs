@@ -80,6 +80,7 @@ impl Assignment {
     /// Executes and reports.
     pub(crate) async fn run(self, shared: Arc<Shared>) {
         let Self { ready, work, session, slot } = self;
+        let ready = Arc::new(ready);
         let Entered { number, stop, start } = shared.board.enter(&session, (ready.run_id, ready.token));
         let mut output = Output::new(&shared, &ready, &session);
         let outcome = match work {
@@ -198,21 +199,32 @@ async fn attempt(
     };
     let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
     let left = deadline.left().filter(|left| *left < timeout);
-    let send = |kind, fill: &dyn Fn(&mut AttemptEvent)| {
-        let records = vec![report(shared, ready, session, kind, fill)];
-        shared.reporter.send(Report { records, session: Arc::clone(session), is_patient: true, _slot: None });
-    };
     let started = |isolation: Option<&str>| {
         shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
-        send(AttemptEventType::Started, &|event| event.isolation = isolation.map(str::to_owned));
+        let record = report(shared, ready, session, AttemptEventType::Started, |event| {
+            event.isolation = isolation.map(str::to_owned);
+        });
+        shared.reporter.send(Report {
+            records: vec![record],
+            session: Arc::clone(session),
+            is_patient: true,
+            _slot: None,
+        });
     };
     let limit = left.unwrap_or(timeout);
     if let Some(refusal) = refusal(shared, &work.spec.target) {
         return refusal;
     }
-    let process = match &work.spec.target {
+    let program = match &work.spec.target {
+        Target::ExecTarget(target) => Program::Exec(target),
+        Target::ShellTarget(target) => Program::Shell(target),
         Target::HttpTarget(target) => {
             let outcome = http::execute(&shared.http, (target, &facts), limit, abort, || started(None), output).await;
+            return at_deadline(outcome, left);
+        }
+        Target::KafkaTarget(target) => {
+            let work = (target, &facts);
+            let outcome = kafka::execute(&shared.clusters, work, limit, abort, || started(None), output).await;
             return at_deadline(outcome, left);
         }
         Target::HandlerTarget(target) => {
@@ -221,21 +233,12 @@ async fn attempt(
                 Err(outcome) => return outcome,
             };
             let call = (&shared.handler_runtime, prepared, facts);
-            let progress =
-                |percent: u8| send(AttemptEventType::Progress, &|event| event.percent = Some(percent.into()));
-            let outcome = handler::execute(call, limit, abort, || started(None), progress, output).await;
-            return at_deadline(outcome, left);
-        }
-        Target::ExecTarget(target) => Program::Exec(target),
-        Target::ShellTarget(target) => Program::Shell(target),
-        Target::KafkaTarget(target) => {
-            let work = (target, &facts);
-            let outcome = kafka::execute(&shared.clusters, work, limit, abort, || started(None), output).await;
+            let outcome = handler::execute(call, limit, abort, || started(None), output).await;
             return at_deadline(outcome, left);
         }
     };
     let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
-    let outcome = match plan(process, &facts, &shared.inherited, session.id.as_str(), own) {
+    let outcome = match plan(program, &facts, &shared.inherited, session.id.as_str(), own) {
         Ok(plan) => execute(&shared.host, plan, limit, abort, |isolation| started(Some(isolation)), output).await,
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
     };
@@ -280,19 +283,19 @@ struct Output {
     buffer: OutputBuffer,
     partition: i32,
     flush_at: Option<Instant>,
-    ready: ReadyAttempt,
+    ready: Arc<ReadyAttempt>,
     progress: Throttle,
 }
 
 impl Output {
-    fn new(shared: &Arc<Shared>, ready: &ReadyAttempt, session: &Arc<Session>) -> Self {
+    fn new(shared: &Arc<Shared>, ready: &Arc<ReadyAttempt>, session: &Arc<Session>) -> Self {
         Self {
             shared: Arc::clone(shared),
             session: Arc::clone(session),
             buffer: OutputBuffer::new(ready),
             partition: shared.shards.shard_of(&ready.job).0,
             flush_at: None,
-            ready: ReadyAttempt { request: Vec::new(), ..ready.clone() },
+            ready: Arc::clone(ready),
             progress: Throttle::default(),
         }
     }

@@ -155,7 +155,7 @@ fn give_up(left: &[String]) {
 
 /// Kills until nobody of these sessions is left, for a while; answers those of which somebody is. A process that forks while it is
 /// looked for is found by the next look.
-fn end(sessions: &[String]) -> Vec<String> {
+pub(crate) fn end(sessions: &[String]) -> Vec<String> {
     let is_left = |session: &&String| {
         let mark = format!("{SESSION_VARIABLE}={session}");
         (0..LOOKS_MAX).all(|_| {

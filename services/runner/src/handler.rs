@@ -191,11 +191,6 @@ impl Voice {
         std::mem::replace(&mut *said, Said { percent, is_over, ..Said::default() })
     }
 
-    /// The last that was said of how far it is.
-    pub(crate) fn percent(&self) -> Option<u8> {
-        self.lock().percent
-    }
-
     /// Hears nothing more.
     pub(crate) fn close(&self) {
         self.lock().is_over = true;

@@ -35,7 +35,7 @@ pub(crate) struct Pulse {
     /// Stands in for a runner that can't end its attempts.
     pub(crate) guard: Guard,
     /// Tells the next runner what to end if the guard can't either.
-    pub(crate) home: Option<Arc<Home>>,
+    pub(crate) home: Option<Home>,
 }
 
 impl Pulse {
@@ -146,13 +146,6 @@ fn append(appender: &mut Option<Box<dyn Appender>>, log: &dyn Log, record: NewRe
         None => appender.insert(log.appender().map_err(|error| AppendError::Retriable(error.to_string()))?),
     };
     appender.append(vec![record]).map(|_| ())
-}
-
-/// Host name and process id.
-pub(crate) fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
-    format!("{name}:{}", std::process::id())
 }
 
 /// Starts both threads.

@@ -11,15 +11,12 @@ use std::sync::{Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::executor::environment::SESSION_VARIABLE;
-use crate::executor::tree;
+use crate::guard;
 
 /// Held for as long as the process lives; one session in each line.
 const SESSIONS: &str = "sessions";
 /// Directories whose names begin so are being made.
 const UNFINISHED: char = '.';
-/// Most looks for the processes of one session: one that forks while it is looked for is found by the next.
-const LOOKS_MAX: usize = 100;
 
 /// The directory; removed in the end.
 #[derive(Debug)]
@@ -94,17 +91,11 @@ fn clear(path: &Path) -> io::Result<()> {
         Err((_, Errno::EWOULDBLOCK)) => return Ok(()),
         Err((_, errno)) => return Err(errno.into()),
     };
-    let mut ended = 0;
-    for session in fs::read_to_string(path.join(SESSIONS))?.lines().filter(|line| !line.is_empty()) {
-        let mark = format!("{SESSION_VARIABLE}={session}");
-        ended += (0..LOOKS_MAX)
-            .map(|_| tree::kill_marked(mark.as_bytes()))
-            .take_while(|found| *found > 0)
-            .max()
-            .unwrap_or(0);
-    }
-    if ended > 0 {
-        tracing::warn!(processes = ended, "ended what attempts of a runner that was killed had left behind");
+    let sessions: Vec<String> = fs::read_to_string(path.join(SESSIONS))?.lines().map(str::to_owned).collect();
+    let left = guard::end(&sessions);
+    if !left.is_empty() {
+        // The kernel holds them; the next runner looks again.
+        return Err(io::Error::other(format!("processes of the sessions {} do not end", left.join(", "))));
     }
     fs::remove_dir_all(path)
 }
@@ -116,14 +107,16 @@ mod tests {
     use nix::unistd::{Pid, getsid};
 
     use super::*;
+    use crate::executor::environment::SESSION_VARIABLE;
 
     /// A process as attempts are: marked, and in a session of its own.
     fn marked(session: &str) -> std::process::Child {
         let mut command = Command::new("setsid");
         command.args(["sleep", "600"]).env(SESSION_VARIABLE, session).stdin(Stdio::null());
-        let child = command.spawn().expect("setsid and sleep");
+        let mut child = command.spawn().expect("setsid and sleep");
         let pid = Pid::from_raw(child.id().cast_signed());
         while getsid(Some(pid)) != Ok(pid) {
+            assert_eq!(child.try_wait().expect("a child of ours"), None, "it has ended");
             std::thread::yield_now();
         }
         child

@@ -27,6 +27,7 @@ use std::time::Duration;
 use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::topic;
 use orloj_runtime::clock::Clock;
+use orloj_runtime::host;
 use orloj_runtime::log::{Log, Waker};
 use orloj_runtime::shutdown::Shutdown;
 use tokio::runtime::{Handle, Runtime};
@@ -149,14 +150,14 @@ fn start(
     (executor, handler_runtime): Executors,
 ) -> Result<(), RunnerError> {
     // Handlers have no processes, and so no directories.
-    let home = if config.is_handlers_only { None } else { Some(Arc::new(Home::open(&config.work_dir)?)) };
+    let home = if config.is_handlers_only { None } else { Some(Home::open(&config.work_dir)?) };
     let work_dir = home.as_ref().map_or_else(|| config.work_dir.clone(), |home| home.path().to_owned());
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
     let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
     let groups = config.uses_cgroups.then(Groups::find).flatten();
     tracing::debug!(?groups, "where attempts get control groups");
-    let host_name = heartbeat::host();
+    let host_name = host::process();
     let quarantine = topics.iter().find(|spec| spec.name == topic::QUARANTINE);
     let shared = Arc::new(Shared {
         runner: config.runner.clone(),

@@ -74,7 +74,8 @@ pub(super) fn target_cluster(key: &str) -> Option<(&str, &str)> {
 fn target_clusters(
     values: &Values,
     own: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, KafkaTargetConfig>, Complaint> {
+) -> (BTreeMap<String, KafkaTargetConfig>, Vec<Complaint>) {
+    let mut complaints = Vec::new();
     let mut clusters: BTreeMap<String, KafkaTargetConfig> = BTreeMap::new();
     for (key, (value, origin)) in values {
         let Some((name, property)) = target_cluster(key) else { continue };
@@ -89,7 +90,7 @@ fn target_clusters(
             |topic: &String| !topic.is_empty() && topic.strip_suffix('*').unwrap_or(topic).chars().all(is_allowed);
         if let Some(topic) = cluster.topics.iter().find(|topic| !is_good(topic)) {
             let message = format!("has `{topic}`; write names of topics, as in `invoices.due,orders.*`");
-            return Err(Complaint { origin: origin.clone(), key: key.clone(), message });
+            complaints.push(Complaint { origin: origin.clone(), key: key.clone(), message });
         }
     }
     if let Some(cluster) = clusters.get_mut("default").filter(|one| !one.properties.contains_key("bootstrap.servers")) {
@@ -97,7 +98,7 @@ fn target_clusters(
         cluster.properties = own.clone();
         cluster.properties.extend(given);
     }
-    Ok(clusters)
+    (clusters, complaints)
 }
 
 pub(super) fn is_other_variable(rest: &str) -> bool {
@@ -190,13 +191,8 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     let runner_drain_timeout = reader.read("runner.drainTimeout", |text| duration(text, Duration::ZERO, DRAIN_MAX));
     let runner_http_allow = reader.read("runner.http.allow", http_allow);
     let runner_secrets_dir = reader.read("runner.secretsDir", |text| non_empty(text).map(Into::into));
-    let runner_kafka = match target_clusters(&reader.values, &kafka) {
-        Ok(clusters) => clusters,
-        Err(complaint) => {
-            reader.complaints.push(complaint);
-            BTreeMap::new()
-        }
-    };
+    let (runner_kafka, complaints) = target_clusters(&reader.values, &kafka);
+    reader.complaints.extend(complaints);
     let runner_cgroups = reader.read("runner.cgroups", |text| {
         text.parse::<bool>().map_err(|_| format!("is `{text}`; write `true` or `false`"))
     });

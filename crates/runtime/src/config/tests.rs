@@ -130,8 +130,9 @@ fn complaints_name_the_place_the_key_and_the_fix() {
 
 #[test]
 fn every_complaint_comes_at_once() {
-    let error = Config::from_layers(&with_file("shards = 0\nlog.format = \"xml\"")).expect_err("two complaints");
-    assert_eq!(error.0.len(), 2);
+    let text = "shards = 0\nlog.format = \"xml\"\nrunner.kafka.a.topics = \"x y\"\nrunner.kafka.b.topics = \"/\"";
+    let error = Config::from_layers(&with_file(text)).expect_err("four complaints");
+    assert_eq!(error.0.len(), 4);
 }
 
 #[test]

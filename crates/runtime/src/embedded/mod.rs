@@ -36,6 +36,7 @@ use self::store::memory::MemoryStore;
 use self::store::sqlite::SqliteStore;
 use self::write::{Body, Guard, Reply, Write};
 use crate::clock::Clock;
+use crate::host;
 use crate::log::{
     AppendError, Appender, BatchWriter, Claimer, ClaimerSpec, Isolation, Log, LogError, NewRecord, Owner, OwnerSpec,
     Reader, TopicPartition, TopicSpec,
@@ -105,7 +106,7 @@ impl EmbeddedLog {
         let store = SqliteStore::open(&file, options.file_bytes_max).map_err(unusable)?;
         let broker = Broker::load(store.load().map_err(unusable)?);
         let life = uuid::Uuid::new_v4().simple().to_string();
-        let names = (life, format!("{}:{}", host_name(), std::process::id()));
+        let names = (life, host::process());
         let core = Arc::new(Core::new(Box::new(store), broker, clock, options, names));
         let threads = Threads::start(&core, lock, dir).map_err(failed)?;
         let committer = threads.submitter().map_or(Committer::Inline, Committer::Thread);
@@ -166,11 +167,6 @@ impl std::fmt::Debug for EmbeddedLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("EmbeddedLog")
     }
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
 impl Log for EmbeddedLog {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
@@ -59,6 +59,16 @@ impl Ends {
     /// First offset that no record has yet, or the last stable offset.
     pub(crate) fn end(&self, at: &TopicPartition, isolation: Isolation) -> Result<i64, LogError> {
         self.watermarks(at, isolation).map(|(_, end)| end)
+    }
+
+    /// As [`Ends::end`], of many partitions in one question; those that nobody answers for are left out.
+    pub(crate) fn of_all(
+        &self,
+        partitions: &[TopicPartition],
+        isolation: Isolation,
+    ) -> Result<BTreeMap<TopicPartition, i64>, LogError> {
+        let asker = self.asker(isolation)?;
+        asker.ask("ends", |consumer, left| ends_of(consumer, &self.config, partitions, left))
     }
 
     /// First offset kept, and the end.
@@ -254,6 +264,32 @@ impl Asker {
             }
         }
     }
+}
+
+/// Ends of partitions at this moment, by the isolation level of the client that asks, learnt in one question; those that nobody
+/// answers for are left out.
+///
+/// # Errors
+/// When there is no answer at all.
+pub(crate) fn ends_of<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    config: &KafkaConfig,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<BTreeMap<TopicPartition, i64>, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for at in partitions {
+        // The question is "which offset is it at this time"; the special time "end" is an offset here.
+        list.add_partition_offset(&config.full_name(&at.topic), at.partition, Offset::End)?;
+    }
+    let answers = consumer.offsets_for_times(list, timeout)?;
+    let known = answers.elements().into_iter().filter(|answer| answer.error().is_ok());
+    Ok(known
+        .filter_map(|answer| {
+            let Offset::Offset(offset) = answer.offset() else { return None };
+            Some((TopicPartition::new(config.short_name(answer.topic())?, answer.partition()), offset))
+        })
+        .collect())
 }
 
 /// How many partitions `metadata` lists for a topic; `None` if it says that there is no such topic.

@@ -135,15 +135,20 @@ impl Kit {
         if is_told() {
             return Ok(Found::Stands);
         }
-        tracing::warn!(group = self.group, ?share, "a claim that nobody ends keeps the group's positions back");
         let mut positions = TopicPartitionList::new();
         for at in share {
             let topic = self.config.full_name(&at.topic);
             let known = stands.find_partition(&topic, at.partition).map(|element| element.offset());
-            let claimed = self.claimed(at, known)?;
-            let added = positions.add_partition_offset(&topic, at.partition, Offset::Offset(claimed));
-            added.map_err(|error| fault::of_read(&at.to_string(), &error))?;
+            if let Some(claimed) = self.claimed(at, known)? {
+                let added = positions.add_partition_offset(&topic, at.partition, Offset::Offset(claimed));
+                added.map_err(|error| fault::of_read(&at.to_string(), &error))?;
+            }
         }
+        if positions.count() == 0 {
+            // Nothing is kept from us that is known of: what comes next will tell.
+            return Ok(Found::Unknown);
+        }
+        tracing::warn!(group = self.group, ?share, "a claim that nobody ends keeps the group's positions back");
         for claimer in self.peers.claimers()?.iter().filter(|claimer| claimer.group == self.group) {
             for id in claim_ids::names(&self.config, claimer) {
                 if let Err(error) = self.set(&id, &positions, membership) {
@@ -179,8 +184,8 @@ impl Kit {
         Ok(answer)
     }
 
-    /// The first offset of a partition that nobody has claimed.
-    fn claimed(&self, at: &TopicPartition, known: Option<Offset>) -> Result<i64, LogError> {
+    /// The first offset of a partition that nobody has claimed; `None` unless an attempt waits there.
+    fn claimed(&self, at: &TopicPartition, known: Option<Offset>) -> Result<Option<i64>, LogError> {
         let (first, end) = self.ends.watermarks(at, Isolation::Committed)?;
         let from = match known {
             Some(Offset::Offset(offset)) => offset.max(first),
@@ -190,17 +195,19 @@ impl Kit {
         reader.read_from(&[(at.clone(), from)])?;
         let deadline = Deadline::after(READ_MAX);
         let mut records: Vec<Record> = Vec::new();
-        // What is behind the last record may be markers only: nothing more comes then.
         while records.len() < RECORDS_MAX && records.last().map_or(from, |last| last.offset + 1) < end {
             let more = reader.poll(RECORDS_MAX - records.len(), ANSWER_TIMEOUT)?;
             if more.is_empty() || deadline.has_passed() {
+                // Maybe only marks of transactions are left, maybe not: the one that waits must be among those at hand.
                 break;
             }
             records.extend(more);
         }
         let count = self.peers.claimed(&records)?;
+        // Claims are in order: whatever was read before one that waits is all that was claimed.
+        let is_one_waiting = count < records.len();
         let last = count.checked_sub(1).and_then(|last| records.get(last));
-        Ok(last.map_or(from, |last| last.offset + 1))
+        Ok(is_one_waiting.then(|| last.map_or(from, |last| last.offset + 1)))
     }
 
     /// Sets the positions under an id; what the group still waited for under it is over with that.

@@ -264,7 +264,8 @@ pub trait Peers: std::fmt::Debug + Send + Sync {
     /// Who claims from this group's topics or has claimed lately, the asker included.
     fn claimers(&self) -> Result<Vec<ClaimerName>, LogError>;
 
-    /// How many of these records, which follow each other in one partition, were claimed, from the first on.
+    /// How many of these records, which follow each other in one partition, were claimed, from the first on. All of them if
+    /// nobody can tell whether what follows was claimed too: then nothing waits there yet.
     ///
     /// # Errors
     /// [`LogError::Unavailable`] while that can't be told.

@@ -20,8 +20,6 @@ use super::process::{Abort, GRACE, Sink};
 use super::template::AttemptFacts;
 use crate::handler::{HandlerContext, HandlerFailure, Handlers, Prepared, Voice};
 
-/// Between two reports of how far a handler is.
-const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a handler that is being dropped may take to come to an `await`.
 const DROP_MAX: Duration = Duration::from_secs(1);
 /// Most names in a message.
@@ -73,14 +71,12 @@ fn unknown(handlers: &Handlers, runner: &RunnerId, name: &str) -> String {
     )
 }
 
-/// Calls a handler and waits for its end. `on_started` is called before it, `on_progress` with what it says of how far it
-/// is; `abort` stops it.
+/// Calls a handler and waits for its end. `on_started` is called before it; `abort` stops it.
 pub(crate) async fn execute(
     (runtime, prepared, facts): (&Handle, Prepared, AttemptFacts),
     timeout: Duration,
     abort: impl Future<Output = Abort>,
     on_started: impl FnOnce(),
-    on_progress: impl FnMut(u8),
     sink: &mut impl Sink,
 ) -> Outcome {
     let voice = Arc::new(Voice::default());
@@ -91,7 +87,7 @@ pub(crate) async fn execute(
     on_started();
     // Called inside of the task: a panic before the first `await` is one of the handler's too.
     let mut task = runtime.spawn(async move { prepared(context).await });
-    let mut ear = Ear { voice: &voice, sink, on_progress, reported: None, reported_at: None };
+    let mut ear = Ear { voice: &voice, sink };
     let first = async {
         tokio::select! {
             biased;
@@ -114,7 +110,6 @@ pub(crate) async fn execute(
     };
     voice.close();
     ear.hear();
-    ear.report();
     // For what the handler has left running with a copy of its context.
     cancellation.cancel();
     if !task.is_finished() {
@@ -165,40 +160,27 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 /// Passes on what a handler says.
-struct Ear<'a, S, P> {
+struct Ear<'a, S> {
     voice: &'a Voice,
     sink: &'a mut S,
-    on_progress: P,
-    /// What was reported last, and when.
-    reported: Option<u8>,
-    reported_at: Option<Instant>,
 }
 
-impl<S: Sink, P: FnMut(u8)> Ear<'_, S, P> {
+impl<S: Sink> Ear<'_, S> {
     async fn listen<T>(&mut self, until: impl Future<Output = T>) -> T {
         let mut until = pin!(until);
-        let mut report_at = None;
         loop {
             let flush_at = self.sink.flush_at();
             tokio::select! {
                 biased;
                 done = &mut until => return done,
                 () = at(flush_at) => self.sink.flush(),
-                () = at(report_at) => {
-                    self.report();
-                    report_at = None;
-                }
-                () = self.voice.changed() => {
-                    if self.hear() != self.reported {
-                        report_at = Some(self.reported_at.map_or_else(Instant::now, |last| last + PROGRESS_PAUSE));
-                    }
-                }
+                () = self.voice.changed() => self.hear(),
             }
         }
     }
 
-    /// Takes the lines, and tells how far the handler says it is.
-    fn hear(&mut self) -> Option<u8> {
+    /// Takes the lines, and how far the handler says it is.
+    fn hear(&mut self) {
         let said = self.voice.take();
         if said.left_out > 0 {
             self.sink.note(&format!("[orloj] {} bytes were printed too fast and left out here", said.left_out));
@@ -206,15 +188,8 @@ impl<S: Sink, P: FnMut(u8)> Ear<'_, S, P> {
         for line in &said.lines {
             self.sink.push(OutputStream::Stdout, line.as_bytes());
         }
-        said.percent
-    }
-
-    fn report(&mut self) {
-        let percent = self.voice.percent();
-        if let Some(percent) = percent.filter(|percent| self.reported != Some(*percent)) {
-            (self.on_progress)(percent);
-            self.reported = Some(percent);
-            self.reported_at = Some(Instant::now());
+        if let Some(percent) = said.percent {
+            self.sink.progress(percent.into());
         }
     }
 }

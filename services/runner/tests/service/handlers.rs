@@ -132,19 +132,27 @@ fn progress_and_output_are_there_while_it_runs() {
 
 #[test]
 fn progress_is_told_once_a_second_and_at_the_end() {
+    let go = Arc::new(tokio::sync::Notify::new());
+    let gate = Arc::clone(&go);
     let bed = Bed::start(|config| {
-        with(config, "busy", |context, _| {
+        with(config, "busy", move |context, _| {
+            let gate = Arc::clone(&gate);
             Box::pin(async move {
-                for percent in 0..=60 {
+                context.progress(0);
+                gate.notified().await;
+                for percent in 1..=60 {
                     context.progress(percent);
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    tokio::task::yield_now().await;
                 }
                 Ok(None)
             })
         });
     });
     let attempt = attempt("busy", "busy", "null");
-    assert_eq!(outcome(&bed, &attempt).kind, OutcomeKind::Succeeded);
+    bed.append(record(&attempt));
+    bed.wait_for("the first word", || bed.events(attempt.run_id).iter().find_map(|event| event.percent));
+    go.notify_one();
+    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Succeeded);
     let told: Vec<_> =
         bed.events(attempt.run_id).into_iter().filter(|event| event.kind == AttemptEventType::Progress).collect();
     assert_eq!(told.last().and_then(|event| event.percent), Some(60));

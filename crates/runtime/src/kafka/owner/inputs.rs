@@ -9,12 +9,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::tail::{ANSWER_MAX, ask_for_topics, is_gone, list_of, out_of_range, record_of};
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::client::{Complaints, drop_aside};
 use crate::kafka::config::KafkaConfig;
+use crate::kafka::ends::ends_of;
 use crate::kafka::fault;
 use crate::kafka::keeper::Kept;
 use crate::log::{Isolation, LogError, OwnerEvent, Record, TopicName, TopicPartition};
@@ -284,9 +285,10 @@ impl TopicReader {
         let partitions: Vec<_> = positions.iter().map(|(at, _)| at.clone()).collect();
         self.forget(&partitions);
         ask_for_topics(&self.consumer, &self.config, positions.iter().map(|(at, _)| at.topic.as_str()))?;
-        let ends = self.ends(&partitions);
+        // What can't be learnt now is caught up with by what is read.
+        let ends = ends_of(&self.consumer, &self.config, &partitions, ANSWER_MAX).unwrap_or_default();
         for (at, offset) in positions {
-            let target = ends.get(&at.partition).copied();
+            let target = ends.get(at).copied();
             let is_caught_up = target.is_some_and(|target| target <= *offset);
             self.tracked.insert(at.clone(), Tracked { request, target, is_caught_up });
             self.next.insert(at.clone(), *offset);
@@ -312,21 +314,6 @@ impl TopicReader {
         {
             tracing::debug!(%error, "these inputs were not read yet");
         }
-    }
-
-    /// Last stable offsets at this moment, as many as can be learnt in one question.
-    fn ends(&self, partitions: &[TopicPartition]) -> BTreeMap<i32, i64> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for at in partitions {
-            // The question is "which offset is it at this time"; the special time "end" is an offset here.
-            let added = list.add_partition_offset(&self.config.full_name(&at.topic), at.partition, Offset::End);
-            if added.is_err() {
-                return BTreeMap::new();
-            }
-        }
-        let Ok(answers) = self.consumer.offsets_for_times(list, ANSWER_MAX) else { return BTreeMap::new() };
-        let known = answers.elements().into_iter().filter(|answer| answer.error().is_ok());
-        known.filter_map(|answer| Some((answer.partition(), plain_offset(answer.offset())?))).collect()
     }
 
     /// Hands out whatever the client has; an error means that the owner is gone.
@@ -378,8 +365,4 @@ impl TopicReader {
         }
         false
     }
-}
-
-fn plain_offset(offset: Offset) -> Option<i64> {
-    if let Offset::Offset(offset) = offset { Some(offset) } else { None }
 }

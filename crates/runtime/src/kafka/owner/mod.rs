@@ -38,6 +38,7 @@ use self::takeover::Setback;
 use self::vigil::{Vigil, Watched};
 use self::writer::Writer;
 use crate::clock::{Clock, SystemClock};
+use crate::host;
 use crate::kafka::KafkaLog;
 use crate::kafka::client::Deadline;
 use crate::kafka::config::KafkaConfig;
@@ -135,7 +136,7 @@ impl KafkaOwner {
             per_shard_topics,
             phases: TakeoverPhases::of_process(),
             clock: SystemClock::new(),
-            host: host(),
+            host: host::process(),
             recipe,
             member,
             inputs: Inputs::new(config),
@@ -479,10 +480,4 @@ fn check_topics(tail: &mut Tail, spec: &OwnerSpec) -> Result<BTreeSet<String>, L
 fn new_incarnation() -> Incarnation {
     let id = uuid::Uuid::new_v4().simple().to_string();
     Incarnation::new(&id).unwrap_or_else(|error| unreachable!("32 hexadecimal digits are an incarnation: {error}"))
-}
-
-/// Host name and process id, for people who read owner records.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}/{}", name.trim(), std::process::id())
 }

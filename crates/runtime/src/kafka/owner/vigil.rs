@@ -80,17 +80,13 @@ impl Vigil {
 }
 
 fn look(ends: &Ends, watched: &Watched) -> Result<Sight, LogError> {
-    let mut seen = Sight::new();
     let topics = ends.named(&watched.topics)?;
     let all = topics.iter().flat_map(|topic| watched.partitions.iter().map(move |partition| (topic, *partition)));
-    for (topic, partition) in all {
-        let at = TopicPartition::new(topic.as_str(), partition);
-        // In this order: what is committed between the two questions is not taken for hidden.
-        let end = ends.end(&at, Isolation::Uncommitted)?;
-        let stable = ends.end(&at, Isolation::Committed)?;
-        seen.insert(at, (stable, end));
-    }
-    Ok(seen)
+    let all: Vec<_> = all.map(|(topic, partition)| TopicPartition::new(topic.as_str(), partition)).collect();
+    // In this order: what is committed between the two questions is not taken for hidden.
+    let behind = ends.of_all(&all, Isolation::Uncommitted)?;
+    let mut stable = ends.of_all(&all, Isolation::Committed)?;
+    Ok(behind.into_iter().filter_map(|(at, end)| Some((at.clone(), (stable.remove(&at)?, end)))).collect())
 }
 
 /// The partitions where what was behind the last stable offset `before` is behind the same one `now`.
