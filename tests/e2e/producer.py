@@ -95,6 +95,9 @@ def main():
         message = consumer.poll(1.0)
         if message is None or message.error():
             continue
+        if (message.key() or b"").startswith(b"__"):
+            # A mark of the services.
+            continue
         if message.topic().endswith("quarantine"):
             quarantined.append((message.key(), dict(message.headers())))
         elif message.topic().endswith("job.events"):

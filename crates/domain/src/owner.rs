@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::Incarnation;
 use crate::time::Timestamp;
 
-/// Key of the barrier record in each topic that a restore reads.
+/// Key of the barrier record in each topic that a restore reads, and wherever a transaction that was left half done was ended.
 pub const BARRIER_KEY: &str = "__barrier";
 /// Key of the positions record in a service's state topic.
 pub const POSITIONS_KEY: &str = "__positions";
