@@ -188,6 +188,7 @@ fn spec(random: &mut Random) -> RunSpec {
         overlap: OverlapPolicy { policy, max: 3 },
         concurrency: may_be_bounded.then(|| i32::try_from(1 + random.below(3)).expect("small")),
         pause_after_failures: 0,
+        limits: Vec::new(),
         target: Target::ExecTarget(ExecTarget {
             command: vec!["/bin/true".to_owned()],
             env: BTreeMap::new(),

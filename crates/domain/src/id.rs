@@ -201,6 +201,46 @@ text_id!(
     |text| check_label("calendar name", text).is_ok()
 );
 text_id!(
+    /// Name of a shared limit, unique in the installation.
+    LimitName, "limit name", LABEL_BYTES_MAX,
+    "use 1 to 63 lower-case letters, digits or `-`, starting and ending with a letter or digit",
+    |text| check_label("limit name", text).is_ok()
+);
+text_id!(
+    /// What bounds runs of many jobs: `queue/NAME` or `limit/NAME`, as the key of its setting is.
+    LimitId, "limit", 2 * LABEL_BYTES_MAX, "use `queue/NAME` or `limit/NAME`",
+    |text| text.split_once('/').is_some_and(|(kind, name)| {
+        matches!(kind, "queue" | "limit") && check_label("name", name).is_ok()
+    })
+);
+
+impl LimitId {
+    /// The bounds of a queue.
+    #[must_use]
+    pub fn of_queue(queue: &QueueName) -> Self {
+        Self(format!("queue/{queue}").into())
+    }
+
+    /// A shared limit.
+    #[must_use]
+    pub fn of_limit(limit: &LimitName) -> Self {
+        Self(format!("limit/{limit}").into())
+    }
+
+    /// True if it bounds a queue.
+    #[must_use]
+    pub fn is_of_queue(&self) -> bool {
+        self.0.starts_with("queue/")
+    }
+
+    /// The name without its kind.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, name)| name)
+    }
+}
+
+text_id!(
     /// One life of one service instance as an owner of shards; never comes back once it is gone.
     Incarnation, "incarnation", COMMAND_ID_BYTES_MAX, "use 1 to 128 printable characters", is_printable
 );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CalendarName, JobId, QueueName};
+use crate::id::{CalendarName, JobId, LimitName, QueueName};
 use crate::schedule::Bounds;
 use crate::time::Timestamp;
 
@@ -305,6 +305,8 @@ pub struct RunSpec {
     pub pause_after_failures: i32,
     /// What is executed.
     pub target: Target,
+    /// Limits that it shares with other jobs, by name.
+    pub limits: Vec<LimitName>,
 }
 
 /// What a run executes.

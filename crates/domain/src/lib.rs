@@ -13,6 +13,7 @@ pub mod id;
 pub mod job;
 pub mod job_event;
 pub mod lease;
+pub mod limit;
 pub mod manifest;
 pub mod misfire;
 pub mod overlap;

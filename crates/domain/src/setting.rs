@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::RunId;
+use crate::id::{JobId, LimitId, RunId};
 use crate::job::words;
 use crate::time::Timestamp;
 
@@ -54,7 +54,8 @@ words! {
     }
 }
 
-/// One step of a shared limit; key = limit name.
+/// One step of a shared limit; key = limit. The shard of the run says acquire and release to the shard of the limit, which
+/// says grant to the shard of the run. What is asked for or held stands in `run.state` as the step that it came to last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "LimitEvent", rename_all = "camelCase")]
 pub struct LimitEvent {
@@ -62,11 +63,21 @@ pub struct LimitEvent {
     #[serde(rename = "type")]
     pub kind: LimitEventType,
     /// The limit.
-    pub limit: String,
+    pub limit: LimitId,
     /// The run that asks or gives back.
     pub run_id: RunId,
-    /// Units asked for; 1 or more.
+    /// Units asked for; 1.
     pub units: i64,
     /// When it was decided.
     pub at: Timestamp,
+    /// The job of the run.
+    pub job: JobId,
+    /// The fencing token of the attempt that it is for.
+    pub token: i64,
+    /// 0 lowest ..= 9 highest.
+    pub priority: i32,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// Grant under a rate: up to when the rate is used up, in nanoseconds since the Unix epoch; else 0.
+    pub used_until_nanos: i64,
 }

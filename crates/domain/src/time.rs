@@ -22,8 +22,14 @@ impl Timestamp {
 
     /// Takes milliseconds since the epoch, clamped to [`Timestamp::MIN`]..=[`Timestamp::MAX`].
     #[must_use]
-    pub fn from_millis(millis: i64) -> Self {
-        Self(millis.clamp(-MILLIS_MAX, MILLIS_MAX))
+    pub const fn from_millis(millis: i64) -> Self {
+        if millis > MILLIS_MAX {
+            Self::MAX
+        } else if millis < -MILLIS_MAX {
+            Self::MIN
+        } else {
+            Self(millis)
+        }
     }
 
     /// Milliseconds since the epoch.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use orloj_domain::attempt::Outcome;
-use orloj_domain::id::{CommandId, JobId, RunId, RunnerId, SessionId};
+use orloj_domain::id::{CommandId, JobId, LimitId, RunId, RunnerId, SessionId};
+use orloj_domain::limit::{Claim, LimitRules, Waiter};
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::RunState;
 use orloj_domain::time::Timestamp;
@@ -28,6 +29,14 @@ pub enum Input {
     Cancel(Order),
     /// Somebody sends a dead run back.
     Redrive(Order),
+    /// A run of some shard asks for a limit of this one.
+    LimitAsked(LimitId, Waiter),
+    /// A run of some shard gives a limit of this one back, or asks for it no longer.
+    LimitGivenBack(LimitId, Claim),
+    /// A run of this shard has got a limit.
+    LimitGranted(LimitId, Waiter),
+    /// The rules of limits are these.
+    LimitRules(Arc<LimitRules>),
 }
 
 /// What somebody wants of a run.
@@ -71,6 +80,8 @@ pub enum Event {
         run: Run,
         /// Topics that held it and hold it no longer.
         leaves: Vec<&'static str>,
+        /// Limits that it gives back.
+        gives_back: GivenBack,
     },
     /// A run ended, or was refused before it began.
     Ended(Box<Ended>),
@@ -87,6 +98,25 @@ pub enum Event {
     },
     /// A dead run is kept no longer: too old, or too many younger ones have come.
     Forgotten(Box<DeadRun>, Timestamp),
+    /// A run waits for a limit of this shard.
+    LimitJoined(LimitId, Waiter),
+    /// A run has got a limit of this shard.
+    LimitHeld {
+        /// The limit.
+        limit: LimitId,
+        /// Who has got it.
+        waiter: Waiter,
+        /// When this was decided.
+        at: Timestamp,
+        /// Up to when its rate is used up, in nanoseconds since the Unix epoch; 0 without a rate.
+        used_until_nanos: i64,
+    },
+    /// A run neither waits for a limit of this shard nor holds it any more.
+    LimitFree(LimitId, Claim),
+    /// A run of this shard has got a limit for which it does not ask: it goes back.
+    LimitDeclined(LimitId, Waiter),
+    /// Other rules of limits are in force.
+    LimitRulesTaken(Arc<LimitRules>),
     /// The input changes nothing.
     Ignored(Ignored),
 }
@@ -112,7 +142,12 @@ pub struct Ended {
     pub at: Timestamp,
     /// Topics that held it and hold it no longer.
     pub leaves: Vec<&'static str>,
+    /// Limits that it gives back.
+    pub gives_back: GivenBack,
 }
+
+/// Limits that a run gives back, and the attempt that they were for.
+pub type GivenBack = Option<(Vec<LimitId>, Claim)>;
 
 impl Ended {
     /// What is kept of it, if it is dead.
@@ -188,11 +223,13 @@ pub enum Ignored {
     NotDead,
     /// The command was carried out before.
     Repeated,
+    /// It neither waits for the limit nor holds it; or it has it already.
+    NoClaim,
 }
 
 impl Ignored {
     /// Every reason, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AlreadyLive,
         Self::NotLive,
         Self::Stale,
@@ -201,6 +238,7 @@ impl Ignored {
         Self::AlreadyCancelled,
         Self::NotDead,
         Self::Repeated,
+        Self::NoClaim,
     ];
 
     /// The reason as a metric's label.
@@ -215,6 +253,7 @@ impl Ignored {
             Self::AlreadyCancelled => "already_cancelled",
             Self::NotDead => "not_dead",
             Self::Repeated => "repeated",
+            Self::NoClaim => "no_claim",
         }
     }
 }

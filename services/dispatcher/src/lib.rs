@@ -23,7 +23,7 @@ use orloj_runtime::log::{Log, LogError};
 use orloj_runtime::metrics::{DriverMetrics, Metrics};
 use orloj_runtime::shutdown::Shutdown;
 
-pub use event::{End, Ended, Event, Ignored, Input, Report};
+pub use event::{End, Ended, Event, GivenBack, Ignored, Input, Report};
 pub use machine::DispatcherMachine;
 pub use metrics::DispatcherMetrics;
 pub use run::{Request, Run, Step};

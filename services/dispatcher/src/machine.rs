@@ -7,6 +7,7 @@ mod due;
 mod graveyard;
 mod index;
 mod lease_lost;
+mod limit;
 mod order;
 mod request;
 mod restore;
@@ -15,19 +16,24 @@ mod room;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_limits;
+#[cfg(test)]
 mod tests_orders;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use orloj_domain::id::{RunId, SessionId};
+use orloj_domain::limit::LimitRules;
 use orloj_domain::run::{RunState, lifecycle};
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
-use crate::event::{Event, Input};
+use crate::event::{Event, GivenBack, Input};
 use crate::run::{DeadRun, Run};
 use graveyard::{DEAD_MAX, Graveyard};
 use index::Index;
+use limit::Gates;
 
 /// The live runs of one shard.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +41,10 @@ pub struct DispatcherMachine {
     runs: HashMap<RunId, Run>,
     index: Index,
     dead: Graveyard,
+    /// Limits that belong to this shard.
+    gates: Gates,
+    /// What limits allow, whichever shard they belong to; no state of the shard.
+    rules: Arc<LimitRules>,
     /// Copies of a live run that the log holds beside the one in `runs`; see `restore`. Almost always empty.
     older_copies: BTreeMap<RunId, Vec<Run>>,
 }
@@ -56,6 +66,10 @@ impl Machine for DispatcherMachine {
             Input::SessionExpired(session) => self.decide_lease_lost(session, now),
             Input::Cancel(order) => self.decide_cancel(order, now),
             Input::Redrive(order) => self.decide_redrive(order, now),
+            Input::LimitAsked(limit, waiter) => vec![self.decide_asked(limit, waiter, now)],
+            Input::LimitGivenBack(limit, claim) => vec![self.decide_given_back(limit, *claim)],
+            Input::LimitGranted(limit, waiter) => vec![self.decide_granted(limit, waiter, now)],
+            Input::LimitRules(rules) => vec![Event::LimitRulesTaken(Arc::clone(rules))],
         };
         self.forget_oldest(&mut events, now);
         events
@@ -80,12 +94,19 @@ impl Machine for DispatcherMachine {
             Event::Forgotten(dead, _) => {
                 self.dead.take(dead.request.run_id);
             }
-            Event::Disowned(..) | Event::Ignored(_) => {}
+            Event::LimitJoined(limit, waiter) => self.gates.join(limit, waiter),
+            Event::LimitHeld { limit, waiter, at, used_until_nanos } => {
+                self.gates.grant(limit, waiter, *at, *used_until_nanos);
+            }
+            Event::LimitFree(limit, claim) => self.gates.give_back(limit, *claim),
+            Event::LimitRulesTaken(rules) => self.rules = Arc::clone(rules),
+            Event::Disowned(..) | Event::LimitDeclined(..) | Event::Ignored(_) => {}
         }
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        [self.index.first_due(), self.dead.first_too_old()].into_iter().flatten().min()
+        let due = [self.index.first_due(), self.dead.first_too_old(), self.gates.first_due(&self.rules)];
+        due.into_iter().flatten().min()
     }
 }
 
@@ -128,7 +149,15 @@ impl DispatcherMachine {
             events.iter().any(|event| match event {
                 Event::Stepped { run, .. } => run.request.run_id == id,
                 Event::Forgotten(dead, _) => dead.request.run_id == id,
-                Event::Ended(_) | Event::NotRedriven { .. } | Event::Disowned(..) | Event::Ignored(_) => false,
+                Event::Ended(_)
+                | Event::NotRedriven { .. }
+                | Event::Disowned(..)
+                | Event::LimitJoined(..)
+                | Event::LimitHeld { .. }
+                | Event::LimitFree(..)
+                | Event::LimitDeclined(..)
+                | Event::LimitRulesTaken(_)
+                | Event::Ignored(_) => false,
             })
         };
         let oldest = self.dead.oldest(surplus).filter(|dead| !is_met(dead.request.run_id));
@@ -142,7 +171,14 @@ impl DispatcherMachine {
             Event::Stepped { run, .. } => (run.request.run_id, run.step.state()),
             Event::Ended(ended) => (ended.request.run_id, ended.end.state()),
             Event::NotRedriven { dead, .. } => (dead.request.run_id, RunState::Dead),
-            Event::Forgotten(..) | Event::Disowned(..) | Event::Ignored(_) => return true,
+            Event::Forgotten(..)
+            | Event::Disowned(..)
+            | Event::LimitJoined(..)
+            | Event::LimitHeld { .. }
+            | Event::LimitFree(..)
+            | Event::LimitDeclined(..)
+            | Event::LimitRulesTaken(_)
+            | Event::Ignored(_) => return true,
         };
         let dead = self.dead.get(id).map(|_| RunState::Dead);
         lifecycle::is_legal(self.runs.get(&id).map(|run| run.step.state()).or(dead), to)
@@ -164,7 +200,8 @@ impl DispatcherMachine {
     fn step(&self, from: &Run, next: Run) -> Event {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
-        Event::Stepped { run: next, leaves }
+        let gives_back = if next.limits.is_empty() { given_back(from) } else { None };
+        Event::Stepped { run: next, leaves, gives_back }
     }
 
     /// Every topic in which the log holds a copy of a live run.
@@ -172,4 +209,10 @@ impl DispatcherMachine {
         let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
         std::iter::once(run).chain(older).map(Run::topic).collect()
     }
+}
+
+/// Limits that a run asks for or holds, as it gives them back.
+fn given_back(run: &Run) -> GivenBack {
+    let limits = run.claimed_limits();
+    (!limits.is_empty()).then(|| (limits.to_vec(), run.claim()))
 }

@@ -26,6 +26,7 @@ pub struct DispatcherMetrics {
     not_redriven: Counter,
     steps: Family<StateLabel, Counter>,
     ignored: Family<ReasonLabel, Counter>,
+    limit_steps: Family<StateLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +53,7 @@ impl DispatcherMetrics {
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
             registry.register("redrives_refused", "Dead runs that were not sent back", this.not_redriven.clone());
             registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
+            registry.register("limit_steps", "Steps of claims on limits, by the state reached", this.limit_steps.clone());
             registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
         });
         this
@@ -66,12 +68,19 @@ impl DispatcherMetrics {
             Event::NotRedriven { .. } => {
                 self.not_redriven.inc();
             }
-            Event::Forgotten(..) => {}
+            Event::LimitJoined(..) => self.limit("waiting"),
+            Event::LimitHeld { .. } => self.limit("held"),
+            Event::LimitFree(..) => self.limit("free"),
+            Event::Forgotten(..) | Event::LimitDeclined(..) | Event::LimitRulesTaken(_) => {}
         }
     }
 
     fn step(&self, state: RunState) {
         self.steps.get_or_create(&StateLabel { state: state.as_str() }).inc();
+    }
+
+    fn limit(&self, state: &'static str) {
+        self.limit_steps.get_or_create(&StateLabel { state }).inc();
     }
 
     fn ignore(&self, reason: Ignored) {

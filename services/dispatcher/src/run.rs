@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use orloj_domain::attempt::Outcome;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
-use orloj_domain::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
+use orloj_domain::id::{CommandId, JobId, LimitId, LimitName, QueueName, RunId, RunnerId, SessionId};
 use orloj_domain::job::{Delivery, OverlapKind, OverlapPolicy, RetryPolicy, Target};
+use orloj_domain::limit::Claim;
 use orloj_domain::overlap;
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{RecordHeader, RunState};
@@ -39,6 +40,10 @@ pub struct Request {
     pub concurrency: Option<i32>,
     /// How long after it was due the run must have ended.
     pub deadline: Option<Duration>,
+    /// 0 lowest ..= 9 highest.
+    pub priority: i32,
+    /// Limits that it shares with other jobs.
+    pub limits: Vec<LimitName>,
     /// When a failed attempt is followed by another.
     pub retry: RetryPolicy,
     /// What a lost attempt means.
@@ -75,6 +80,8 @@ impl Request {
             overlap: spec.overlap.clone(),
             concurrency: spec.concurrency,
             deadline: spec.deadline_ms.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
+            priority: spec.priority,
+            limits: spec.limits.clone(),
             retry: spec.retry.clone(),
             delivery: spec.delivery,
             is_request: matches!(spec.target, Target::HttpTarget(_) | Target::KafkaTarget(_)),
@@ -111,6 +118,13 @@ pub enum Step {
     },
     /// Until other runs of its job make room.
     Waiting,
+    /// Until it holds all of its limits, for which it asks one after the other.
+    Asking {
+        /// How many it holds already: the first ones.
+        held: usize,
+        /// When it asked last for the next one.
+        asked_at: Timestamp,
+    },
     /// On its queue.
     Ready,
     /// Claimed.
@@ -133,13 +147,16 @@ impl Step {
     pub fn state(&self) -> RunState {
         match self {
             Self::Delayed { .. } => RunState::Delayed,
-            Self::Waiting => RunState::Waiting,
+            Self::Waiting | Self::Asking { .. } => RunState::Waiting,
             Self::Ready => RunState::Ready,
             Self::Running { .. } => RunState::Running,
             Self::Retrying { .. } => RunState::Retrying,
         }
     }
 }
+
+/// After how long a run that waits for a limit asks for it again: what it said may have been lost.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// A live run. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,6 +185,8 @@ pub struct Run {
     pub redriven_at: Option<Timestamp>,
     /// Attempts that it had used when it was sent back last.
     pub attempts_before: i32,
+    /// Asking, ready and running: limits that its attempt asks for or holds.
+    pub limits: Arc<[LimitId]>,
 }
 
 impl Run {
@@ -187,6 +206,7 @@ impl Run {
             cancel_reason: None,
             redriven_at: None,
             attempts_before: 0,
+            limits: Arc::default(),
         }
     }
 
@@ -196,16 +216,28 @@ impl Run {
         Self { step: Step::Waiting, ..Self::delayed(request, now, now) }
     }
 
-    /// It goes on: ready, or delayed if its start delay is not over. The delay counts from the trigger's decision, so that
-    /// a dispatcher that was away does not add to it; a run that was sent back has had it.
+    /// It waits until `due_at`, its start delay, is over.
     #[must_use]
-    pub fn begun(&self, now: Timestamp) -> Self {
-        let due_at = self.request.requested_at.plus(self.request.start_delay);
-        if !self.request.start_delay.is_zero() && due_at > now && self.redriven_at.is_none() {
-            Self { step: Step::Delayed { due_at }, since: now, ..self.clone() }
-        } else {
-            self.made_ready(now)
-        }
+    pub fn put_off(&self, due_at: Timestamp, now: Timestamp) -> Self {
+        Self { step: Step::Delayed { due_at }, since: now, ..self.clone() }
+    }
+
+    /// It asks for the first of its limits, one or more.
+    #[must_use]
+    pub fn asking(&self, limits: Arc<[LimitId]>, now: Timestamp) -> Self {
+        Self { step: Step::Asking { held: 0, asked_at: now }, since: now, limits, ..self.clone() }
+    }
+
+    /// It holds the first `held` of its limits and asks for the next one.
+    #[must_use]
+    pub fn asking_on(&self, held: usize, now: Timestamp) -> Self {
+        Self { step: Step::Asking { held, asked_at: now }, since: now, ..self.clone() }
+    }
+
+    /// It holds the first `held` of its limits and asks for the next one again.
+    #[must_use]
+    pub fn asked_again(&self, held: usize, now: Timestamp) -> Self {
+        Self { step: Step::Asking { held, asked_at: now }, ..self.clone() }
     }
 
     /// Its end was asked for; the runner that holds it is told.
@@ -226,6 +258,38 @@ impl Run {
         Self { step: Step::Ready, token: self.token + 1, since: now, ..self.clone() }
     }
 
+    /// The limit that it waits for.
+    #[must_use]
+    pub fn asks_for(&self) -> Option<&LimitId> {
+        match self.step {
+            Step::Asking { held, .. } => self.limits.get(held),
+            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => None,
+        }
+    }
+
+    /// What it asks for or holds of limits is for this attempt.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        match self.step {
+            // The token that it will have.
+            Step::Asking { .. } => (self.request.run_id, self.token + 1),
+            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
+                (self.request.run_id, self.token)
+            }
+        }
+    }
+
+    /// Limits that it asks for or holds.
+    #[must_use]
+    pub fn claimed_limits(&self) -> &[LimitId] {
+        match self.step {
+            Step::Asking { held, .. } => &self.limits[..self.limits.len().min(held + 1)],
+            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
+                &self.limits
+            }
+        }
+    }
+
     /// A runner has claimed it.
     #[must_use]
     pub fn claimed(&self, runner: RunnerId, session: SessionId, now: Timestamp) -> Self {
@@ -241,6 +305,7 @@ impl Run {
             since: now,
             first_failure: self.first_failure.or(Some(now)),
             last_outcome: Some(Arc::new(outcome)),
+            limits: Arc::default(),
             ..self.clone()
         }
     }
@@ -257,7 +322,7 @@ impl Run {
     pub fn last_attempt(&self) -> i32 {
         match self.step {
             Step::Ready | Step::Running { .. } => self.attempt,
-            Step::Delayed { .. } | Step::Waiting | Step::Retrying { .. } => self.attempt - 1,
+            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Retrying { .. } => self.attempt - 1,
         }
     }
 
@@ -281,6 +346,10 @@ impl Run {
             Step::Delayed { due_at } | Step::Retrying { due_at } => {
                 Some(self.deadline().map_or(*due_at, |deadline| deadline.min(*due_at)))
             }
+            Step::Asking { asked_at, .. } => {
+                let again = asked_at.plus(ASK_AGAIN);
+                Some(self.deadline().map_or(again, |deadline| deadline.min(again)))
+            }
             Step::Waiting | Step::Ready => self.deadline(),
         }
     }
@@ -290,7 +359,7 @@ impl Run {
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.step {
             Step::Delayed { due_at } | Step::Retrying { due_at } => Some(due_at),
-            Step::Waiting | Step::Ready | Step::Running { .. } => None,
+            Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Running { .. } => None,
         }
     }
 
@@ -299,7 +368,7 @@ impl Run {
     pub fn session(&self) -> Option<&SessionId> {
         match &self.step {
             Step::Running { session, .. } => Some(session),
-            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => None,
+            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => None,
         }
     }
 
@@ -309,8 +378,9 @@ impl Run {
         let progress = match self.step {
             Step::Waiting => 0,
             Step::Delayed { .. } | Step::Retrying { .. } => 1,
-            Step::Ready => 2,
-            Step::Running { .. } => 3,
+            Step::Asking { .. } => 2,
+            Step::Ready => 3,
+            Step::Running { .. } => 4,
         };
         (self.attempt, self.token, progress)
     }

@@ -2,6 +2,7 @@
 //! are in `read` and `write`, decisions in `machine`. Invariant: every session that holds an attempt of an owned
 //! shard has a lease here, so silence always ends in a decision.
 
+mod limit;
 mod live_run;
 mod read;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::lease::{self, Sessions, Touch};
+use orloj_domain::limit::LimitRules;
 use orloj_domain::runner::RunnerHeartbeat;
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
@@ -36,13 +38,14 @@ pub struct DispatcherService {
     sessions: Sessions,
     /// The longest lease that was heard of; sessions known only from restored attempts get this one.
     lease_longest: Duration,
+    rules: Arc<LimitRules>,
     metrics: DispatcherMetrics,
 }
 
 impl DispatcherService {
     pub(crate) fn new(config: DispatcherConfig, clock: Arc<dyn Clock>, metrics: DispatcherMetrics) -> Self {
         let lease_longest = config.lease.clamp(lease::LEASE_MIN, lease::LEASE_MAX);
-        Self { config, clock, sessions: Sessions::default(), lease_longest, metrics }
+        Self { config, clock, sessions: Sessions::default(), lease_longest, rules: Arc::default(), metrics }
     }
 
     fn touch(&mut self, session: &SessionId, lease: Duration) {
@@ -82,15 +85,16 @@ impl Service for DispatcherService {
             owners: topic::DISPATCHER_OWNERS.to_owned(),
             state: [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY].map(str::to_owned).to_vec(),
             decisions: Vec::new(),
-            inputs: [topic::FIRES, topic::ATTEMPT_EVENTS, topic::COMMANDS].map(str::to_owned).to_vec(),
-            shared: vec![SharedInput {
-                at: TopicPartition::new(topic::RUNNER_HEARTBEATS, 0),
-                start: SharedStart::Recent,
-            }],
+            inputs: [topic::FIRES, topic::ATTEMPT_EVENTS, topic::COMMANDS, topic::LIMITS].map(str::to_owned).to_vec(),
+            shared: vec![
+                SharedInput { at: TopicPartition::new(topic::RUNNER_HEARTBEATS, 0), start: SharedStart::Recent },
+                SharedInput { at: TopicPartition::new(topic::SETTINGS, 0), start: SharedStart::Beginning },
+            ],
             outputs: [
                 topic::RUN_EVENTS,
                 topic::RUNNER_INBOX,
                 topic::COMMANDS,
+                topic::LIMITS,
                 topic::RUN_READY_PREFIX,
                 topic::DLQ_PREFIX,
             ]
@@ -120,6 +124,7 @@ impl Service for DispatcherService {
                 read::input_of(report)
             }),
             topic::COMMANDS => Ok(read::command(record, self.config.shards)),
+            topic::LIMITS => limit::read(record),
             other => Err(Undecodable::new("topic", other, "is no input of the dispatcher")),
         };
         match read {
@@ -139,7 +144,7 @@ impl Service for DispatcherService {
 
     fn write(&self, context: &WriteContext<'_>, event: Event, out: &mut Vec<NewRecord>) {
         self.metrics.count(&event);
-        out.extend(write::records(context.shard, &event));
+        out.extend(write::records(context.shard, self.config.shards, &event));
     }
 
     fn restored(&mut self, machine: &DispatcherMachine, _now: Timestamp) {
@@ -149,6 +154,10 @@ impl Service for DispatcherService {
     }
 
     fn read_shared(&mut self, record: &Record, _now: Timestamp) -> Vec<Input> {
+        if record.topic.as_str() == topic::SETTINGS {
+            let has_changed = limit::take_setting(Arc::make_mut(&mut self.rules), record);
+            return if has_changed { self.shared_state() } else { Vec::new() };
+        }
         // A runner that left for good may have tombstoned its key.
         let Some(value) = record.value.as_deref() else { return Vec::new() };
         match codec::decode::<RunnerHeartbeat>(value) {
@@ -158,6 +167,10 @@ impl Service for DispatcherService {
             }
         }
         Vec::new()
+    }
+
+    fn shared_state(&self) -> Vec<Input> {
+        vec![Input::LimitRules(Arc::clone(&self.rules))]
     }
 
     fn shared_deadline(&self) -> Option<Timestamp> {
@@ -177,6 +190,7 @@ impl Service for DispatcherService {
 
     fn forget_shared(&mut self) {
         self.sessions = Sessions::default();
+        self.rules = Arc::default();
         self.report_sessions();
     }
 }

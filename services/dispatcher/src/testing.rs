@@ -1,7 +1,7 @@
 //! For tests only: a machine beside the log that its records would make, through the real edges. Invariant:
 //! after every decision a machine restored from that log equals the one that decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{CLOCK_JUMP_MAX, Inbound, Machine, Service, WriteContext};
 use orloj_runtime::log::{Header, NewRecord, Record};
 
-use crate::event::{Event, Input, Order, Report};
+use crate::event::{Event, GivenBack, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
 use crate::run::Step;
@@ -28,7 +28,7 @@ use crate::service::DispatcherService;
 use crate::{DispatcherConfig, End};
 
 /// When the world begins.
-pub(crate) const START: Timestamp = Timestamp::MIN;
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 /// How a run is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,8 @@ pub(crate) struct Ask {
     pub(crate) concurrency: Option<i32>,
     /// Most that may wait.
     pub(crate) waiting_max: i32,
+    pub(crate) limits: &'static [&'static str],
+    pub(crate) priority: i32,
 }
 
 impl Ask {
@@ -59,6 +61,8 @@ impl Ask {
             deadline_s: None,
             concurrency: None,
             waiting_max: 2,
+            limits: &[],
+            priority: 5,
         }
     }
 
@@ -105,7 +109,7 @@ impl Ask {
     fn spec(&self) -> RunSpec {
         RunSpec {
             queue: QueueName::default(),
-            priority: 5,
+            priority: self.priority,
             start_delay_ms: self.delay_s * 1000,
             timeout_ms: 1000,
             deadline_ms: self.deadline_s.map(|seconds| seconds * 1000),
@@ -121,6 +125,7 @@ impl Ask {
             overlap: OverlapPolicy { policy: self.overlap, max: self.waiting_max },
             concurrency: self.concurrency,
             pause_after_failures: 0,
+            limits: self.limits.iter().map(|name| name.parse().expect("limit")).collect(),
             target: Target::ExecTarget(ExecTarget {
                 command: vec!["true".to_owned()],
                 env: BTreeMap::new(),
@@ -192,6 +197,8 @@ pub(crate) struct World {
     pub(crate) ready: Vec<ReadyAttempt>,
     pub(crate) dead: Vec<NewRecord>,
     pub(crate) inbox: Vec<RunnerMessage>,
+    /// What shards said to each other about limits, not read yet.
+    pub(crate) said: VecDeque<NewRecord>,
 }
 
 impl World {
@@ -206,6 +213,44 @@ impl World {
             ready: Vec::new(),
             dead: Vec::new(),
             inbox: Vec::new(),
+            said: VecDeque::new(),
+        }
+    }
+
+    /// Puts a rule in force, by its manifest; `None` takes it out.
+    pub(crate) fn rule(&mut self, limit: &str, spec: Option<serde_json::Value>) {
+        let (kind, name) = limit.split_once('/').expect("a limit");
+        let kind = if kind == "queue" { "Queue" } else { "Limit" };
+        let manifest = |spec| {
+            serde_json::json!({"apiVersion": "orloj/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+        };
+        let value = spec.map(|spec| manifest(spec).to_string().into_bytes());
+        let record = state_record(topic::SETTINGS, limit.as_bytes(), value);
+        let inputs = self.service.read_shared(&record, self.now());
+        assert!(!inputs.is_empty(), "the rule is taken");
+        for input in inputs {
+            self.decide(&input);
+        }
+    }
+
+    /// Reads the oldest that was said about limits; false if there is nothing.
+    pub(crate) fn hear(&mut self) -> bool {
+        let Some(said) = self.said.pop_front() else { return false };
+        let record = Record { key: said.key, value: said.value, ..state_record(topic::LIMITS, b"", None) };
+        self.read(&record);
+        true
+    }
+
+    /// Until nobody has anything more to say about limits, and nothing is due.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let is_due = self.machine.next_deadline().is_some_and(|due| due <= self.now());
+            if is_due {
+                self.decide(&Input::Tick);
+            }
+            if !self.hear() && !is_due {
+                return;
+            }
         }
     }
 
@@ -261,6 +306,7 @@ impl World {
             "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
             "dlq.default" if record.value.is_none() => {}
             "dlq.default" => self.dead.push(record),
+            topic::LIMITS => self.said.push_back(NewRecord { key: Some(key), ..record }),
             topic::RUNNER_INBOX => self.inbox.push(codec::decode(&record.value.expect("value")).expect("message")),
             other => panic!("nothing is written to {other}"),
         }
@@ -272,6 +318,9 @@ impl World {
         for ((topic, key), value) in &self.state {
             let record = state_record(topic, key, Some(value.clone()));
             self.service.replay(&mut machine, &record).expect("replayable");
+        }
+        for input in self.service.shared_state() {
+            machine.decide(&input, self.now()).iter().for_each(|event| machine.apply(event));
         }
         machine
     }
@@ -296,17 +345,19 @@ pub(crate) fn state_record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> R
 /// An event in a few words, for tables.
 pub(crate) fn words(event: &Event) -> String {
     match event {
-        Event::Stepped { run, leaves } => {
+        Event::Stepped { run, leaves, gives_back } => {
             let of_step = match &run.step {
                 Step::Delayed { due_at } | Step::Retrying { due_at } => {
                     format!(" due {}", due_at.since(START).as_secs())
                 }
                 Step::Ready | Step::Waiting => String::new(),
+                Step::Asking { held, .. } => format!(" for {} with {held}", run.asks_for().expect("a limit")),
                 Step::Running { session, .. } if run.cancel_reason.is_some() => format!(" by {session} until it ends"),
                 Step::Running { session, .. } => format!(" by {session}"),
             };
             let from = leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
-            format!("{} a{} t{}{of_step}{from}", run.step.state(), run.attempt, run.token)
+            let back = back_words(gives_back);
+            format!("{} a{} t{}{of_step}{from}{back}", run.step.state(), run.attempt, run.token)
         }
         Event::Ended(ended) => {
             let why = match &ended.end {
@@ -315,11 +366,22 @@ pub(crate) fn words(event: &Event) -> String {
                 End::Dead(outcome, disposition) => format!(" {} {disposition}", outcome.kind),
             };
             let from = ended.leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
-            format!("{} a{} t{}{why}{from}", ended.end.state(), ended.attempt, ended.token)
+            let back = back_words(&ended.gives_back);
+            format!("{} a{} t{}{why}{from}{back}", ended.end.state(), ended.attempt, ended.token)
         }
         Event::Ignored(reason) => reason.as_str().to_owned(),
         Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
         Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
         Event::Forgotten(..) => "forgotten".to_owned(),
+        Event::LimitJoined(limit, _) => format!("in line for {limit}"),
+        Event::LimitHeld { limit, .. } => format!("{limit} is had"),
+        Event::LimitFree(limit, _) => format!("{limit} is free"),
+        Event::LimitDeclined(limit, _) => format!("{limit} is declined"),
+        Event::LimitRulesTaken(_) => "rules".to_owned(),
     }
+}
+
+fn back_words(gives_back: &GivenBack) -> String {
+    let limits = gives_back.iter().flat_map(|(limits, _)| limits);
+    limits.map(|limit| format!(" +{limit}")).collect()
 }

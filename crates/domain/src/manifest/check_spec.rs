@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::{check_http, check_kafka, limits};
-use crate::id::check_label;
+use crate::id::{LimitName, check_label};
 use crate::job::{ExecTarget, HandlerTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
+use crate::limit::LIMITS_OF_JOB_MAX;
 
 /// Longest run time of one attempt, inclusive: a year. Never unbounded.
 const TIMEOUT_MS_MAX: i64 = 366 * 86_400_000;
@@ -43,6 +44,7 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::new("spec.pauseAfterFailures", spec.pause_after_failures, "must be 0 (never) or more"));
     }
     check_retry(&spec.retry, errors);
+    check_limits(&spec.limits, errors);
     match &spec.target {
         Target::ExecTarget(exec) => check_exec(exec, errors),
         Target::ShellTarget(shell) => check_shell(shell, errors),
@@ -68,6 +70,18 @@ fn check_concurrency(spec: &RunSpec, errors: &mut Vec<FieldError>) {
             let message =
                 format!("means nothing under `overlap: {{policy: {policy}}}`, which is one run at a time; remove it");
             errors.push(FieldError::new("spec.concurrency", concurrency, message));
+        }
+    }
+}
+
+fn check_limits(names: &[LimitName], errors: &mut Vec<FieldError>) {
+    if names.len() > LIMITS_OF_JOB_MAX {
+        let message = format!("names more than {LIMITS_OF_JOB_MAX} limits; join some of them");
+        errors.push(FieldError::new("spec.limits", names.len(), message));
+    }
+    for (index, name) in names.iter().enumerate() {
+        if names[..index].contains(name) {
+            errors.push(FieldError::new(format!("spec.limits[{index}]"), name, "is named twice; remove it"));
         }
     }
 }

@@ -2,10 +2,11 @@
 //! allowed (`check`, which runs at the end). Invariant: a field that can't be read is complained about once and
 //! stands in with a harmless value, so that the rest is still checked.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::complaints::Complaints;
-use crate::id::{CalendarName, JobId, QueueName, check_label};
+use crate::id::{IdError, JobId, QueueName, check_label};
 use crate::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
     HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
@@ -155,8 +156,8 @@ impl Reading {
         };
         self.companions(path, kind, &rule);
         let field = format!("{path}.{kind}");
-        let exclude = self.calendars(&format!("{path}.exclude"), &rule.exclude);
-        let only = self.calendars(&format!("{path}.only"), &rule.only);
+        let exclude = self.names(&format!("{path}.exclude"), &rule.exclude);
+        let only = self.names(&format!("{path}.only"), &rule.only);
         match rule {
             Rule { cron: Some(expression), time_zone, dialect, dst, .. } => {
                 let dst = dst.unwrap_or_default();
@@ -189,21 +190,18 @@ impl Reading {
         }
     }
 
-    fn calendars(&mut self, path: &str, names: &[String]) -> Vec<CalendarName> {
-        let mut calendars = Vec::with_capacity(names.len());
+    fn names<T: FromStr<Err = IdError>>(&mut self, path: &str, names: &[String]) -> Vec<T> {
+        let mut found = Vec::with_capacity(names.len());
         for (index, text) in names.iter().enumerate() {
-            match CalendarName::new(text) {
-                Ok(name) => calendars.push(name),
+            match T::from_str(text) {
+                Ok(name) => found.push(name),
                 Err(error) => {
-                    self.complaints.add(
-                        format!("{path}[{index}]"),
-                        text,
-                        format!("is no calendar name; {}", error.rule),
-                    );
+                    let message = format!("is no {}; {}", error.what, error.rule);
+                    self.complaints.add(format!("{path}[{index}]"), text, message);
                 }
             }
         }
-        calendars
+        found
     }
 
     /// Refuses fields that mean nothing beside `kind`, rather than ignoring them.
@@ -233,6 +231,7 @@ impl Reading {
             overlap: overlap(&spec.overlap.unwrap_or_default()),
             concurrency: spec.concurrency,
             pause_after_failures: spec.pause_after_failures.unwrap_or(0),
+            limits: self.names("spec.limits", &spec.limits),
             target: self.target(spec.run),
         }
     }

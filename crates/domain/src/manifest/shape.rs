@@ -90,6 +90,9 @@ pub struct Spec {
     /// Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// Names of limits that it shares with other jobs; default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// 0 lowest .. 9 highest; default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,

@@ -53,6 +53,7 @@ fn spec(definition: &JobDefinition) -> Spec {
         retry: retry(&run.retry),
         delivery: unless(run.delivery, Delivery::AtLeastOnce),
         queue: unless(run.queue.clone(), crate::id::QueueName::default()).map(|queue| queue.as_str().to_owned()),
+        limits: run.limits.iter().map(ToString::to_string).collect(),
         priority: unless(run.priority, PRIORITY),
         pause_after_failures: unless(run.pause_after_failures, 0),
         suspend: unless(definition.suspend, false),

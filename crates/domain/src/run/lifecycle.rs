@@ -27,15 +27,17 @@ pub const STEPS: &[StepRule] = {
     use RunState::{Cancelled, Dead, Delayed, Expired, Ready, Retrying, Running, Succeeded, Waiting};
     &[
         first(Delayed, "it has a start delay"),
-        first(Waiting, "as many runs of the job are live as it allows"),
+        first(Waiting, "as many runs of the job are live as it allows, or a limit keeps it"),
         first(Ready, "nothing keeps it"),
         first(Cancelled, "the overlap policy forbids it, or too many wait already"),
         first(Expired, "its deadline had passed when it was asked for"),
+        step(Delayed, Waiting, "the start delay is over, and a limit keeps it"),
         step(Delayed, Ready, "the start delay is over"),
         step(Delayed, Cancelled, "somebody asked, or a newer run took its place"),
         step(Delayed, Expired, "its deadline passed"),
         step(Waiting, Delayed, "there is room, and its start delay is not over"),
-        step(Waiting, Ready, "there is room"),
+        step(Waiting, Waiting, "there is room, or it has got a limit, and a limit keeps it"),
+        step(Waiting, Ready, "there is room, and it has got its limits"),
         step(Waiting, Cancelled, "somebody asked, or a newer run took its place"),
         step(Waiting, Expired, "its deadline passed"),
         step(Ready, Running, "a runner claimed it"),
@@ -50,11 +52,12 @@ pub const STEPS: &[StepRule] = {
         step(Running, Dead, "the attempt failed or its lease was lost, and the policy allows no other"),
         step(Running, Cancelled, "its end was asked for, and the attempt ended other than well"),
         step(Running, Expired, "its deadline passed, or comes before the next attempt"),
+        step(Retrying, Waiting, "the backoff is over, and a limit keeps it"),
         step(Retrying, Ready, "the backoff is over"),
         step(Retrying, Cancelled, "somebody asked, or a newer run took its place"),
         step(Retrying, Expired, "its deadline passed"),
         step(Dead, Ready, "it was sent back"),
-        step(Dead, Waiting, "it was sent back, and as many runs of the job are live as it allows"),
+        step(Dead, Waiting, "it was sent back, and as many runs of the job are live as it allows, or a limit keeps it"),
         step(Dead, Dead, "it was not sent back, or is kept no longer; a note says why"),
     ]
 };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempt::Outcome;
 use crate::fire::TriggerKind;
-use crate::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
+use crate::id::{CommandId, JobId, LimitId, QueueName, RunId, RunnerId, SessionId};
 use crate::job::words;
 use crate::time::Timestamp;
 use crate::topic;
@@ -124,6 +124,12 @@ pub struct LiveRun {
     pub attempts_before: i32,
     /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
     pub disposition: Option<String>,
+    /// Limits that its attempt asks for, one after the other, or holds.
+    pub limits: Vec<LimitId>,
+    /// Waiting: how many of `limits` it holds already.
+    pub limits_held: i32,
+    /// Waiting for a limit: when it asked last.
+    pub asked_at: Option<Timestamp>,
 }
 
 /// One step of a run, or its end.
@@ -164,4 +170,6 @@ pub struct RunEvent {
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,
+    /// Waiting: the limit it waits for, if it is one. Ready and running: limits that it holds.
+    pub limits: Vec<LimitId>,
 }

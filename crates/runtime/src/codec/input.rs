@@ -2,21 +2,21 @@
 //! or command makes sense, which its owner decides. Invariant: whatever can't be read is refused with complaints
 //! that a person can act on, and nothing of the value but the field at fault is repeated.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use orloj_domain::calendar::{self, CALENDAR_BYTES_MAX, Calendar, CalendarManifest};
 use orloj_domain::command::{Command, CommandType, PauseMissed};
-use orloj_domain::id::CalendarName;
 use orloj_domain::job::{DEFINITION_BYTES_MAX, JobDefinition};
 use orloj_domain::job_event::FieldError;
 use orloj_domain::manifest;
-use orloj_domain::setting::{Setting, SettingKind};
 use orloj_domain::time::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{WireRecord, confluent, decode};
+pub use settings::{SettingOfCalendar, SettingOfLimit, calendar_of_key, decode_calendar, decode_limit, limit_of_key};
 
 /// Largest command in bytes, inclusive.
 pub const COMMAND_BYTES_MAX: usize = 256 * 1024;
@@ -80,55 +80,6 @@ pub fn decode_command(value: &[u8]) -> Result<Command, Undecodable> {
         Some(text) => command_of_json(text).map_err(|errors| Undecodable { errors }),
         None => decode_avro(value),
     }
-}
-
-/// A calendar as a record of `settings` brings it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SettingOfCalendar {
-    /// As it was written.
-    pub manifest: CalendarManifest,
-    /// Ready to be asked.
-    pub calendar: Calendar,
-    /// When it was written, by the writer's clock; absent if the record does not say.
-    pub at: Option<Timestamp>,
-    /// Who wrote it, if the record says so.
-    pub actor: Option<String>,
-}
-
-/// The calendar that a key of `settings` names; `None` if the key is about something else.
-///
-/// # Errors
-/// A complaint when the key is that of a calendar, with no name that a calendar may have.
-pub fn calendar_of_key(key: Option<&[u8]>) -> Result<Option<CalendarName>, Undecodable> {
-    let text = String::from_utf8_lossy(key.unwrap_or_default());
-    let prefix = format!("{}/", SettingKind::Calendar);
-    let Some(name) = text.strip_prefix(&prefix) else { return Ok(None) };
-    CalendarName::new(name).map(Some).map_err(|error| {
-        let message = format!("must be `{prefix}NAME`: {}", error.rule);
-        Undecodable::one(FieldError::new("key", &text, message))
-    })
-}
-
-/// Reads a calendar of `settings`: an Avro `Setting` whose document is the manifest, or the manifest as JSON. It
-/// must be the calendar that the key names.
-///
-/// # Errors
-/// Every complaint about the value.
-pub fn decode_calendar(name: &CalendarName, value: &[u8]) -> Result<SettingOfCalendar, Undecodable> {
-    check_size(value, 2 * CALENDAR_BYTES_MAX)?;
-    let (document, at, actor) = match json_text(value)? {
-        Some(text) => (text.to_owned(), None, None),
-        None => {
-            let setting: Setting = decode_avro(value)?;
-            (setting.document, Some(setting.at), setting.actor)
-        }
-    };
-    let (manifest, calendar) = calendar::parse_json(&document).map_err(|errors| Undecodable { errors })?;
-    if calendar.name() != name {
-        let message = format!("must be the calendar that the key names, `{name}`");
-        return Err(Undecodable::one(FieldError::new("metadata.name", calendar.name(), message)));
-    }
-    Ok(SettingOfCalendar { manifest, calendar, at, actor })
 }
 
 fn check_size(value: &[u8], bytes_max: usize) -> Result<(), Undecodable> {

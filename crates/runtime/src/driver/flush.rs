@@ -2,7 +2,7 @@
 //! Invariant: an append covers all that was decided and how far inputs were consumed; when its outcome is in
 //! doubt every machine is dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use orloj_domain::owner::POSITIONS_KEY;
@@ -30,6 +30,9 @@ const SAVES_PER_TURN_MAX: usize = 500;
 #[derive(Debug)]
 pub(super) struct Batch {
     shards: Vec<Shard>,
+    /// How many of the records are of each shard, in the same order. Where they go does not say so: a shard may write to
+    /// the partition of another.
+    counts: Vec<usize>,
     /// On the monotonic clock.
     started: Duration,
 }
@@ -243,14 +246,14 @@ impl<S: Service> Driver<S> {
             return None;
         }
         let state_topic = self.topics.state.first()?.clone();
-        let mut batch = Batch { shards: Vec::new(), started: self.parts.clock.monotonic() };
+        let mut batch = Batch { shards: Vec::new(), counts: Vec::new(), started: self.parts.clock.monotonic() };
         let mut records = Vec::with_capacity(self.waiting.records);
         for (shard, run) in &mut self.shards {
             let is_wanted = !run.pending.is_empty() || (run.must_save_positions && run.has_new_positions);
             if run.stalled_until.is_some() || !is_wanted {
                 continue;
             }
-            batch.shards.push(*shard);
+            let first = records.len();
             records.append(&mut run.pending);
             run.pending_bytes = 0;
             if run.has_new_positions && (run.rests_on_positions || run.must_save_positions) {
@@ -259,6 +262,8 @@ impl<S: Service> Driver<S> {
             }
             run.must_save_positions = false;
             run.rests_on_positions = false;
+            batch.shards.push(*shard);
+            batch.counts.push(records.len() - first);
         }
         (!records.is_empty()).then_some((batch, records))
     }
@@ -302,7 +307,7 @@ impl<S: Service> Driver<S> {
                 self.owner.abandon(&error.to_string());
                 return;
             }
-            AppendError::Stalled(partitions) => self.stall(partitions),
+            AppendError::Stalled(partitions) => self.stall(batch, &records, partitions),
             // The first run of a new queue: nothing has failed.
             AppendError::NoSuchTopic(name) if self.create_queue_topic(name) => {
                 self.retry_at = Some(now + RETRY_WAIT / 10);
@@ -313,7 +318,7 @@ impl<S: Service> Driver<S> {
             AppendError::NoSuchTopic(name) => {
                 let waiting = records.iter().filter(|record| record.topic == *name);
                 let waiting: Vec<_> = waiting.map(|record| TopicPartition::new(name, record.partition)).collect();
-                self.stall(&waiting);
+                self.stall(batch, &records, &waiting);
             }
             AppendError::Retriable(_) | AppendError::Full(_) | AppendError::TooLarge { .. } => {
                 self.retry_at = Some(now + RETRY_WAIT);
@@ -330,29 +335,28 @@ impl<S: Service> Driver<S> {
     /// What was gathered waits again, in the order it had and before what was decided since.
     fn put_back(&mut self, batch: &Batch, records: Vec<NewRecord>) {
         self.has_come_back = true;
-        let mut younger = BTreeMap::new();
-        for shard in &batch.shards {
+        let mut records = records.into_iter();
+        for (shard, count) in batch.shards.iter().zip(&batch.counts) {
+            let mut older: Vec<NewRecord> = records.by_ref().take(*count).collect();
             if let Some(run) = self.shards.get_mut(shard) {
-                younger.insert(*shard, std::mem::take(&mut run.pending));
-            }
-        }
-        for record in records {
-            if let Some(run) = self.shards.get_mut(&Shard(record.partition)) {
-                run.pending_bytes += record.size_bytes();
-                run.pending.push(record);
-            }
-        }
-        for (shard, mut records) in younger {
-            if let Some(run) = self.shards.get_mut(&shard) {
-                run.pending.append(&mut records);
+                run.pending_bytes += older.iter().map(NewRecord::size_bytes).sum::<usize>();
+                older.append(&mut run.pending);
+                run.pending = older;
             }
         }
     }
 
-    fn stall(&mut self, partitions: &[TopicPartition]) {
+    /// Leaves the shards out for a while that have written to partitions that do not answer.
+    fn stall(&mut self, batch: &Batch, records: &[NewRecord], partitions: &[TopicPartition]) {
         let until = self.parts.clock.monotonic() + STALL_WAIT;
-        for at in partitions {
-            if let Some(run) = self.shards.get_mut(&Shard(at.partition)) {
+        let mut first = 0;
+        for (shard, count) in batch.shards.iter().zip(&batch.counts) {
+            let of_shard = &records[first..first + count];
+            first += count;
+            let is_held_up = of_shard
+                .iter()
+                .any(|record| partitions.iter().any(|at| at.partition == record.partition && at.topic == record.topic));
+            if let Some(run) = self.shards.get_mut(shard).filter(|_| is_held_up) {
                 run.stalled_until = Some(until);
             }
         }

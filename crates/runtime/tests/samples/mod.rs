@@ -10,7 +10,7 @@ use std::sync::Arc;
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
-use orloj_domain::id::{JobId, QueueName, RunId};
+use orloj_domain::id::{JobId, LimitId, QueueName, RunId};
 use orloj_domain::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
     HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
@@ -84,6 +84,7 @@ pub(crate) fn spec(target: Target) -> RunSpec {
         overlap: OverlapPolicy { policy: OverlapKind::Forbid, max: 100 },
         concurrency: Some(1),
         pause_after_failures: 10,
+        limits: vec!["warehouse".parse().expect("limit")],
         target,
     }
 }
@@ -354,6 +355,10 @@ fn failed() -> Outcome {
 }
 
 /// A run that waits for its backoff.
+fn limits() -> Vec<LimitId> {
+    ["limit/warehouse", "queue/batch"].map(|text| text.parse().expect("limit")).to_vec()
+}
+
 pub(crate) fn live_run() -> LiveRun {
     LiveRun {
         run_id: run(),
@@ -377,6 +382,9 @@ pub(crate) fn live_run() -> LiveRun {
         redriven_at: Some(at(5, 800)),
         attempts_before: 1,
         disposition: Some("attemptsExhausted".to_owned()),
+        limits: limits(),
+        limits_held: 1,
+        asked_at: Some(at(5, 30)),
     }
 }
 
@@ -400,6 +408,7 @@ pub(crate) fn run_event() -> RunEvent {
         disposition: Some("attemptsExhausted".to_owned()),
         note: Some("another run of the job is live".to_owned()),
         redrives: 2,
+        limits: limits(),
     }
 }
 
@@ -493,5 +502,16 @@ pub(crate) fn setting() -> Setting {
 
 /// A step of a limit.
 pub(crate) fn limit_event() -> LimitEvent {
-    LimitEvent { kind: LimitEventType::Grant, limit: "warehouse".to_owned(), run_id: run(), units: 2, at: at(5, 0) }
+    LimitEvent {
+        kind: LimitEventType::Grant,
+        limit: "limit/warehouse".parse().expect("limit"),
+        run_id: run(),
+        units: 1,
+        at: at(5, 0),
+        job: job(),
+        token: 3,
+        priority: 7,
+        since: at(4, 0),
+        used_until_nanos: 1_798_718_400_000_000_000,
+    }
 }

@@ -8,7 +8,7 @@ use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::retry::{self, RetryDecision};
 use orloj_domain::time::Timestamp;
 
-use super::DispatcherMachine;
+use super::{DispatcherMachine, given_back};
 use crate::event::{End, Ended, Event, Ignored, Report};
 use crate::run::{Run, Step};
 
@@ -22,7 +22,7 @@ impl DispatcherMachine {
         match &run.step {
             Step::Ready => self.step(run, run.claimed(report.runner.clone(), report.session.clone(), now)),
             Step::Running { .. } => Event::Ignored(Ignored::AlreadyClaimed),
-            Step::Delayed { .. } | Step::Waiting | Step::Retrying { .. } => {
+            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Retrying { .. } => {
                 Event::Disowned(report.clone(), Ignored::Stale)
             }
         }
@@ -37,7 +37,9 @@ impl DispatcherMachine {
         };
         let mut events = vec![match &run.step {
             Step::Ready | Step::Running { .. } => self.end_attempt(run, outcome.clone(), now),
-            Step::Delayed { .. } | Step::Waiting | Step::Retrying { .. } => Event::Ignored(Ignored::Stale),
+            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Retrying { .. } => {
+                Event::Ignored(Ignored::Stale)
+            }
         }];
         self.make_room(&mut events, now);
         events
@@ -98,6 +100,7 @@ impl DispatcherMachine {
             recent_commands: Arc::clone(&run.recent_commands),
             at: now,
             leaves,
+            gives_back: given_back(run),
         }))
     }
 

@@ -24,6 +24,7 @@ impl DispatcherMachine {
             self.dead.too_old(now).take(DUE_RUNS_MAX).map(|dead| Event::Forgotten(Box::new(dead.clone()), now)),
         );
         self.make_room(&mut events, now);
+        events.extend(self.decide_limits(now));
         events
     }
 
@@ -32,7 +33,8 @@ impl DispatcherMachine {
             return self.end(run, End::Expired(expired(run)), now);
         }
         match run.step {
-            Step::Delayed { .. } | Step::Retrying { .. } => self.step(run, run.made_ready(now)),
+            Step::Delayed { .. } | Step::Retrying { .. } => self.step(run, self.go(run, now)),
+            Step::Asking { held, .. } => self.step(run, run.asked_again(held, now)),
             // These wake for their deadline only.
             Step::Waiting | Step::Ready | Step::Running { .. } => self.end(run, End::Expired(expired(run)), now),
         }

@@ -56,7 +56,11 @@ impl Index {
         };
         match run.step {
             Step::Waiting => of_job.waiting.insert(place(run)),
-            Step::Delayed { .. } | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
+            Step::Delayed { .. }
+            | Step::Asking { .. }
+            | Step::Ready
+            | Step::Running { .. }
+            | Step::Retrying { .. } => {
                 of_job.active.insert(id)
             }
         };

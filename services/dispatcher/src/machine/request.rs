@@ -35,10 +35,9 @@ impl DispatcherMachine {
     pub(super) fn admit(&self, run: Run, now: Timestamp) -> Result<Vec<Event>, String> {
         let of_job = self.index.of_job(&run.request.job);
         let others = of_job.map_or(Others { active: 0, waiting: 0 }, |of_job| of_job.others());
-        let begins = |run: Run| self.begins(run);
         match overlap::decide(&run.request.overlap, run.request.concurrency, others) {
-            OverlapDecision::GoAhead => Ok(vec![begins(run.begun(now))]),
-            OverlapDecision::Wait => Ok(vec![begins(run)]),
+            OverlapDecision::GoAhead => Ok(vec![self.begins(self.begin(&run, now))]),
+            OverlapDecision::Wait => Ok(vec![self.begins(run)]),
             OverlapDecision::Replace => Ok(self.replace(run, now)),
             OverlapDecision::Forbidden => Err("another run of the job is live, and it forbids overlap".to_owned()),
             OverlapDecision::QueueFull => Err(format!(
@@ -59,7 +58,7 @@ impl DispatcherMachine {
             is_any_running |= matches!(other.step, Step::Running { .. });
             events.extend(self.cancel(other, &reason, now));
         }
-        let next = if is_any_running { run } else { run.begun(now) };
+        let next = if is_any_running { run } else { self.begin(&run, now) };
         events.push(self.begins(next));
         events
     }
@@ -68,7 +67,7 @@ impl DispatcherMachine {
     fn begins(&self, run: Run) -> Event {
         let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
         let leaves = older.map(Run::topic).filter(|topic| *topic != run.topic()).collect();
-        Event::Stepped { run, leaves }
+        Event::Stepped { run, leaves, gives_back: None }
     }
 }
 
@@ -84,5 +83,6 @@ fn refused(request: &Arc<Request>, outcome: Outcome, end: impl FnOnce(Outcome) -
         recent_commands: Arc::default(),
         at: now,
         leaves: Vec::new(),
+        gives_back: None,
     }))
 }

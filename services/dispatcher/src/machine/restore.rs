@@ -5,7 +5,9 @@
 //! later one and counts, because each move makes that triple grow, and a dead one is later than any. The other is
 //! kept in mind, and the run's next step or end writes the tombstone that was lost.
 
-use orloj_domain::id::RunId;
+use orloj_domain::id::{LimitId, RunId};
+use orloj_domain::limit::{Claim, Waiter};
+use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 
 use super::DispatcherMachine;
@@ -42,6 +44,28 @@ impl DispatcherMachine {
         let mut copies = self.take_copies(id);
         copies.retain(|other| other.topic() != topic);
         self.put_copies(id, copies);
+    }
+
+    /// Takes what `run.state` keeps of a run that waits for a limit of this shard.
+    pub fn restore_waiter(&mut self, limit: &LimitId, waiter: &Waiter) {
+        // A later word on the same claim replaces the one before.
+        self.gates.give_back(limit, waiter.claim);
+        self.gates.join(limit, waiter);
+    }
+
+    /// Takes what `run.state` keeps of a run that holds a limit of this shard, since `at`.
+    pub fn restore_holder(&mut self, limit: &LimitId, waiter: &Waiter, at: Timestamp) {
+        self.gates.grant(limit, waiter, at, 0);
+    }
+
+    /// Takes what `run.state` keeps of a limit's rate, in nanoseconds since the Unix epoch.
+    pub fn restore_rate(&mut self, limit: &LimitId, used_until_nanos: i64) {
+        self.gates.use_until(limit, used_until_nanos);
+    }
+
+    /// Takes a tombstone: the claim neither waits nor holds.
+    pub fn restore_given_back(&mut self, limit: &LimitId, claim: Claim) {
+        self.gates.give_back(limit, claim);
     }
 
     fn take_copies(&mut self, id: RunId) -> Vec<Run> {

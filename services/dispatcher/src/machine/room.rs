@@ -26,7 +26,7 @@ impl DispatcherMachine {
             let waiting = of_job.waiting().filter(|id| !ended.contains(id));
             let waiting = waiting.filter_map(|id| self.runs.get(&id));
             let first = (active..).zip(waiting).take_while(|(active, run)| *active < run.request.room());
-            events.extend(first.map(|(_, run)| self.step(run, run.begun(now))));
+            events.extend(first.map(|(_, run)| self.step(run, self.begin(run, now))));
         }
     }
 }

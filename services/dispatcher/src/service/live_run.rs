@@ -12,12 +12,16 @@ use orloj_domain::topic;
 use orloj_runtime::driver::Undecodable;
 use orloj_runtime::log::Record;
 
+use super::limit;
 use super::read::decode;
 use crate::machine::DispatcherMachine;
 use crate::run::{DeadRun, Request, Run, Step};
 
 /// Folds one record of a state topic into a machine that is being restored.
 pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
+    if let Some(key) = record.key_text().and_then(|key| key.strip_prefix(limit::KEY_PREFIX)) {
+        return limit::replay(machine, key, record);
+    }
     let Some(value) = record.value.as_deref() else {
         let key = record.key_text().unwrap_or_default();
         let id: RunId = key.parse().map_err(|error: IdError| Undecodable::new("key", key, error.rule))?;
@@ -49,7 +53,11 @@ pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result
 pub(super) fn to_wire(run: &Run) -> LiveRun {
     let (runner, session) = match &run.step {
         Step::Running { runner, session } => (Some(runner.clone()), Some(session.clone())),
-        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => (None, None),
+        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => (None, None),
+    };
+    let (limits_held, asked_at) = match run.step {
+        Step::Asking { held, asked_at } => (i32::try_from(held).unwrap_or(i32::MAX), Some(asked_at)),
+        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => (0, None),
     };
     LiveRun {
         attempt: run.attempt,
@@ -64,6 +72,9 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         cancel_reason: run.cancel_reason.as_deref().map(str::to_owned),
         redriven_at: run.redriven_at,
         attempts_before: run.attempts_before,
+        limits: run.limits.to_vec(),
+        limits_held,
+        asked_at,
         ..bare(&run.request, run.step.state(), run.since)
     }
 }
@@ -105,6 +116,9 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         redriven_at: None,
         attempts_before: 0,
         disposition: None,
+        limits: Vec::new(),
+        limits_held: 0,
+        asked_at: None,
     }
 }
 
@@ -153,6 +167,7 @@ fn of_wire(mut live: LiveRun) -> Result<Run, Undecodable> {
         cancel_reason: live.cancel_reason.map(Into::into),
         redriven_at: live.redriven_at,
         attempts_before: live.attempts_before,
+        limits: live.limits.into(),
     })
 }
 
@@ -160,7 +175,10 @@ fn step_of(live: &LiveRun) -> Result<Step, Undecodable> {
     let state = live.state;
     let step = match state {
         RunState::Delayed => live.due_at.map(|due_at| Step::Delayed { due_at }),
-        RunState::Waiting => Some(Step::Waiting),
+        RunState::Waiting => Some(match live.asked_at {
+            Some(asked_at) => Step::Asking { held: usize::try_from(live.limits_held).unwrap_or(0), asked_at },
+            None => Step::Waiting,
+        }),
         RunState::Ready => Some(Step::Ready),
         RunState::Running => match (&live.runner, &live.session) {
             (Some(runner), Some(session)) => Some(Step::Running { runner: runner.clone(), session: session.clone() }),

@@ -1,6 +1,6 @@
 //! Events to records. Not here: what is decided. Invariant: one event, one atomic set of records: the run's copy
 //! in the topic of its step, tombstones where it was, the ready record or the dead letter, a word to the runner that
-//! holds it, and the run event. Every record goes to the partition of the shard.
+//! holds it, and the run event. Every record but those about limits goes to the partition of the shard.
 
 use orloj_domain::attempt::ReadyAttempt;
 use orloj_domain::command::{Command, CommandType};
@@ -8,28 +8,43 @@ use orloj_domain::id::{CommandId, RunnerId};
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{NOT_KEPT, RunEvent, RunState};
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
-use orloj_domain::shard::Shard;
+use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
-use super::live_run;
+use super::{limit, live_run};
 use crate::event::{End, Ended, Event, Ignored, Report};
 use crate::run::{DeadRun, Request, Run, Step};
 
 /// The records that say what was decided.
-pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {
+pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<NewRecord> {
     match event {
-        Event::Stepped { run, leaves } => stepped(shard, run, leaves),
-        Event::Ended(ended) => end(shard, ended),
+        Event::Stepped { run, leaves, gives_back } => {
+            let mut records = stepped(shard, run, leaves);
+            records.extend(limit::asked(shards, run));
+            records.extend(limit::given_back(shards, &run.request, gives_back, run.since));
+            records
+        }
+        Event::Ended(ended) => {
+            let mut records = end(shard, ended);
+            records.extend(limit::given_back(shards, &ended.request, &ended.gives_back, ended.at));
+            records
+        }
+        Event::LimitJoined(limit, waiter) => vec![limit::joined(shard, limit, waiter)],
+        Event::LimitHeld { limit, waiter, at, used_until_nanos } => {
+            limit::held(shard, shards, limit, waiter, *at, *used_until_nanos)
+        }
+        Event::LimitFree(limit, claim) => vec![limit::free(shard, limit, *claim)],
+        Event::LimitDeclined(limit, waiter) => vec![limit::declined(shards, limit, waiter)],
         Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
         Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),
         Event::Forgotten(dead, at) => {
             let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
             gone.chain([run_event(shard, &dead.request, &dead_event(dead, NOT_KEPT.to_owned(), *at))]).collect()
         }
-        Event::Ignored(_) => Vec::new(),
+        Event::LimitRulesTaken(_) | Event::Ignored(_) => Vec::new(),
     }
 }
 
@@ -45,7 +60,10 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
     if run.redriven_at == Some(run.since) {
         records.push(no_dead_letter(shard, &run.request));
     }
-    records.push(run_event(shard, &run.request, &step_event(run)));
+    // That it asks again is news to nobody else.
+    if !matches!(run.step, Step::Asking { asked_at, .. } if asked_at != run.since) {
+        records.push(run_event(shard, &run.request, &step_event(run)));
+    }
     records
 }
 
@@ -74,9 +92,12 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         Ignored::NotLive => "the run has ended",
         Ignored::OtherSession => "another runner holds the attempt",
         Ignored::AlreadyCancelled => "its end was asked for",
-        Ignored::Stale | Ignored::AlreadyLive | Ignored::AlreadyClaimed | Ignored::NotDead | Ignored::Repeated => {
-            "the attempt is not the one in force"
-        }
+        Ignored::Stale
+        | Ignored::AlreadyLive
+        | Ignored::AlreadyClaimed
+        | Ignored::NotDead
+        | Ignored::Repeated
+        | Ignored::NoClaim => "the attempt is not the one in force",
     };
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
@@ -215,20 +236,27 @@ fn step_event(run: &Run) -> RunEvent {
     let event = bare_event(&run.request, run.step.state(), run.since);
     let runner = match &run.step {
         Step::Running { runner, .. } => Some(runner.clone()),
-        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Retrying { .. } => None,
+        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => None,
     };
     let note = match &run.step {
         Step::Waiting => Some("as many runs of the job are live as it allows".to_owned()),
+        Step::Asking { .. } => run.asks_for().map(limit::awaited),
         Step::Running { .. } => run.cancel_reason.as_deref().map(str::to_owned),
         Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => None,
     };
     let outcome = match &run.step {
         Step::Retrying { .. } => run.last_outcome.as_deref().cloned(),
-        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } => None,
+        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Running { .. } => None,
+    };
+    let limits = match &run.step {
+        Step::Asking { .. } => run.asks_for().into_iter().cloned().collect(),
+        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
+            run.limits.to_vec()
+        }
     };
     let attempt = if run.token == 0 { 0 } else { run.attempt };
     let redrives = run.redrives;
-    RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, note, redrives, ..event }
+    RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, note, redrives, limits, ..event }
 }
 
 fn end_event(ended: &Ended) -> RunEvent {
@@ -265,5 +293,6 @@ fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
         disposition: None,
         note: None,
         redrives: 0,
+        limits: Vec::new(),
     }
 }

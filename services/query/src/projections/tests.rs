@@ -121,6 +121,7 @@ fn a_step_ends_the_attempt_that_it_follows() {
             disposition: None,
             note: None,
             redrives: 0,
+            limits: Vec::new(),
         };
         let changes = folded(&record(topic::RUN_EVENTS, b"a/b", Some(codec::encode(&event)))).expect("readable");
         let found: Vec<(i32, i64)> = changes

@@ -153,6 +153,7 @@ pub(crate) fn step(job: &JobId, seconds: i64, state: RunState, attempt: i32, tok
         disposition: None,
         note: None,
         redrives: 0,
+        limits: Vec::new(),
     }
 }
 

@@ -269,6 +269,7 @@ fn spec(target: Target) -> RunSpec {
         overlap: OverlapPolicy { policy: OverlapKind::Allow, max: 100 },
         concurrency: None,
         pause_after_failures: 0,
+        limits: Vec::new(),
         target,
     }
 }
