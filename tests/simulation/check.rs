@@ -240,6 +240,13 @@ fn nothing_left(world: &World, findings: &mut Vec<String>) {
             }
         }
         for (run, value) in last.iter().filter_map(|(run, value)| Some((run, value.as_deref()?))) {
+            if let Some(claim) = run.strip_prefix("limit:") {
+                // Without a claim it says how far a rate is used up, which is kept.
+                if claim.contains(':') {
+                    findings.push(format!("{claim} is still claimed in {name}"));
+                }
+                continue;
+            }
             let live: LiveRun = codec::decode(value).expect("our own records decode");
             if live.state == RunState::Dead {
                 continue;
@@ -251,21 +258,28 @@ fn nothing_left(world: &World, findings: &mut Vec<String>) {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 6] = [
+pub(crate) const MOMENTS: [&str; 7] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
     "a dead run is sent back",
     "a dead run is not sent back",
     "a waiting run is cancelled",
+    "a run that waits for a limit gets it",
 ];
 
 /// Which of [`MOMENTS`] are in this world.
 pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
     let mut before: BTreeMap<RunId, RunState> = BTreeMap::new();
+    let mut asking = BTreeSet::new();
     let mut found = BTreeSet::new();
     for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
         let from = before.insert(event.run_id, event.state);
+        if event.state == RunState::Waiting && !event.limits.is_empty() {
+            asking.insert(event.run_id);
+        } else if asking.remove(&event.run_id) && event.state == RunState::Ready {
+            found.insert(MOMENTS[6]);
+        }
         let moment = match (from, event.state) {
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
             (Some(RunState::Dead), RunState::Dead) => 4,

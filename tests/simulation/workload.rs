@@ -46,6 +46,9 @@ pub(crate) fn next_records(
     if random.chance(10) {
         return vec![setting(random)];
     }
+    if random.chance(10) {
+        return vec![rule(random)];
+    }
     match random.below(12) {
         0..=5 => {
             let value = codec::encode(&definition(&job, random, now));
@@ -125,6 +128,32 @@ fn setting(random: &mut Random) -> NewRecord {
     NewRecord::new(topic::SETTINGS, 0, format!("calendar/{}", calendar()), value.map(String::into_bytes))
 }
 
+/// Limits that jobs share, and the queue's own, with the most that ever hold them at once. Rules that are narrower come and go.
+pub(crate) const LIMITS: [(&str, usize); 3] = [("limit/one", 1), ("limit/two", 2), ("queue/default", 4)];
+
+/// The limits as they are at first.
+pub(crate) fn rules() -> Vec<NewRecord> {
+    LIMITS.iter().map(|(limit, most)| rule_record(limit, &format!(r#"{{"maxConcurrent":{most}}}"#))).collect()
+}
+
+/// Somebody edits a limit: it is paused, slowed down, or as it was. None goes: a queue without a rule bounds nobody.
+fn rule(random: &mut Random) -> NewRecord {
+    let (limit, most) = LIMITS[usize::try_from(random.below(3)).expect("small")];
+    match random.below(5) {
+        0 => rule_record(limit, r#"{"paused":true}"#),
+        1 => rule_record(limit, r#"{"maxConcurrent":"many"}"#),
+        2 => rule_record(limit, &format!(r#"{{"maxConcurrent":{most},"ratePerSecond":2,"burst":2}}"#)),
+        _ => rule_record(limit, &format!(r#"{{"maxConcurrent":{most}}}"#)),
+    }
+}
+
+fn rule_record(limit: &str, spec: &str) -> NewRecord {
+    let (kind, name) = limit.split_once('/').expect("a limit");
+    let kind = if kind == "queue" { "Queue" } else { "Limit" };
+    let value = format!(r#"{{"apiVersion":"orloj/v1","kind":"{kind}","metadata":{{"name":"{name}"}},"spec":{spec}}}"#);
+    NewRecord::new(topic::SETTINGS, 0, limit, Some(value.into_bytes()))
+}
+
 fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition {
     let policy = MissedKind::ALL[usize::try_from(random.below(3)).expect("small")];
     let period_ms = i64::try_from(1000 * (1 + random.below(5))).expect("small");
@@ -172,7 +201,7 @@ fn spec(random: &mut Random) -> RunSpec {
     let may_be_bounded = matches!(policy, OverlapKind::Allow | OverlapKind::Queue) && random.chance(30);
     RunSpec {
         queue: "default".parse().expect("a valid queue"),
-        priority: 5,
+        priority: i32::try_from(random.below(10)).expect("small"),
         start_delay_ms: if random.chance(30) { 1500 } else { 0 },
         timeout_ms: 60_000,
         deadline_ms: random.chance(15).then_some(4000),
@@ -188,7 +217,11 @@ fn spec(random: &mut Random) -> RunSpec {
         overlap: OverlapPolicy { policy, max: 3 },
         concurrency: may_be_bounded.then(|| i32::try_from(1 + random.below(3)).expect("small")),
         pause_after_failures: 0,
-        limits: Vec::new(),
+        limits: match random.below(6) {
+            0 => vec!["one".parse().expect("a valid limit")],
+            1 => vec!["two".parse().expect("a valid limit"), "one".parse().expect("a valid limit")],
+            _ => Vec::new(),
+        },
         target: Target::ExecTarget(ExecTarget {
             command: vec!["/bin/true".to_owned()],
             env: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! The simulated installation: processes that may be up, frozen or gone, one log, one clock, one sequence of
 //! choices. Invariant: everything that happens is a function of the seed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl World {
                 lives: 0,
             })
             .collect();
-        Self {
+        let mut world = Self {
             log,
             clock,
             shards,
@@ -94,7 +94,9 @@ impl World {
             overlaps: Vec::new(),
             forged: VecDeque::new(),
             forgotten: None,
-        }
+        };
+        world.append(workload::rules());
+        world
     }
 
     pub(crate) fn run_faulty(&mut self) {
@@ -112,6 +114,7 @@ impl World {
             slot.clock.jump(-slot.clock.jumped());
         }
         self.stop_schedules();
+        self.append(workload::rules());
         let until = self.clock.now().plus(HEALING);
         while self.clock.now() < until {
             self.step();
@@ -253,7 +256,8 @@ impl World {
     /// What an outsider sees: two attempts at once, under live leases, of a job that allows one.
     fn witness(&mut self) {
         let now = self.clock.now();
-        let mut live = std::collections::BTreeMap::new();
+        let mut live = BTreeMap::new();
+        let mut holders: BTreeMap<String, BTreeSet<RunId>> = BTreeMap::new();
         for slot in &self.slots {
             let Some(Process::Runner(runner)) = &slot.process else { continue };
             if slot.frozen_until > now {
@@ -261,12 +265,21 @@ impl World {
             }
             for (ready, is_valid) in runner.live().filter(|(_, is_valid)| *is_valid) {
                 let decision: FireDecision = codec::decode(&ready.request).expect("a request");
-                let room = decision.spec.map(|spec| overlap::room(spec.overlap.policy, spec.concurrency));
+                let spec = decision.spec.expect("a request has one");
+                let shared = spec.limits.iter().map(|limit| format!("limit/{limit}"));
+                for limit in shared.chain([format!("queue/{}", spec.queue)]) {
+                    holders.entry(limit).or_default().insert(ready.run_id);
+                }
+                let room = Some(overlap::room(spec.overlap.policy, spec.concurrency));
                 let is_alone = is_valid && room == Some(1);
                 if is_alone && let Some(other) = live.insert(ready.job.clone(), ready.run_id) {
                     self.overlaps.push(format!("{}: runs {other} and {} at once", ready.job, ready.run_id));
                 }
             }
+        }
+        for (limit, most) in workload::LIMITS {
+            let holding = holders.get(limit).filter(|holding| holding.len() > most);
+            self.overlaps.extend(holding.map(|holding| format!("{limit}: at {now} it is held by {holding:?}")));
         }
     }
 

@@ -100,12 +100,6 @@ impl Request {
         overlap::room(self.overlap.policy, self.concurrency)
     }
 
-    /// True if it matters whether this run is executed although it was cancelled on its queue: to others of its job, or because
-    /// it can't be taken back.
-    #[must_use]
-    pub fn awaits_start(&self) -> bool {
-        self.overlap.policy != OverlapKind::Allow || self.concurrency.is_some() || self.is_request
-    }
 }
 
 /// Where a live run is.
@@ -308,6 +302,15 @@ impl Run {
             limits: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// True if it matters whether it is executed although it was cancelled on its queue: to others of its job or of its limits,
+    /// or because it can't be taken back.
+    #[must_use]
+    pub fn awaits_start(&self) -> bool {
+        let request = &self.request;
+        let is_bounded = request.overlap.policy != OverlapKind::Allow || request.concurrency.is_some();
+        is_bounded || request.is_request || !self.limits.is_empty()
     }
 
     /// The topic that holds it.

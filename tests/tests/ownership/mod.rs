@@ -32,6 +32,8 @@ pub(super) const ECHOES: &str = "echoes";
 pub(super) const CLAIMS: &str = "claims";
 /// The first id of a claimer that is gone, as owner processes look for it.
 pub(super) const CLAIM_ID: &str = "claimers.gone.0";
+/// Key of the records up to which everything is read back.
+const END_KEY: &str = "__end";
 /// What slots hold that no owner has written.
 const GHOSTS_VALUE: &[u8] = b"ghost";
 
@@ -219,21 +221,22 @@ impl Arena {
         }
     }
 
+    /// Everything up to a record written for that: what stands at the end may be marks of transactions and what they
+    /// aborted, which no reader is shown.
     fn read(&self, topic: &str, shard: i32, isolation: Isolation) -> Vec<Record> {
         let at = TopicPartition::new(topic, shard);
-        let end = self.log.end(&at, isolation).expect("an end");
+        let mut appender = self.log.appender().expect("an appender");
+        let written = appender.append(vec![NewRecord::new(topic, shard, END_KEY, Some(Vec::new()))]);
+        let end = written.expect("all brokers are there")[0].offset;
         let mut reader = self.log.reader(isolation).expect("a reader");
         reader.read_from(&[(at.clone(), 0)]).expect("reading");
-        let mut records = Vec::new();
-        // The last offsets may be marks of transactions, which no reader is shown: one more batch tells.
-        let is_marker_left = |records: &Vec<Record>| records.last().map_or(0, |last: &Record| last.offset + 1) < end;
-        let mut is_quiet = false;
-        while is_marker_left(&records) && !is_quiet {
-            let batch = reader.poll(10_000, Duration::from_secs(1)).expect("records");
-            let is_near = records.last().is_some_and(|last: &Record| last.offset + 3 >= end);
-            is_quiet = batch.is_empty() && (is_near || end <= 2);
-            records.extend(batch);
-        }
+        let mut records: Vec<Record> = Vec::new();
+        let is_read = within(PATIENCE, || {
+            records.extend(reader.poll(10_000, Duration::from_secs(1)).expect("records"));
+            records.last().is_some_and(|last| last.offset >= end).then_some(())
+        });
+        assert!(is_read.is_some(), "{}: {at}: can't be read up to {end}", self.name);
+        records.retain(|record| record.key_text() != Some(END_KEY));
         records
     }
 }

@@ -39,6 +39,7 @@ fn a_queue_lets_as_many_through_as_it_may() {
     let (first, second) = (Ask::of("a/first", 0), Ask::of("a/second", 1));
     assert_eq!(all_words(&world.ask(&first)), ["waiting a1 t0 for queue/default with 0"]);
     world.settle();
+    assert!(world.ready[0].awaits_start, "one that was cancelled on its queue must not start beside the next holder");
     world.ask(&second);
     world.settle();
     assert_eq!((state(&world, &first), state(&world, &second)), (Some(RunState::Ready), Some(RunState::Waiting)));

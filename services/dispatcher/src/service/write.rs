@@ -72,7 +72,7 @@ fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
     let Step::Running { runner, session } = &run.step else { return None };
     let kind = match &run.cancel_reason {
         Some(_) => RunnerMessageType::Cancel,
-        None if run.request.awaits_start() => RunnerMessageType::Start,
+        None if run.awaits_start() => RunnerMessageType::Start,
         None => return None,
     };
     let message = RunnerMessage {
@@ -183,7 +183,7 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
         ready_at: run.since,
         request: request.bytes.clone(),
         deadline: run.deadline(),
-        awaits_start: request.awaits_start(),
+        awaits_start: run.awaits_start(),
     };
     NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(codec::encode(&attempt)))
 }
