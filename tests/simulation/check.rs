@@ -29,7 +29,7 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     judged_by_calendars(world, &decisions, &mut findings);
     one_answer_each(world, &mut findings);
     one_end_each(world, &decisions, &mut findings);
-    nothing_left(world, &mut findings);
+    findings.extend(left(world));
     findings
 }
 
@@ -229,8 +229,9 @@ fn one_end_each(world: &World, decisions: &[FireDecision], findings: &mut Vec<St
     }
 }
 
-/// No live run is left in any of the three topics of runs.
-fn nothing_left(world: &World, findings: &mut Vec<String>) {
+/// Live runs, and claims on limits, that are left in any of the three topics of runs.
+pub(crate) fn left(world: &World) -> Vec<String> {
+    let mut findings = Vec::new();
     for name in [topic::RUN_STATE, topic::RUN_DELAY, topic::RUN_RETRY] {
         let mut last = BTreeMap::new();
         for record in world.read(name) {
@@ -255,6 +256,7 @@ fn nothing_left(world: &World, findings: &mut Vec<String>) {
             findings.push(format!("run {run} is still in {name}: {} since {}{holder}", live.state, live.since));
         }
     }
+    findings
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.

@@ -58,6 +58,8 @@ words! {
         TimedOut = "timedOut",
         /// It could not be started: program, directory or permission.
         NotStarted = "notStarted",
+        /// It was not started: the runner has no handler of that name, and another one may have it.
+        NoHandler = "noHandler",
         /// Its runner was lost.
         LeaseLost = "leaseLost",
         /// Stopped because the runner could not confirm its lease, or was asked to end.

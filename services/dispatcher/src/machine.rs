@@ -19,6 +19,8 @@ mod tests;
 mod tests_limits;
 #[cfg(test)]
 mod tests_orders;
+#[cfg(test)]
+mod tests_unserved;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

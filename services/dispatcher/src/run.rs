@@ -119,6 +119,11 @@ pub enum Step {
         /// When it asked last for the next one.
         asked_at: Timestamp,
     },
+    /// Until a runner is looked for again that has its handler.
+    Unserved {
+        /// When that is.
+        due_at: Timestamp,
+    },
     /// On its queue.
     Ready,
     /// Claimed.
@@ -141,7 +146,7 @@ impl Step {
     pub fn state(&self) -> RunState {
         match self {
             Self::Delayed { .. } => RunState::Delayed,
-            Self::Waiting | Self::Asking { .. } => RunState::Waiting,
+            Self::Waiting | Self::Asking { .. } | Self::Unserved { .. } => RunState::Waiting,
             Self::Ready => RunState::Ready,
             Self::Running { .. } => RunState::Running,
             Self::Retrying { .. } => RunState::Retrying,
@@ -151,6 +156,11 @@ impl Step {
 
 /// After how long a run that waits for a limit asks for it again: what it said may have been lost.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
+
+/// How long after the first runner without its handler took a run another is looked for; doubled each time.
+const UNSERVED_WAIT: Duration = Duration::from_secs(1);
+/// The longest of these waits.
+const UNSERVED_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A live run. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
@@ -181,6 +191,8 @@ pub struct Run {
     pub attempts_before: i32,
     /// Asking, ready and running: limits that its attempt asks for or holds.
     pub limits: Arc<[LimitId]>,
+    /// How often a runner took it that has not got its handler.
+    pub unserved: i32,
 }
 
 impl Run {
@@ -201,6 +213,7 @@ impl Run {
             redriven_at: None,
             attempts_before: 0,
             limits: Arc::default(),
+            unserved: 0,
         }
     }
 
@@ -252,12 +265,32 @@ impl Run {
         Self { step: Step::Ready, token: self.token + 1, since: now, ..self.clone() }
     }
 
+    /// The runner that took it has not got its handler: another one is looked for after a while, as the same attempt.
+    #[must_use]
+    pub fn found_unserved(&self, outcome: Outcome, now: Timestamp) -> Self {
+        let doubled = u32::try_from(self.unserved).unwrap_or(0).min(5);
+        let due_at = now.plus((UNSERVED_WAIT * 2_u32.pow(doubled)).min(UNSERVED_WAIT_MAX));
+        Self {
+            step: Step::Unserved { due_at },
+            since: now,
+            last_outcome: Some(Arc::new(outcome)),
+            limits: Arc::default(),
+            unserved: self.unserved.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
     /// The limit that it waits for.
     #[must_use]
     pub fn asks_for(&self) -> Option<&LimitId> {
         match self.step {
             Step::Asking { held, .. } => self.limits.get(held),
-            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => None,
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Unserved { .. }
+            | Step::Ready
+            | Step::Running { .. }
+            | Step::Retrying { .. } => None,
         }
     }
 
@@ -267,9 +300,12 @@ impl Run {
         match self.step {
             // The token that it will have.
             Step::Asking { .. } => (self.request.run_id, self.token + 1),
-            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
-                (self.request.run_id, self.token)
-            }
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Unserved { .. }
+            | Step::Ready
+            | Step::Running { .. }
+            | Step::Retrying { .. } => (self.request.run_id, self.token),
         }
     }
 
@@ -278,9 +314,12 @@ impl Run {
     pub fn claimed_limits(&self) -> &[LimitId] {
         match self.step {
             Step::Asking { held, .. } => &self.limits[..self.limits.len().min(held + 1)],
-            Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
-                &self.limits
-            }
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Unserved { .. }
+            | Step::Ready
+            | Step::Running { .. }
+            | Step::Retrying { .. } => &self.limits,
         }
     }
 
@@ -325,7 +364,12 @@ impl Run {
     pub fn last_attempt(&self) -> i32 {
         match self.step {
             Step::Ready | Step::Running { .. } => self.attempt,
-            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Retrying { .. } => self.attempt - 1,
+            // The number of the one that found no handler is that of the next.
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Asking { .. }
+            | Step::Unserved { .. }
+            | Step::Retrying { .. } => self.attempt - 1,
         }
     }
 
@@ -346,7 +390,7 @@ impl Run {
     pub fn wakes_at(&self) -> Option<Timestamp> {
         match &self.step {
             Step::Running { .. } => None,
-            Step::Delayed { due_at } | Step::Retrying { due_at } => {
+            Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => {
                 Some(self.deadline().map_or(*due_at, |deadline| deadline.min(*due_at)))
             }
             Step::Asking { asked_at, .. } => {
@@ -361,7 +405,7 @@ impl Run {
     #[must_use]
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.step {
-            Step::Delayed { due_at } | Step::Retrying { due_at } => Some(due_at),
+            Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => Some(due_at),
             Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Running { .. } => None,
         }
     }
@@ -371,7 +415,12 @@ impl Run {
     pub fn session(&self) -> Option<&SessionId> {
         match &self.step {
             Step::Running { session, .. } => Some(session),
-            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => None,
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Asking { .. }
+            | Step::Unserved { .. }
+            | Step::Ready
+            | Step::Retrying { .. } => None,
         }
     }
 
@@ -384,6 +433,7 @@ impl Run {
             Step::Asking { .. } => 2,
             Step::Ready => 3,
             Step::Running { .. } => 4,
+            Step::Unserved { .. } => 5,
         };
         (self.attempt, self.token, progress)
     }

@@ -347,7 +347,7 @@ pub(crate) fn words(event: &Event) -> String {
     match event {
         Event::Stepped { run, leaves, gives_back } => {
             let of_step = match &run.step {
-                Step::Delayed { due_at } | Step::Retrying { due_at } => {
+                Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => {
                     format!(" due {}", due_at.since(START).as_secs())
                 }
                 Step::Ready | Step::Waiting => String::new(),

@@ -95,7 +95,7 @@ pub struct LiveRun {
     pub requested_at: Timestamp,
     /// Since when it is in this state.
     pub since: Timestamp,
-    /// Delayed and retrying: the absolute instant at which it goes on.
+    /// Delayed, retrying, and waiting for a handler: the absolute instant at which it goes on.
     pub due_at: Option<Timestamp>,
     /// Running: the runner that claimed it.
     pub runner: Option<RunnerId>,
@@ -130,6 +130,8 @@ pub struct LiveRun {
     pub limits_held: i32,
     /// Waiting for a limit: when it asked last.
     pub asked_at: Option<Timestamp>,
+    /// How often a runner took it that has not got its handler.
+    pub unserved: i32,
 }
 
 /// One step of a run, or its end.
@@ -172,4 +174,6 @@ pub struct RunEvent {
     pub redrives: i32,
     /// Waiting: the limit it waits for, if it is one. Ready and running: limits that it holds.
     pub limits: Vec<LimitId>,
+    /// Waiting: the handler that the runner which took it last has not got.
+    pub missing_handler: Option<String>,
 }

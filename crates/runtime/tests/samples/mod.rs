@@ -385,6 +385,7 @@ pub(crate) fn live_run() -> LiveRun {
         limits: limits(),
         limits_held: 1,
         asked_at: Some(at(5, 30)),
+        unserved: 2,
     }
 }
 
@@ -409,6 +410,7 @@ pub(crate) fn run_event() -> RunEvent {
         note: Some("another run of the job is live".to_owned()),
         redrives: 2,
         limits: limits(),
+        missing_handler: Some("send-invoices".to_owned()),
     }
 }
 

@@ -22,7 +22,11 @@ impl DispatcherMachine {
         match &run.step {
             Step::Ready => self.step(run, run.claimed(report.runner.clone(), report.session.clone(), now)),
             Step::Running { .. } => Event::Ignored(Ignored::AlreadyClaimed),
-            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Retrying { .. } => {
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Asking { .. }
+            | Step::Unserved { .. }
+            | Step::Retrying { .. } => {
                 Event::Disowned(report.clone(), Ignored::Stale)
             }
         }
@@ -37,7 +41,11 @@ impl DispatcherMachine {
         };
         let mut events = vec![match &run.step {
             Step::Ready | Step::Running { .. } => self.end_attempt(run, outcome.clone(), now),
-            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Retrying { .. } => {
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Asking { .. }
+            | Step::Unserved { .. }
+            | Step::Retrying { .. } => {
                 Event::Ignored(Ignored::Stale)
             }
         }];
@@ -51,7 +59,11 @@ impl DispatcherMachine {
             OutcomeKind::Succeeded => self.end(run, End::Succeeded(outcome), now),
             OutcomeKind::Cancelled => self.end(run, End::Cancelled(outcome), now),
             OutcomeKind::Expired => self.end(run, End::Expired(outcome), now),
+            OutcomeKind::NoHandler if run.cancel_reason.is_none() => {
+                self.step(run, run.found_unserved(outcome, now))
+            }
             OutcomeKind::Failed
+            | OutcomeKind::NoHandler
             | OutcomeKind::TimedOut
             | OutcomeKind::NotStarted
             | OutcomeKind::LeaseLost

@@ -33,7 +33,7 @@ impl DispatcherMachine {
             return self.end(run, End::Expired(expired(run)), now);
         }
         match run.step {
-            Step::Delayed { .. } | Step::Retrying { .. } => self.step(run, self.go(run, now)),
+            Step::Delayed { .. } | Step::Unserved { .. } | Step::Retrying { .. } => self.step(run, self.go(run, now)),
             Step::Asking { held, .. } => self.step(run, run.asked_again(held, now)),
             // These wake for their deadline only.
             Step::Waiting | Step::Ready | Step::Running { .. } => self.end(run, End::Expired(expired(run)), now),

@@ -58,6 +58,7 @@ impl Index {
             Step::Waiting => of_job.waiting.insert(place(run)),
             Step::Delayed { .. }
             | Step::Asking { .. }
+            | Step::Unserved { .. }
             | Step::Ready
             | Step::Running { .. }
             | Step::Retrying { .. } => {

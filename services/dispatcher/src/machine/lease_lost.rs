@@ -22,7 +22,12 @@ impl DispatcherMachine {
 fn outcome(run: &Run) -> Outcome {
     let message = match &run.step {
         Step::Running { runner, .. } => format!("nothing was heard of runner {runner} for longer than its lease"),
-        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => String::new(),
+        Step::Delayed { .. }
+        | Step::Waiting
+        | Step::Asking { .. }
+        | Step::Unserved { .. }
+        | Step::Ready
+        | Step::Retrying { .. } => String::new(),
     };
     Outcome::new(OutcomeKind::LeaseLost, message)
 }

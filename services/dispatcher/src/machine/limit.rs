@@ -123,7 +123,7 @@ impl DispatcherMachine {
             }
             // It was told before.
             Step::Asking { .. } | Step::Ready | Step::Running { .. } => Event::Ignored(Ignored::NoClaim),
-            Step::Delayed { .. } | Step::Waiting | Step::Retrying { .. } => {
+            Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => {
                 Event::LimitDeclined(limit.clone(), waiter.clone())
             }
         }

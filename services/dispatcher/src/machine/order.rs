@@ -29,7 +29,12 @@ impl DispatcherMachine {
         match &run.step {
             Step::Running { .. } if run.cancel_reason.is_some() => None,
             Step::Running { .. } => Some(self.step(run, run.cancelling(reason))),
-            Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => {
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Asking { .. }
+            | Step::Unserved { .. }
+            | Step::Ready
+            | Step::Retrying { .. } => {
                 Some(self.end(run, End::Cancelled(Outcome::new(OutcomeKind::Cancelled, reason)), now))
             }
         }

@@ -53,11 +53,21 @@ pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result
 pub(super) fn to_wire(run: &Run) -> LiveRun {
     let (runner, session) = match &run.step {
         Step::Running { runner, session } => (Some(runner.clone()), Some(session.clone())),
-        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => (None, None),
+        Step::Delayed { .. }
+        | Step::Waiting
+        | Step::Asking { .. }
+        | Step::Unserved { .. }
+        | Step::Ready
+        | Step::Retrying { .. } => (None, None),
     };
     let (limits_held, asked_at) = match run.step {
         Step::Asking { held, asked_at } => (i32::try_from(held).unwrap_or(i32::MAX), Some(asked_at)),
-        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => (0, None),
+        Step::Delayed { .. }
+        | Step::Waiting
+        | Step::Unserved { .. }
+        | Step::Ready
+        | Step::Running { .. }
+        | Step::Retrying { .. } => (0, None),
     };
     LiveRun {
         attempt: run.attempt,
@@ -75,6 +85,7 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         limits: run.limits.to_vec(),
         limits_held,
         asked_at,
+        unserved: run.unserved,
         ..bare(&run.request, run.step.state(), run.since)
     }
 }
@@ -119,6 +130,7 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         limits: Vec::new(),
         limits_held: 0,
         asked_at: None,
+        unserved: 0,
     }
 }
 
@@ -168,6 +180,7 @@ fn of_wire(mut live: LiveRun) -> Result<Run, Undecodable> {
         redriven_at: live.redriven_at,
         attempts_before: live.attempts_before,
         limits: live.limits.into(),
+        unserved: live.unserved,
     })
 }
 
@@ -175,9 +188,10 @@ fn step_of(live: &LiveRun) -> Result<Step, Undecodable> {
     let state = live.state;
     let step = match state {
         RunState::Delayed => live.due_at.map(|due_at| Step::Delayed { due_at }),
-        RunState::Waiting => Some(match live.asked_at {
-            Some(asked_at) => Step::Asking { held: usize::try_from(live.limits_held).unwrap_or(0), asked_at },
-            None => Step::Waiting,
+        RunState::Waiting => Some(match (live.asked_at, live.due_at) {
+            (Some(asked_at), _) => Step::Asking { held: usize::try_from(live.limits_held).unwrap_or(0), asked_at },
+            (None, Some(due_at)) => Step::Unserved { due_at },
+            (None, None) => Step::Waiting,
         }),
         RunState::Ready => Some(Step::Ready),
         RunState::Running => match (&live.runner, &live.session) {

@@ -4,7 +4,9 @@
 
 use orloj_domain::attempt::ReadyAttempt;
 use orloj_domain::command::{Command, CommandType};
+use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{CommandId, RunnerId};
+use orloj_domain::job::Target;
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{NOT_KEPT, RunEvent, RunState};
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
@@ -233,30 +235,48 @@ fn run_event(shard: Shard, request: &Request, event: &RunEvent) -> NewRecord {
 }
 
 fn step_event(run: &Run) -> RunEvent {
-    let event = bare_event(&run.request, run.step.state(), run.since);
-    let runner = match &run.step {
-        Step::Running { runner, .. } => Some(runner.clone()),
-        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Retrying { .. } => None,
-    };
-    let note = match &run.step {
-        Step::Waiting => Some("as many runs of the job are live as it allows".to_owned()),
-        Step::Asking { .. } => run.asks_for().map(limit::awaited),
-        Step::Running { .. } => run.cancel_reason.as_deref().map(str::to_owned),
-        Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => None,
-    };
-    let outcome = match &run.step {
-        Step::Retrying { .. } => run.last_outcome.as_deref().cloned(),
-        Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Running { .. } => None,
-    };
-    let limits = match &run.step {
-        Step::Asking { .. } => run.asks_for().into_iter().cloned().collect(),
-        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
-            run.limits.to_vec()
-        }
-    };
     let attempt = if run.token == 0 { 0 } else { run.attempt };
-    let redrives = run.redrives;
-    RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, note, redrives, limits, ..event }
+    let event = RunEvent {
+        attempt,
+        token: run.token,
+        due_at: run.due_at(),
+        redrives: run.redrives,
+        limits: run.limits.to_vec(),
+        ..bare_event(&run.request, run.step.state(), run.since)
+    };
+    let outcome = || run.last_outcome.as_deref().cloned();
+    match &run.step {
+        Step::Delayed { .. } | Step::Ready => event,
+        Step::Waiting => {
+            RunEvent { note: Some("as many runs of the job are live as it allows".to_owned()), ..event }
+        }
+        Step::Asking { .. } => {
+            let limits = run.asks_for().into_iter().cloned().collect();
+            RunEvent { note: run.asks_for().map(limit::awaited), limits, ..event }
+        }
+        Step::Unserved { .. } => {
+            let handler = handler_of(&run.request);
+            let note = handler.as_ref().map(|handler| {
+                let queue = &run.request.queue;
+                format!("the runner of queue {queue} that took it has no handler `{handler}`; it waits for one that has")
+            });
+            RunEvent { note, missing_handler: handler, outcome: outcome(), ..event }
+        }
+        Step::Running { runner, .. } => {
+            let note = run.cancel_reason.as_deref().map(str::to_owned);
+            RunEvent { runner: Some(runner.clone()), note, ..event }
+        }
+        Step::Retrying { .. } => RunEvent { outcome: outcome(), ..event },
+    }
+}
+
+/// The handler that a request names. Looked up in its bytes: it is asked for where something is amiss only.
+fn handler_of(request: &Request) -> Option<String> {
+    let spec = codec::decode::<FireDecision>(&request.bytes).ok()?.spec?;
+    match &spec.target {
+        Target::HandlerTarget(target) => Some(target.name.clone()),
+        Target::ExecTarget(_) | Target::ShellTarget(_) | Target::HttpTarget(_) | Target::KafkaTarget(_) => None,
+    }
 }
 
 fn end_event(ended: &Ended) -> RunEvent {
@@ -294,5 +314,6 @@ fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
         note: None,
         redrives: 0,
         limits: Vec::new(),
+        missing_handler: None,
     }
 }

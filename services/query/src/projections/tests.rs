@@ -122,6 +122,7 @@ fn a_step_ends_the_attempt_that_it_follows() {
             note: None,
             redrives: 0,
             limits: Vec::new(),
+            missing_handler: None,
         };
         let changes = folded(&record(topic::RUN_EVENTS, b"a/b", Some(codec::encode(&event)))).expect("readable");
         let found: Vec<(i32, i64)> = changes

@@ -154,6 +154,7 @@ pub(crate) fn step(job: &JobId, seconds: i64, state: RunState, attempt: i32, tok
         note: None,
         redrives: 0,
         limits: Vec::new(),
+        missing_handler: None,
     }
 }
 

@@ -40,8 +40,8 @@ enum Stop {
 /// The outcome of an attempt that can't start.
 pub(crate) fn prepare(handlers: &Handlers, runner: &RunnerId, target: &HandlerTarget) -> Result<Prepared, Outcome> {
     let Some(handler) = handlers.find(&target.name) else {
-        // Not final: while a service is rolled out, the next attempt may meet a runner that has it.
-        return Err(Outcome::new(OutcomeKind::NotStarted, unknown(handlers, runner, &target.name)));
+        // While a service is rolled out, another runner may have it: the dispatcher lets the run wait.
+        return Err(Outcome::new(OutcomeKind::NoHandler, unknown(handlers, runner, &target.name)));
     };
     let refused = |field: &str, message: &str| {
         let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };

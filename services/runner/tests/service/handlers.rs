@@ -206,7 +206,7 @@ fn an_unknown_handler_is_named_with_those_that_are_there() {
     });
     let unknown = attempt("unknown", "send-invoice", "null");
     let ended = outcome(&bed, &unknown);
-    assert_eq!((ended.kind, ended.is_final), (OutcomeKind::NotStarted, false));
+    assert_eq!((ended.kind, ended.is_final), (OutcomeKind::NoHandler, false));
     for part in ["spec.run.handler.name", "`send-invoice`", "`remind`, `send-invoices`", "spec.queue"] {
         assert!(message(&ended).contains(part), "{part} is not in {ended:?}");
     }
@@ -219,7 +219,7 @@ fn an_unknown_handler_is_named_with_those_that_are_there() {
 fn a_runner_without_handlers_says_so() {
     let bed = Bed::start(|_| {});
     let outcome = outcome(&bed, &attempt("none", "send", "{}"));
-    assert_eq!(outcome.kind, OutcomeKind::NotStarted);
+    assert_eq!(outcome.kind, OutcomeKind::NoHandler);
     assert!(message(&outcome).contains("spec.run.handler.name") && message(&outcome).contains("it has none"));
 }
 
