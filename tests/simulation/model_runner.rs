@@ -161,7 +161,7 @@ impl ModelRunner {
                 match message.kind {
                     RunnerMessageType::Cancel => busy.is_cancelled = true,
                     RunnerMessageType::Start => busy.ends_at = Some(ends_at(random, now)),
-                    RunnerMessageType::Unknown => panic!("a message that nobody sends"),
+                    RunnerMessageType::Complete | RunnerMessageType::Unknown => panic!("a message that nobody sends"),
                 }
             }
         }
@@ -229,6 +229,7 @@ impl ModelRunner {
             isolation: None,
             percent: None,
             outcome: None,
+            callback_digest: None,
         }
     }
 

@@ -28,6 +28,8 @@ pub enum Input {
     Cancel(Order),
     /// Somebody sends a dead run back.
     Redrive(Order),
+    /// The callback of a target says how an attempt ended.
+    Complete(Completion),
 }
 
 /// What somebody wants of a run.
@@ -43,6 +45,21 @@ pub struct Order {
     pub actor: Option<String>,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// What the callback of a target says of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The run.
+    pub run_id: RunId,
+    /// Its job.
+    pub job: JobId,
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// Its fencing token.
+    pub token: i64,
+    /// How it ended: succeeded or failed.
+    pub outcome: Outcome,
 }
 
 /// Which attempt a runner reports about.
@@ -188,11 +205,15 @@ pub enum Ignored {
     NotDead,
     /// The command was carried out before.
     Repeated,
+    /// Its callback has said before how the attempt ended.
+    AlreadyCompleted,
+    /// Its target ends attempts by its answer alone.
+    NoCallback,
 }
 
 impl Ignored {
     /// Every reason, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::AlreadyLive,
         Self::NotLive,
         Self::Stale,
@@ -201,6 +222,8 @@ impl Ignored {
         Self::AlreadyCancelled,
         Self::NotDead,
         Self::Repeated,
+        Self::AlreadyCompleted,
+        Self::NoCallback,
     ];
 
     /// The reason as a metric's label.
@@ -215,6 +238,8 @@ impl Ignored {
             Self::AlreadyCancelled => "already_cancelled",
             Self::NotDead => "not_dead",
             Self::Repeated => "repeated",
+            Self::AlreadyCompleted => "already_completed",
+            Self::NoCallback => "no_callback",
         }
     }
 }

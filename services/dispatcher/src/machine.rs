@@ -3,6 +3,7 @@
 //! the runs, and what `restore` rebuilds from the log equals what `apply` built.
 
 mod attempt;
+mod complete;
 mod due;
 mod graveyard;
 mod index;
@@ -14,6 +15,8 @@ mod room;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_complete;
 #[cfg(test)]
 mod tests_orders;
 
@@ -56,6 +59,7 @@ impl Machine for DispatcherMachine {
             Input::SessionExpired(session) => self.decide_lease_lost(session, now),
             Input::Cancel(order) => self.decide_cancel(order, now),
             Input::Redrive(order) => self.decide_redrive(order, now),
+            Input::Complete(completion) => vec![self.decide_complete(completion)],
         };
         self.forget_oldest(&mut events, now);
         events

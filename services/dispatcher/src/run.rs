@@ -8,7 +8,7 @@ use std::time::Duration;
 use orloj_domain::attempt::Outcome;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, QueueName, RunId, RunnerId, SessionId};
-use orloj_domain::job::{Delivery, OverlapKind, OverlapPolicy, RetryPolicy, Target};
+use orloj_domain::job::{Delivery, HttpCompletion, OverlapKind, OverlapPolicy, RetryPolicy, Target};
 use orloj_domain::overlap;
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::{RecordHeader, RunState};
@@ -45,6 +45,8 @@ pub struct Request {
     pub delivery: Delivery,
     /// It sends a request or a message, which can't be taken back.
     pub is_request: bool,
+    /// Its target may say later how an attempt ended.
+    pub awaits_callback: bool,
     /// The trigger waits for the end.
     pub reports_end: bool,
     /// Offset in `fires`.
@@ -77,6 +79,10 @@ impl Request {
             deadline: spec.deadline_ms.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
             retry: spec.retry.clone(),
             delivery: spec.delivery,
+            awaits_callback: matches!(
+                &spec.target,
+                Target::HttpTarget(target) if target.completion == HttpCompletion::Callback
+            ),
             is_request: matches!(spec.target, Target::HttpTarget(_) | Target::KafkaTarget(_)),
             reports_end: decision.reports_end,
             offset,
@@ -168,6 +174,8 @@ pub struct Run {
     pub redriven_at: Option<Timestamp>,
     /// Attempts that it had used when it was sent back last.
     pub attempts_before: i32,
+    /// Running: how the attempt ended, as its callback said.
+    pub completion: Option<Arc<Outcome>>,
 }
 
 impl Run {
@@ -187,6 +195,7 @@ impl Run {
             cancel_reason: None,
             redriven_at: None,
             attempts_before: 0,
+            completion: None,
         }
     }
 
@@ -212,6 +221,12 @@ impl Run {
     #[must_use]
     pub fn cancelling(&self, reason: &str) -> Self {
         Self { cancel_reason: Some(reason.into()), ..self.clone() }
+    }
+
+    /// Its callback has said how its attempt ended; the runner that holds it is told.
+    #[must_use]
+    pub fn completed(&self, outcome: Outcome) -> Self {
+        Self { completion: Some(Arc::new(outcome)), ..self.clone() }
     }
 
     /// A new run that any runner may claim.
@@ -241,6 +256,7 @@ impl Run {
             since: now,
             first_failure: self.first_failure.or(Some(now)),
             last_outcome: Some(Arc::new(outcome)),
+            completion: None,
             ..self.clone()
         }
     }

@@ -64,6 +64,7 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         cancel_reason: run.cancel_reason.as_deref().map(str::to_owned),
         redriven_at: run.redriven_at,
         attempts_before: run.attempts_before,
+        completion: run.completion.as_deref().cloned(),
         ..bare(&run.request, run.step.state(), run.since)
     }
 }
@@ -105,6 +106,7 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         redriven_at: None,
         attempts_before: 0,
         disposition: None,
+        completion: None,
     }
 }
 
@@ -153,6 +155,7 @@ fn of_wire(mut live: LiveRun) -> Result<Run, Undecodable> {
         cancel_reason: live.cancel_reason.map(Into::into),
         redriven_at: live.redriven_at,
         attempts_before: live.attempts_before,
+        completion: live.completion.map(Arc::new),
     })
 }
 

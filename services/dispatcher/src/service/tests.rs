@@ -66,6 +66,7 @@ fn attempt_event(ask: &Ask, kind: AttemptEventType, outcome_kind: Option<Outcome
         isolation: None,
         percent: None,
         outcome: outcome_kind.map(outcome),
+        callback_digest: None,
     }
 }
 

@@ -49,13 +49,14 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
     records
 }
 
-/// What the runner that holds a run must be told: that its end is asked for, or that it may start.
+/// What the runner that holds a run must be told: that its end is asked for, that it has ended elsewhere, or that it may start.
 fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
     let Step::Running { runner, session } = &run.step else { return None };
-    let kind = match &run.cancel_reason {
-        Some(_) => RunnerMessageType::Cancel,
-        None if run.request.awaits_start() => RunnerMessageType::Start,
-        None => return None,
+    let kind = match (&run.completion, &run.cancel_reason) {
+        (Some(_), _) => RunnerMessageType::Complete,
+        (None, Some(_)) => RunnerMessageType::Cancel,
+        (None, None) if run.request.awaits_start() => RunnerMessageType::Start,
+        (None, None) => return None,
     };
     let message = RunnerMessage {
         kind,
@@ -64,6 +65,7 @@ fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
         attempt: run.attempt,
         token: run.token,
         reason: run.cancel_reason.as_deref().map(str::to_owned),
+        outcome: run.completion.as_deref().cloned(),
     };
     Some(inbox(shard, runner, &message))
 }
@@ -74,9 +76,13 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         Ignored::NotLive => "the run has ended",
         Ignored::OtherSession => "another runner holds the attempt",
         Ignored::AlreadyCancelled => "its end was asked for",
-        Ignored::Stale | Ignored::AlreadyLive | Ignored::AlreadyClaimed | Ignored::NotDead | Ignored::Repeated => {
-            "the attempt is not the one in force"
-        }
+        Ignored::Stale
+        | Ignored::AlreadyLive
+        | Ignored::AlreadyClaimed
+        | Ignored::NotDead
+        | Ignored::Repeated
+        | Ignored::AlreadyCompleted
+        | Ignored::NoCallback => "the attempt is not the one in force",
     };
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
@@ -85,6 +91,7 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         attempt: report.attempt,
         token: report.token,
         reason: Some(reason.to_owned()),
+        outcome: None,
     };
     inbox(shard, &report.runner, &message)
 }
@@ -219,7 +226,10 @@ fn step_event(run: &Run) -> RunEvent {
     };
     let note = match &run.step {
         Step::Waiting => Some("as many runs of the job are live as it allows".to_owned()),
-        Step::Running { .. } => run.cancel_reason.as_deref().map(str::to_owned),
+        Step::Running { .. } => {
+            let called_back = run.completion.as_deref().map(|outcome| format!("its callback says: {}", outcome.kind));
+            called_back.or_else(|| run.cancel_reason.as_deref().map(str::to_owned))
+        }
         Step::Delayed { .. } | Step::Ready | Step::Retrying { .. } => None,
     };
     let outcome = match &run.step {
