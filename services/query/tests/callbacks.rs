@@ -108,6 +108,13 @@ fn the_token_of_the_attempt_completes_it() {
     assert_eq!((outcomes[0].kind, outcomes[0].message.as_deref()), (OutcomeKind::Succeeded, Some("42 invoices")));
     assert_eq!((outcomes[1].kind, outcomes[1].is_final), (OutcomeKind::Failed, true));
     assert_eq!(outcomes[1].retry_after_ms, Some(30_000));
+    let careless = format!(r#"{{"outcome": "failed", "message": "sent by {TOKEN}"}}"#);
+    assert_eq!(bed.complete(1, Some(TOKEN), &careless).status, 202);
+    let path = format!("/api/v1/attempts/{id}/complete");
+    let headers = [("Authorization", &*format!("Bearer {TOKEN}")), ("Idempotency-Key", TOKEN)];
+    refused(&bed.world.ask("POST", &path, &headers, Some(SUCCEEDED)), 400, "badHeader");
+    let commands = bed.commands();
+    assert_eq!(commands.len(), 3);
     assert!(!format!("{commands:?}").contains(TOKEN));
 }
 

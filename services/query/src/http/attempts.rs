@@ -65,8 +65,12 @@ pub(super) async fn complete(
 ) -> Result<Response, Problem> {
     let token = bearer(&headers)?;
     let timeout = params.duration("timeout", TIMEOUT_MAX)?.unwrap_or(TIMEOUT_DEFAULT);
-    let outcome = outcome(asked(&headers, params, body).await?)?;
+    let outcome = outcome(asked(&headers, params, body).await?, token.as_ref())?;
     let command_id = command_id(&headers)?;
+    if token.as_ref().is_some_and(|token| command_id.as_str().contains(token.reveal())) {
+        let detail = "Idempotency-Key: holds the token, which is a secret; choose another key";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "badHeader", detail));
+    }
     let open = match find(&api, id, token.as_ref(), timeout).await? {
         Found::Open(open) => open,
         Found::Ended(ended) => return said_again(id, &ended, &outcome),
@@ -101,7 +105,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<CallbackToken>, Problem> {
     token.map(CallbackToken::new).ok_or_else(missing)
 }
 
-fn outcome(request: Request) -> Result<Outcome, Problem> {
+fn outcome(request: Request, token: Option<&CallbackToken>) -> Result<Outcome, Problem> {
     let Request { outcome, message, is_final, retry_after } = request;
     let refused = |field: &str, value: &str, message: &str| Err(invalid(vec![FieldError::new(field, value, message)]));
     let kind = match outcome.as_deref() {
@@ -122,7 +126,9 @@ fn outcome(request: Request) -> Result<Outcome, Problem> {
         Some((text, Err(message))) => return refused("retryAfter", text, &message),
     };
     let is_final = is_final.unwrap_or(false);
-    Ok(Outcome { is_final, retry_after_ms, ..Outcome::new(kind, message.unwrap_or_default()) })
+    let message = message.unwrap_or_default();
+    let message = token.map_or_else(|| message.clone(), |token| message.replace(token.reveal(), "(hidden)"));
+    Ok(Outcome { is_final, retry_after_ms, ..Outcome::new(kind, message) })
 }
 
 /// An attempt whose token was shown.

@@ -18,7 +18,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use tokio::time::Instant;
 
-use super::callback::{Callback, Ends, completion};
+use super::callback::{Callback, Ends, Veil, completion};
 use super::egress::{CheckedResolver, Egress};
 use super::process::{Abort, Sink};
 use super::template::{AttemptFacts, fill, told};
@@ -129,7 +129,8 @@ pub(crate) async fn execute(
         Ok(request) => request,
         Err(problem) => return Outcome { is_final: true, ..Outcome::new(OutcomeKind::NotStarted, problem) },
     };
-    on_started(callback.map(|callback| callback.digest()));
+    on_started(callback.as_ref().map(Callback::digest));
+    let mut veil = Veil::over(callback.as_ref());
     let mut is_accepted = false;
     tokio::select! {
         biased;
@@ -139,7 +140,7 @@ pub(crate) async fn execute(
             let what = if is_accepted { "no callback came within" } else { "it took longer than" };
             Outcome::new(OutcomeKind::TimedOut, format!("given up: {what} its timeout of {timeout:?}"))
         }
-        outcome = exchange(http, target, request, &mut is_accepted, sink) => outcome,
+        outcome = exchange(http, target, request, (&mut is_accepted, &mut veil), sink) => outcome,
     }
 }
 
@@ -148,17 +149,21 @@ async fn exchange(
     http: &Http,
     target: &HttpTarget,
     request: Request,
-    is_accepted: &mut bool,
+    (is_accepted, veil): (&mut bool, &mut Veil),
     sink: &mut impl Sink,
 ) -> Outcome {
     let answer = match http.client.execute(request).await {
         Ok(answer) => answer,
         Err(error) => return not_answered(&error),
     };
-    let outcome = judged(target, &answer);
+    let outcome = judged(target, &answer, veil);
     sink.note(&format!("[orloj] {:?} {}", answer.version(), answer.status()));
     *is_accepted = target.completion == HttpCompletion::Callback && answer.status() == StatusCode::ACCEPTED;
-    let kept = keep(answer, sink).await;
+    let kept = keep(answer, veil, sink).await;
+    let rest = veil.rest();
+    if !rest.is_empty() {
+        sink.push(OutputStream::Stdout, &rest);
+    }
     if *is_accepted {
         // The status has said it; what is lost of the answer changes nothing.
         if let Err(error) = kept {
@@ -185,7 +190,7 @@ async fn waited(sink: &mut impl Sink) -> Infallible {
 }
 
 /// What an answer means, by its status and headers.
-fn judged(target: &HttpTarget, answer: &Response) -> Outcome {
+fn judged(target: &HttpTarget, answer: &Response, veil: &Veil) -> Outcome {
     let status = answer.status();
     let code = Some(i32::from(status.as_u16()));
     if http_status::is_success(&target.success, status.as_u16()) {
@@ -203,7 +208,7 @@ fn judged(target: &HttpTarget, answer: &Response) -> Outcome {
         http_status: code,
         retry_after_ms: retry_after(answer.headers(), status),
         is_final: !http_status::is_retryable(status.as_u16()),
-        ..Outcome::new(OutcomeKind::Failed, message)
+        ..Outcome::new(OutcomeKind::Failed, veil.text(message))
     }
 }
 
@@ -221,7 +226,7 @@ fn retry_after(headers: &HeaderMap, status: StatusCode) -> Option<i64> {
 }
 
 /// Keeps the beginning of the answer as output, as it comes.
-async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), String> {
+async fn keep(mut answer: Response, veil: &mut Veil, sink: &mut impl Sink) -> Result<(), String> {
     let mut left = ANSWER_BYTES_MAX;
     let mut heard_at = Instant::now();
     loop {
@@ -239,7 +244,7 @@ async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), String> 
         let Some(chunk) = chunk else { return Ok(()) };
         heard_at = Instant::now();
         let kept = chunk.len().min(left);
-        sink.push(OutputStream::Stdout, &chunk[..kept]);
+        sink.push(OutputStream::Stdout, &veil.pass(&chunk[..kept]));
         left -= kept;
         if kept < chunk.len() {
             sink.note(&format!("[orloj] the answer is kept up to {ANSWER_BYTES_MAX} bytes"));

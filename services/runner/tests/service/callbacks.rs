@@ -121,6 +121,30 @@ fn the_timeout_and_a_cancel_end_the_wait() {
 }
 
 #[test]
+fn a_target_that_repeats_what_it_was_sent_tells_nobody_the_token() {
+    let (sender, heard) = std::sync::mpsc::channel::<String>();
+    let server = Server::new(move |stream| {
+        let request = heard.recv().expect("the request");
+        let length = request.len();
+        let answer = format!("HTTP/1.1 500 Oh\r\nContent-Length: {length}\r\n\r\n{request}");
+        // In two pieces, cut within the token.
+        let cut = answer.to_ascii_lowercase().find("orloj-callback-token").expect("repeated") + 40;
+        for piece in [&answer[..cut], &answer[cut..]] {
+            drop(std::io::Write::write_all(stream, piece.as_bytes()));
+        }
+    });
+    let bed = bed();
+    let attempt = attempt("echo", &server);
+    bed.append(record(&attempt));
+    let request = server.requests.recv().expect("a request");
+    let token = header(&request, "Orloj-Callback-Token").expect("a token").to_owned();
+    sender.send(request).expect("it listens");
+    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Failed);
+    let said = text_of(&bed.outputs(attempt.run_id), OutputStream::Stdout);
+    assert!(said.contains("(hidden)") && !said.contains(&token), "{said}");
+}
+
+#[test]
 fn other_answers_and_other_targets_are_judged_as_ever() {
     let bed = bed();
     for (name, answer, kind) in [
