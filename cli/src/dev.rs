@@ -58,7 +58,7 @@ pub(crate) struct DevArguments {
 }
 
 pub(crate) fn run(arguments: &DevArguments) -> Outcome {
-    let config = config(arguments)?;
+    let mut config = config(arguments)?;
     telemetry::init(config.log_format, "warn,orloj::signals=info");
     note_unknown_variables(&config);
     // Read before anything starts: a malformed manifest is a usage error, not a half-started system.
@@ -73,6 +73,8 @@ pub(crate) fn run(arguments: &DevArguments) -> Outcome {
     make_topics(&log, &config)?;
     let listener = bind(&config, arguments.insecure)?;
     let address = listener.address();
+    // Targets of a trial are on this machine.
+    config.runner_callback_url.get_or_insert_with(|| own_url(address));
     let parts = Parts {
         snapshots: None,
         config,
@@ -131,13 +133,18 @@ fn make_topics(log: &dyn Log, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A client of our own API.
-fn client(address: SocketAddr) -> Result<Client, Failure> {
+/// Where this machine reaches our own API.
+fn own_url(address: SocketAddr) -> String {
     let ip = match address.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
-    Client::new(&format!("http://{}", SocketAddr::new(ip, address.port())), None)
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+/// A client of our own API.
+fn client(address: SocketAddr) -> Result<Client, Failure> {
+    Client::new(&own_url(address), None)
 }
 
 fn welcome(listen: SocketAddr, config: &Config, jobs: usize) {

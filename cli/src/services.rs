@@ -212,6 +212,7 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         uses_cgroups: config.runner_cgroups,
         guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
         http_allow: config.runner_http_allow.clone(),
+        callback_url: config.runner_callback_url.clone(),
         secrets_dir: config.runner_secrets_dir.clone(),
         kafka: config.runner_kafka.clone(),
         topics_prefix: config.topics_prefix.clone(),

@@ -5,6 +5,7 @@
 mod backfill;
 mod bad_input;
 mod calendars;
+mod callbacks;
 mod clock;
 mod compose;
 mod dev;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orloj_domain::attempt::{AttemptEvent, OutcomeKind};
 use orloj_domain::calendar::{CalendarSet, ScheduleCalendars};
 use orloj_domain::command::Command;
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
@@ -29,6 +30,7 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     judged_by_calendars(world, &decisions, &mut findings);
     one_answer_each(world, &mut findings);
     one_end_each(world, &decisions, &mut findings);
+    callbacks_count(world, &mut findings);
     findings.extend(left(world));
     findings
 }
@@ -229,6 +231,43 @@ fn one_end_each(world: &World, decisions: &[FireDecision], findings: &mut Vec<St
     }
 }
 
+/// What a run says that its callback said is how the attempt ended, whatever became of its runner.
+fn callbacks_count(world: &World, findings: &mut Vec<String>) {
+    let mut said: BTreeMap<RunId, String> = BTreeMap::new();
+    for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
+        if let Some(kind) = called_back(&event) {
+            if said.insert(event.run_id, kind.to_owned()).is_some() {
+                findings.push(format!("run {}: attempt {} was completed twice", event.run_id, event.attempt));
+            }
+            continue;
+        }
+        let Some(kind) = said.remove(&event.run_id) else { continue };
+        let outcome = event.outcome.as_ref().map(|outcome| outcome.kind.as_str());
+        let is_so = match event.state {
+            RunState::Succeeded => kind == "succeeded",
+            RunState::Retrying | RunState::Dead => kind == "failed" && outcome == Some("failed"),
+            // No next attempt before its deadline.
+            RunState::Expired => kind == "failed",
+            RunState::Delayed
+            | RunState::Waiting
+            | RunState::Ready
+            | RunState::Running
+            | RunState::Failed
+            | RunState::Cancelled
+            | RunState::Unknown => false,
+        };
+        if !is_so {
+            findings
+                .push(format!("run {}: its callback said {kind}, and then {} {outcome:?}", event.run_id, event.state));
+        }
+    }
+}
+
+/// What the callback of an attempt said, if this step says so.
+fn called_back(event: &RunEvent) -> Option<&str> {
+    event.note.as_deref()?.strip_prefix("its callback says: ").filter(|_| event.state == RunState::Running)
+}
+
 /// Live runs, and claims on limits, that are left in any of the three topics of runs.
 pub(crate) fn left(world: &World) -> Vec<String> {
     let mut findings = Vec::new();
@@ -260,13 +299,15 @@ pub(crate) fn left(world: &World) -> Vec<String> {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 7] = [
+pub(crate) const MOMENTS: [&str; 9] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
     "a dead run is sent back",
     "a dead run is not sent back",
     "a waiting run is cancelled",
+    "a callback ends an attempt",
+    "a callback counts although its runner says otherwise",
     "a run that waits for a limit gets it",
 ];
 
@@ -274,24 +315,35 @@ pub(crate) const MOMENTS: [&str; 7] = [
 pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
     let mut before: BTreeMap<RunId, RunState> = BTreeMap::new();
     let mut asking = BTreeSet::new();
+    let mut completed = BTreeMap::new();
     let mut found = BTreeSet::new();
     for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
+        if let Some(kind) = called_back(&event) {
+            completed.insert((event.run_id, event.token), kind == "succeeded");
+        }
         let from = before.insert(event.run_id, event.state);
         if event.state == RunState::Waiting && !event.limits.is_empty() {
             asking.insert(event.run_id);
         } else if asking.remove(&event.run_id) && event.state == RunState::Ready {
-            found.insert(MOMENTS[6]);
+            found.insert(MOMENTS[8]);
         }
         let moment = match (from, event.state) {
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
             (Some(RunState::Dead), RunState::Dead) => 4,
             (Some(RunState::Dead), _) => 3,
             (_, RunState::Expired) => 2,
+            (Some(RunState::Running), RunState::Running) if called_back(&event).is_some() => 6,
             (Some(RunState::Running), RunState::Running) => 1,
             (_, RunState::Waiting) => 0,
             _ => continue,
         };
         found.insert(MOMENTS[moment]);
+    }
+    for report in decoded::<AttemptEvent>(world, topic::ATTEMPT_EVENTS) {
+        let is_completed = completed.get(&(report.run_id, report.token)) == Some(&true);
+        if is_completed && report.outcome.is_some_and(|outcome| outcome.kind != OutcomeKind::Succeeded) {
+            found.insert(MOMENTS[7]);
+        }
     }
     found
 }

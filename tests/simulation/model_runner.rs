@@ -1,12 +1,16 @@
 //! A runner as the dispatcher sees it: it claims, waits for a word where it has to, stops when told to, reports, sends
-//! heartbeats, sometimes vanishes and sometimes says things twice. Not here: real processes (`services/runner` has its own tests). Invariant: it executes only
-//! what it claimed in a committed batch.
+//! heartbeats, sometimes vanishes and sometimes says things twice; and the targets that call back, as the API passes it on.
+//! Not here: real processes (`services/runner` has its own tests). Invariant: it executes only what it claimed in a committed
+//! batch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
+use orloj_domain::command::{Command, CommandType};
+use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{QueueName, RunnerId, SessionId};
+use orloj_domain::job::{HttpCompletion, Target};
 use orloj_domain::runner::{RunnerHeartbeat, RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
@@ -22,26 +26,44 @@ use crate::random::Random;
 /// How long the dispatcher waits for a sign of life.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
 const SLOTS: usize = 8;
+/// How long an attempt waits for what its callback said: less than a dispatcher may be away.
+const CALLBACK_PATIENCE: Duration = Duration::from_secs(4);
 
 struct Busy {
     ready: ReadyAttempt,
     partition: i32,
-    /// `None` until it may start.
+    /// `None` until it may start. Of one that calls back: when it does, then when it times out.
     ends_at: Option<Timestamp>,
     is_cancelled: bool,
+    calls_back: Calls,
+    /// What its callback said, as the dispatcher passed it on.
+    completion: Option<OutcomeKind>,
+}
+
+/// Whether the target of an attempt says later how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    Never,
+    Later,
+    HasCalled,
 }
 
 impl Busy {
     fn is_over(&self, now: Timestamp) -> bool {
         let is_past = |instant: Option<Timestamp>| instant.is_some_and(|instant| instant <= now);
-        self.is_cancelled || is_past(self.ends_at) || is_past(self.ready.deadline)
+        let is_at_end = is_past(self.ends_at) && self.calls_back != Calls::Later;
+        self.is_cancelled || self.completion.is_some() || is_at_end || is_past(self.ready.deadline)
     }
 
     fn how_it_ended(&self, random: &mut Random, now: Timestamp) -> OutcomeKind {
-        if self.is_cancelled {
+        if let Some(kind) = self.completion {
+            kind
+        } else if self.is_cancelled {
             OutcomeKind::Cancelled
         } else if self.ready.deadline.is_some_and(|deadline| deadline <= now) {
             OutcomeKind::Expired
+        } else if self.calls_back == Calls::HasCalled {
+            OutcomeKind::TimedOut
         } else if random.chance(60) {
             OutcomeKind::Succeeded
         } else {
@@ -111,6 +133,7 @@ impl ModelRunner {
         self.fence_itself(now);
         self.beat(now);
         self.listen(random, now);
+        self.call_back(random, now);
         self.finish(random, now);
         self.claim(random, now);
     }
@@ -161,9 +184,32 @@ impl ModelRunner {
                 match message.kind {
                     RunnerMessageType::Cancel => busy.is_cancelled = true,
                     RunnerMessageType::Start => busy.ends_at = Some(ends_at(random, now)),
+                    RunnerMessageType::Complete => {
+                        let outcome = message.outcome.as_ref().expect("it says how");
+                        assert!(!busy.is_cancelled, "cancelled, and then completed");
+                        busy.completion = busy.completion.or(Some(outcome.kind));
+                    }
                     RunnerMessageType::Unknown => panic!("a message that nobody sends"),
                 }
             }
+        }
+    }
+
+    /// Targets say how their attempts ended, sometimes twice and not the same.
+    fn call_back(&mut self, random: &mut Random, now: Timestamp) {
+        let mut records = Vec::new();
+        for busy in &mut self.busy {
+            if busy.calls_back != Calls::Later || busy.ends_at.is_none_or(|ends_at| ends_at > now) {
+                continue;
+            }
+            (busy.calls_back, busy.ends_at) = (Calls::HasCalled, Some(now.plus(CALLBACK_PATIENCE)));
+            for index in 0..1 + u64::from(random.chance(30)) {
+                let kind = if random.chance(60) { OutcomeKind::Succeeded } else { OutcomeKind::Failed };
+                records.push(completion(busy, kind, index, now));
+            }
+        }
+        if !records.is_empty() {
+            self.append(records);
         }
     }
 
@@ -205,7 +251,9 @@ impl ModelRunner {
             claims.push(record_of(&event, record.partition));
             consumed.insert(record.topic_partition(), record.offset + 1);
             let ends_at = (!ready.awaits_start).then(|| ends_at(random, now));
-            taken.push(Busy { ready, partition: record.partition, ends_at, is_cancelled: false });
+            let calls_back = calls_back(&ready);
+            let partition = record.partition;
+            taken.push(Busy { ready, partition, ends_at, is_cancelled: false, calls_back, completion: None });
         }
         let consumed: Vec<_> = consumed.into_iter().collect();
         match self.claimer.claim(claims, &consumed) {
@@ -229,6 +277,7 @@ impl ModelRunner {
             isolation: None,
             percent: None,
             outcome: None,
+            callback_digest: None,
         }
     }
 
@@ -236,6 +285,33 @@ impl ModelRunner {
         let mut appender = self.log.appender().expect("in memory");
         appender.append(records).expect("appending never fails in memory");
     }
+}
+
+fn calls_back(ready: &ReadyAttempt) -> Calls {
+    let request: FireDecision = codec::decode(&ready.request).expect("requests decode");
+    match &request.spec.expect("a request says what to run").target {
+        Target::HttpTarget(target) if target.completion == HttpCompletion::Callback => Calls::Later,
+        Target::HttpTarget(_)
+        | Target::ExecTarget(_)
+        | Target::ShellTarget(_)
+        | Target::KafkaTarget(_)
+        | Target::HandlerTarget(_) => Calls::Never,
+    }
+}
+
+/// What the API writes of a callback.
+fn completion(busy: &Busy, kind: OutcomeKind, index: u64, now: Timestamp) -> NewRecord {
+    let ready = &busy.ready;
+    let id = format!("complete-{}-{}-{index}", ready.run_id, ready.token);
+    let command = Command {
+        at: Some(now),
+        run_id: Some(ready.run_id),
+        attempt: Some(ready.attempt),
+        token: Some(ready.token),
+        outcome: Some(Outcome::new(kind, "")),
+        ..Command::new(CommandType::Complete, id.parse().expect("a valid id"))
+    };
+    NewRecord::new(topic::COMMANDS, busy.partition, ready.job.as_str(), Some(codec::encode(&command)))
 }
 
 fn ends_at(random: &mut Random, now: Timestamp) -> Timestamp {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::id::{CalendarName, CommandId, JobId, RunId};
 use orloj_domain::job::{
-    AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, JobDefinition, MissedKind,
-    MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
+    AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HttpCompletion, HttpTarget,
+    JobDefinition, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
 };
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
@@ -222,12 +222,28 @@ fn spec(random: &mut Random) -> RunSpec {
             1 => vec!["two".parse().expect("a valid limit"), "one".parse().expect("a valid limit")],
             _ => Vec::new(),
         },
-        target: Target::ExecTarget(ExecTarget {
-            command: vec!["/bin/true".to_owned()],
-            env: BTreeMap::new(),
-            working_dir: None,
-            stdin: String::new(),
-            limits: None,
-        }),
+        target: if random.chance(30) { called_back() } else { program() },
     }
+}
+
+fn program() -> Target {
+    Target::ExecTarget(ExecTarget {
+        command: vec!["/bin/true".to_owned()],
+        env: BTreeMap::new(),
+        working_dir: None,
+        stdin: String::new(),
+        limits: None,
+    })
+}
+
+/// A target that says later how an attempt ended.
+fn called_back() -> Target {
+    Target::HttpTarget(HttpTarget {
+        method: "POST".to_owned(),
+        url: "https://example.com/run".to_owned(),
+        headers: BTreeMap::new(),
+        body: String::new(),
+        success: vec!["200-299".to_owned()],
+        completion: HttpCompletion::Callback,
+    })
 }

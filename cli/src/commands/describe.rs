@@ -153,6 +153,11 @@ fn run_in_depth(context: &Context, id: &str) -> Outcome {
         &attempts,
         &["attempt", "runner", "startedAt", "finishedAt", "outcome.kind", "outcome.exitCode", "lateResult.kind"],
     );
+    if let Some(attempt) = attempts.iter().find(|attempt| attempt["awaitsCallback"] == true) {
+        heading(&mut shown, "Waits");
+        // Writing to a String can't fail.
+        let _ = writeln!(shown, "  for the callback of attempt {}, or its answer", attempt["attempt"]);
+    }
     output::print(&shown)?;
     output::note(&format!("output: orloj logs {id}"));
     Ok(Code::Ok)

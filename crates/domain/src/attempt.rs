@@ -134,4 +134,6 @@ pub struct AttemptEvent {
     pub percent: Option<i32>,
     /// Finished: how it ended.
     pub outcome: Option<Outcome>,
+    /// Started: SHA-256 of the token that completes the attempt by a callback, in hexadecimal.
+    pub callback_digest: Option<String>,
 }

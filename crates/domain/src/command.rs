@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attempt::Outcome;
 use crate::id::{CommandId, RunId};
 use crate::job::words;
 use crate::run::RunState;
@@ -28,6 +29,8 @@ words! {
         Resume = "Resume",
         /// The run of a job that waits for its end has ended; sent by the dispatcher → trigger.
         RunEnded = "RunEnded",
+        /// An attempt has ended, says the callback of its target; sent by the API, which has checked the token → dispatcher.
+        Complete = "Complete",
         /// A type that a newer version wrote.
         Unknown = "Unknown",
     }
@@ -66,7 +69,7 @@ pub struct Command {
     /// Parameters of the run (`RunNow`).
     #[serde(default)]
     pub params: BTreeMap<String, String>,
-    /// The run that is meant (`Cancel`, `Redrive`, `RunEnded`).
+    /// The run that is meant (`Cancel`, `Redrive`, `RunEnded`, `Complete`).
     #[serde(default)]
     pub run_id: Option<RunId>,
     /// First fire time that is meant, inclusive (`Backfill`).
@@ -93,6 +96,15 @@ pub struct Command {
     /// How the run ended (`RunEnded`).
     #[serde(default)]
     pub run_state: Option<RunState>,
+    /// The attempt that is meant, numbered from 1 (`Complete`).
+    #[serde(default)]
+    pub attempt: Option<i32>,
+    /// Its fencing token (`Complete`).
+    #[serde(default)]
+    pub token: Option<i64>,
+    /// How the attempt ended, succeeded or failed (`Complete`).
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
 }
 
 impl Command {
@@ -115,6 +127,9 @@ impl Command {
             backfill_id: None,
             missed: None,
             run_state: None,
+            attempt: None,
+            token: None,
+            outcome: None,
         }
     }
 }

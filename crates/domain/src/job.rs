@@ -220,6 +220,15 @@ words! {
     }
 }
 words! {
+    /// What ends an attempt at an HTTP target.
+    HttpCompletion {
+        /// The answer.
+        Response = "response",
+        /// After an answer 202, whoever has the callback token; any other answer by itself.
+        Callback = "callback",
+    }
+}
+words! {
     /// What a lost lease means for the run.
     Delivery {
         /// Another attempt, while the retry policy allows one.
@@ -386,6 +395,8 @@ pub struct HttpTarget {
     pub body: String,
     /// Status codes and ranges that count as success, for example `200-299`.
     pub success: Vec<String>,
+    /// What ends an attempt.
+    pub completion: HttpCompletion,
 }
 
 /// A header value: literal text, or the name of a secret that the runner resolves. Exactly one is present.

@@ -5,6 +5,7 @@
 pub mod attempt;
 pub mod backfill;
 pub mod calendar;
+pub mod callback;
 pub mod command;
 mod complaints;
 pub mod fire;

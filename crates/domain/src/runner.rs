@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attempt::Outcome;
 use crate::id::{QueueName, RunId, RunnerId, SessionId};
 use crate::job::words;
 use crate::time::Timestamp;
@@ -98,6 +99,8 @@ words! {
         Cancel = "cancel",
         /// Start the attempt, which waited for this.
         Start = "start",
+        /// The target has said how the attempt ended: end it so.
+        Complete = "complete",
         /// A message that a newer version wrote.
         Unknown = "unknown",
     }
@@ -120,4 +123,6 @@ pub struct RunnerMessage {
     pub token: i64,
     /// Why.
     pub reason: Option<String>,
+    /// Complete: how it ended.
+    pub outcome: Option<Outcome>,
 }

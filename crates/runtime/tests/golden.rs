@@ -113,6 +113,7 @@ fn words_stand_in_the_schemas_order() {
         job::MissedKind,
         job::OverlapKind,
         job::Delivery,
+        job::HttpCompletion,
         job_event::JobEventType,
         command::CommandType,
         command::PauseMissed,

@@ -37,6 +37,8 @@ pub enum Input {
     LimitGranted(LimitId, Waiter),
     /// The rules of limits are these.
     LimitRules(Arc<LimitRules>),
+    /// The callback of a target says how an attempt ended.
+    Complete(Completion),
 }
 
 /// What somebody wants of a run.
@@ -52,6 +54,21 @@ pub struct Order {
     pub actor: Option<String>,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// What the callback of a target says of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The run.
+    pub run_id: RunId,
+    /// Its job.
+    pub job: JobId,
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// Its fencing token.
+    pub token: i64,
+    /// How it ended: succeeded or failed.
+    pub outcome: Outcome,
 }
 
 /// Which attempt a runner reports about.
@@ -225,11 +242,15 @@ pub enum Ignored {
     Repeated,
     /// It neither waits for the limit nor holds it; or it has it already.
     NoClaim,
+    /// Its callback has said before how the attempt ended.
+    AlreadyCompleted,
+    /// Its target ends attempts by its answer alone.
+    NoCallback,
 }
 
 impl Ignored {
     /// Every reason, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::AlreadyLive,
         Self::NotLive,
         Self::Stale,
@@ -239,6 +260,8 @@ impl Ignored {
         Self::NotDead,
         Self::Repeated,
         Self::NoClaim,
+        Self::AlreadyCompleted,
+        Self::NoCallback,
     ];
 
     /// The reason as a metric's label.
@@ -254,6 +277,8 @@ impl Ignored {
             Self::NotDead => "not_dead",
             Self::Repeated => "repeated",
             Self::NoClaim => "no_claim",
+            Self::AlreadyCompleted => "already_completed",
+            Self::NoCallback => "no_callback",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! the runs, and what `restore` rebuilds from the log equals what `apply` built.
 
 mod attempt;
+mod complete;
 mod due;
 mod graveyard;
 mod index;
@@ -15,6 +16,8 @@ mod room;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_complete;
 #[cfg(test)]
 mod tests_limits;
 #[cfg(test)]
@@ -72,6 +75,7 @@ impl Machine for DispatcherMachine {
             Input::LimitGivenBack(limit, claim) => vec![self.decide_given_back(limit, *claim)],
             Input::LimitGranted(limit, waiter) => vec![self.decide_granted(limit, waiter, now)],
             Input::LimitRules(rules) => vec![Event::LimitRulesTaken(Arc::clone(rules))],
+            Input::Complete(completion) => vec![self.decide_complete(completion)],
         };
         self.forget_oldest(&mut events, now);
         events

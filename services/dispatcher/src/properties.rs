@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::event::{Event, Input, Order};
 use crate::run::Step;
-use crate::testing::{Ask, World, order, outcome, report};
+use crate::testing::{Ask, World, completion, order, outcome, report};
 
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
 const KINDS: [OutcomeKind; 7] = [
@@ -55,6 +55,13 @@ enum Action {
         kind: usize,
     },
     Expire(usize),
+    /// As a report, from a callback.
+    Complete {
+        run: usize,
+        attempt: i32,
+        token: i64,
+        is_success: bool,
+    },
     /// The run, and which of three commands.
     Cancel(usize, usize),
     Redrive(usize, usize),
@@ -63,14 +70,26 @@ enum Action {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let policy = (0..JOBS.len(), any::<bool>());
+    let policy = (0..JOBS.len(), any::<bool>(), any::<bool>());
     let times = (0..3_i64, prop_oneof![4 => Just(None), 1 => (1..30_i64).prop_map(Some)]);
-    (policy, 0..1_000_i64, 1..4_i32, times).prop_map(|((job, is_once), number, max_attempts, (delay_s, deadline_s))| {
-        let (job, overlap, concurrency, _) = JOBS[job];
-        let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
-        let waiting_max = i32::try_from(WAITING_MAX).expect("small");
-        Ask { overlap, delivery, delay_s, max_attempts, deadline_s, concurrency, waiting_max, ..Ask::of(job, number) }
-    })
+    (policy, 0..1_000_i64, 1..4_i32, times).prop_map(
+        |((job, is_once, has_callback), number, max_attempts, (delay_s, deadline_s))| {
+            let (job, overlap, concurrency, _) = JOBS[job];
+            let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
+            let waiting_max = i32::try_from(WAITING_MAX).expect("small");
+            Ask {
+                overlap,
+                delivery,
+                delay_s,
+                max_attempts,
+                deadline_s,
+                concurrency,
+                waiting_max,
+                has_callback,
+                ..Ask::of(job, number)
+            }
+        },
+    )
 }
 
 /// Mostly 0.
@@ -86,6 +105,8 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(run, attempt, token, session)| Action::Claim { run, attempt, token, session }),
         6 => (0..30_usize, offset(), token(), 0..3_usize, 0..KINDS.len())
             .prop_map(|(run, attempt, token, session, kind)| Action::Finish { run, attempt, token, session, kind }),
+        3 => (0..30_usize, offset(), token(), any::<bool>())
+            .prop_map(|(run, attempt, token, is_success)| Action::Complete { run, attempt, token, is_success }),
         1 => (0..3_usize).prop_map(Action::Expire),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Cancel(run, command)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Redrive(run, command)),
@@ -109,6 +130,9 @@ impl Play {
             }
             Action::Finish { run, attempt, token, session, kind } => {
                 self.report(*run, *attempt, *token, *session, Some(KINDS[*kind]));
+            }
+            Action::Complete { run, attempt, token, is_success } => {
+                self.complete(*run, *attempt, *token, *is_success);
             }
             Action::Expire(session) => {
                 self.world.decide(&Input::SessionExpired(SESSIONS[*session].parse().expect("session")));
@@ -145,6 +169,20 @@ impl Play {
         let events = self.world.decide(&input);
         let is_ignored = matches!(events.as_slice(), [Event::Ignored(_) | Event::Disowned(..)]);
         assert!(is_in_force || is_ignored, "{input:?} did {events:?}");
+    }
+
+    /// Taken once, for the attempt that runs, if it can be called back at all and was not cancelled.
+    fn complete(&mut self, run: usize, attempt: i32, token: i64, is_success: bool) {
+        let Some((ask, now_attempt, now_token)) = self.pick(run) else { return };
+        let kind = if is_success { OutcomeKind::Succeeded } else { OutcomeKind::Failed };
+        let completion = completion(&ask, now_attempt + attempt, now_token + token, kind);
+        let is_wanted = self.world.machine.run(ask.run_id()).is_some_and(|live| {
+            let is_open = live.completion.is_none() && live.cancel_reason.is_none();
+            (attempt, token) == (0, 0) && live.session().is_some() && ask.has_callback && is_open
+        });
+        let events = self.world.decide(&Input::Complete(completion));
+        let is_taken = matches!(events.as_slice(), [Event::Stepped { run, .. }] if run.completion.is_some());
+        assert_eq!(is_taken, is_wanted, "{ask:?} did {events:?}");
     }
 
     fn order(&mut self, run: usize, command: usize, input: impl Fn(Order) -> Input) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use orloj_domain::attempt::Outcome;
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{CommandId, JobId, LimitId, LimitName, QueueName, RunId, RunnerId, SessionId};
-use orloj_domain::job::{Delivery, OverlapKind, OverlapPolicy, RetryPolicy, Target};
+use orloj_domain::job::{Delivery, HttpCompletion, OverlapKind, OverlapPolicy, RetryPolicy, Target};
 use orloj_domain::limit::Claim;
 use orloj_domain::overlap;
 use orloj_domain::retry::Disposition;
@@ -50,6 +50,8 @@ pub struct Request {
     pub delivery: Delivery,
     /// It sends a request or a message, which can't be taken back.
     pub is_request: bool,
+    /// Its target may say later how an attempt ended.
+    pub awaits_callback: bool,
     /// The trigger waits for the end.
     pub reports_end: bool,
     /// Offset in `fires`.
@@ -84,6 +86,10 @@ impl Request {
             limits: spec.limits.clone(),
             retry: spec.retry.clone(),
             delivery: spec.delivery,
+            awaits_callback: matches!(
+                &spec.target,
+                Target::HttpTarget(target) if target.completion == HttpCompletion::Callback
+            ),
             is_request: matches!(spec.target, Target::HttpTarget(_) | Target::KafkaTarget(_)),
             reports_end: decision.reports_end,
             offset,
@@ -193,6 +199,8 @@ pub struct Run {
     pub limits: Arc<[LimitId]>,
     /// How often a runner took it that has not got its handler.
     pub unserved: i32,
+    /// Running: how the attempt ended, as its callback said.
+    pub completion: Option<Arc<Outcome>>,
 }
 
 impl Run {
@@ -214,6 +222,7 @@ impl Run {
             attempts_before: 0,
             limits: Arc::default(),
             unserved: 0,
+            completion: None,
         }
     }
 
@@ -251,6 +260,12 @@ impl Run {
     #[must_use]
     pub fn cancelling(&self, reason: &str) -> Self {
         Self { cancel_reason: Some(reason.into()), ..self.clone() }
+    }
+
+    /// Its callback has said how its attempt ended; the runner that holds it is told.
+    #[must_use]
+    pub fn completed(&self, outcome: Outcome) -> Self {
+        Self { completion: Some(Arc::new(outcome)), ..self.clone() }
     }
 
     /// A new run that any runner may claim.
@@ -339,6 +354,7 @@ impl Run {
             first_failure: self.first_failure.or(Some(now)),
             last_outcome: Some(Arc::new(outcome)),
             limits: Arc::default(),
+            completion: None,
             ..self.clone()
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use orloj_domain::attempt::{Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{Incarnation, JobId, QueueName, RunId};
-use orloj_domain::job::{Delivery, ExecTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target};
+use orloj_domain::job::{
+    Delivery, ExecTarget, HttpCompletion, HttpTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target,
+};
 use orloj_domain::lease::LEASE_DEFAULT;
 use orloj_domain::run::RunEvent;
 use orloj_domain::runner::RunnerMessage;
@@ -20,7 +22,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{CLOCK_JUMP_MAX, Inbound, Machine, Service, WriteContext};
 use orloj_runtime::log::{Header, NewRecord, Record};
 
-use crate::event::{Event, GivenBack, Input, Order, Report};
+use crate::event::{Completion, Event, GivenBack, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
 use crate::run::Step;
@@ -46,6 +48,8 @@ pub(crate) struct Ask {
     pub(crate) waiting_max: i32,
     pub(crate) limits: &'static [&'static str],
     pub(crate) priority: i32,
+    /// Its target may say later how it ended.
+    pub(crate) has_callback: bool,
 }
 
 impl Ask {
@@ -63,6 +67,7 @@ impl Ask {
             waiting_max: 2,
             limits: &[],
             priority: 5,
+            has_callback: false,
         }
     }
 
@@ -126,13 +131,7 @@ impl Ask {
             concurrency: self.concurrency,
             pause_after_failures: 0,
             limits: self.limits.iter().map(|name| name.parse().expect("limit")).collect(),
-            target: Target::ExecTarget(ExecTarget {
-                command: vec!["true".to_owned()],
-                env: BTreeMap::new(),
-                working_dir: None,
-                stdin: String::new(),
-                limits: None,
-            }),
+            target: if self.has_callback { called_back() } else { program() },
         }
     }
 
@@ -148,6 +147,32 @@ impl Ask {
             headers: vec![Header { key: "traceparent".to_owned(), value: Some(vec![0, 255]) }],
         }
     }
+}
+
+fn program() -> Target {
+    Target::ExecTarget(ExecTarget {
+        command: vec!["true".to_owned()],
+        env: BTreeMap::new(),
+        working_dir: None,
+        stdin: String::new(),
+        limits: None,
+    })
+}
+
+fn called_back() -> Target {
+    Target::HttpTarget(HttpTarget {
+        method: "POST".to_owned(),
+        url: "https://example.com/run".to_owned(),
+        headers: BTreeMap::new(),
+        body: String::new(),
+        success: vec!["200-299".to_owned()],
+        completion: HttpCompletion::Callback,
+    })
+}
+
+/// What the callback of an attempt of the run that `ask` asks for says.
+pub(crate) fn completion(ask: &Ask, attempt: i32, token: i64, kind: OutcomeKind) -> Completion {
+    Completion { run_id: ask.run_id(), job: ask.job_id(), attempt, token, outcome: Outcome::new(kind, "called back") }
 }
 
 /// A command about the run that `ask` asks for.
@@ -353,6 +378,7 @@ pub(crate) fn words(event: &Event) -> String {
                 Step::Ready | Step::Waiting => String::new(),
                 Step::Asking { held, .. } => format!(" for {} with {held}", run.asks_for().expect("a limit")),
                 Step::Running { session, .. } if run.cancel_reason.is_some() => format!(" by {session} until it ends"),
+                Step::Running { session, .. } if run.completion.is_some() => format!(" by {session}, called back"),
                 Step::Running { session, .. } => format!(" by {session}"),
             };
             let from = leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
+use orloj_domain::callback::CallbackDigest;
 use orloj_domain::job::{RunSpec, Target};
 use orloj_domain::runner::{AttemptOutput, OutputStream};
 use orloj_domain::time::Timestamp;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::board::{Session, Slot};
+use crate::executor::callback::Ends;
 use crate::executor::plan::{Program, plan};
 use crate::executor::process::{Abort, Sink, execute};
 use crate::executor::template::AttemptFacts;
@@ -70,6 +72,7 @@ pub(crate) fn report(
         isolation: None,
         percent: None,
         outcome: None,
+        callback_digest: None,
     };
     fill(&mut event);
     let partition = shared.shards.shard_of(&ready.job).0;
@@ -81,7 +84,7 @@ impl Assignment {
     pub(crate) async fn run(self, shared: Arc<Shared>) {
         let Self { ready, work, session, slot } = self;
         let ready = Arc::new(ready);
-        let Entered { number, stop, start } = shared.board.enter(&session, (ready.run_id, ready.token));
+        let Entered { number, stop, start, completed } = shared.board.enter(&session, (ready.run_id, ready.token));
         let mut output = Output::new(&shared, &ready, &session);
         let outcome = match work {
             _ if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
@@ -99,7 +102,10 @@ impl Assignment {
                     Err(outcome) => outcome,
                     // A word may have come while this process was frozen.
                     Ok(()) if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
-                    Ok(()) => attempt(&shared, &ready, &session, *work, deadline, abort, &mut output).await,
+                    Ok(()) => {
+                        let ends = Ends { abort, completed };
+                        attempt(&shared, &ready, &session, *work, deadline, ends, &mut output).await
+                    }
                 }
             }
         };
@@ -186,7 +192,7 @@ async fn attempt(
     session: &Arc<Session>,
     work: Work,
     deadline: Deadline,
-    abort: impl Future<Output = Abort>,
+    ends: Ends<impl Future<Output = Abort>>,
     output: &mut Output,
 ) -> Outcome {
     let facts = AttemptFacts {
@@ -199,15 +205,17 @@ async fn attempt(
     };
     let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
     let left = deadline.left().filter(|left| *left < timeout);
-    let started = |isolation: Option<&str>| {
+    let started = |isolation: Option<&str>, digest: Option<CallbackDigest>| {
         shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
         let record = report(shared, ready, session, AttemptEventType::Started, |event| {
             event.isolation = isolation.map(str::to_owned);
+            event.callback_digest = digest.map(|digest| digest.to_string());
         });
         shared.reporter.send(Report {
             records: vec![record],
             session: Arc::clone(session),
-            is_patient: true,
+            // A callback is judged by it, and may come at once.
+            is_patient: digest.is_none(),
             _slot: None,
         });
     };
@@ -219,12 +227,15 @@ async fn attempt(
         Target::ExecTarget(target) => Program::Exec(target),
         Target::ShellTarget(target) => Program::Shell(target),
         Target::HttpTarget(target) => {
-            let outcome = http::execute(&shared.http, (target, &facts), limit, abort, || started(None), output).await;
+            let outcome =
+                http::execute(&shared.http, (target, &facts), limit, ends, |digest| started(None, digest), output)
+                    .await;
             return at_deadline(outcome, left);
         }
         Target::KafkaTarget(target) => {
             let work = (target, &facts);
-            let outcome = kafka::execute(&shared.clusters, work, limit, abort, || started(None), output).await;
+            let outcome =
+                kafka::execute(&shared.clusters, work, limit, ends.abort, || started(None, None), output).await;
             return at_deadline(outcome, left);
         }
         Target::HandlerTarget(target) => {
@@ -233,13 +244,16 @@ async fn attempt(
                 Err(outcome) => return outcome,
             };
             let call = (&shared.handler_runtime, prepared, facts);
-            let outcome = handler::execute(call, limit, abort, || started(None), output).await;
+            let outcome = handler::execute(call, limit, ends.abort, || started(None, None), output).await;
             return at_deadline(outcome, left);
         }
     };
     let own = shared.work_dir.join(format!("{}-{}-{}", ready.run_id, ready.attempt, ready.token));
     let outcome = match plan(program, &facts, &shared.inherited, session.id.as_str(), own) {
-        Ok(plan) => execute(&shared.host, plan, limit, abort, |isolation| started(Some(isolation)), output).await,
+        Ok(plan) => {
+            let on_started = |isolation| started(Some(isolation), None);
+            execute(&shared.host, plan, limit, ends.abort, on_started, output).await
+        }
         Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
     };
     at_deadline(outcome, left)

@@ -41,6 +41,9 @@ pub struct RunnerConfig {
     pub guard: Option<Vec<PathBuf>>,
     /// Networks and hosts inside of this runner's own network that `http` targets may go to.
     pub http_allow: Vec<String>,
+    /// Where targets reach the API, as in `https://orloj.example.com`; for the header that tells them where to call back.
+    /// `None`: they are told the path alone.
+    pub callback_url: Option<String>,
     /// Directory of files that are secrets, each by its name.
     pub secrets_dir: Option<PathBuf>,
     /// Clusters that `kafka` targets may send to, by name.
@@ -74,6 +77,7 @@ impl RunnerConfig {
             uses_cgroups: false,
             guard: None,
             http_allow: Vec::new(),
+            callback_url: None,
             secrets_dir: None,
             kafka: BTreeMap::new(),
             topics_prefix: String::new(),

@@ -1,9 +1,10 @@
-//! The attempts in flight and the words that reach them: stop, start. Not here: where words come from (`inbox`, `board`).
-//! Invariant: a word that comes before its attempt is entered is not lost, and each attempt is told to stop at most once.
+//! The attempts in flight and the words that reach them: stop, start, ended elsewhere. Not here: where words come from (`inbox`, `board`).
+//! Invariant: a word that comes before its attempt is entered is not lost, and each attempt is told each word at most once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use orloj_domain::attempt::Outcome;
 use orloj_domain::id::{RunId, SessionId};
 use tokio::sync::oneshot;
 
@@ -24,6 +25,8 @@ pub(crate) enum Word {
     Start,
     /// It must stop, or not start.
     Stop(Abort),
+    /// Its callback has said how it ended.
+    Complete(Outcome),
 }
 
 /// An attempt that was entered: what tells it to stop and to start.
@@ -35,6 +38,8 @@ pub(crate) struct Entered {
     pub(crate) stop: oneshot::Receiver<Abort>,
     /// It may start.
     pub(crate) start: oneshot::Receiver<()>,
+    /// How it ended, as its callback says.
+    pub(crate) completed: oneshot::Receiver<Outcome>,
 }
 
 struct Flight {
@@ -42,6 +47,7 @@ struct Flight {
     session: Arc<Session>,
     stop: oneshot::Sender<Abort>,
     start: Option<oneshot::Sender<()>>,
+    complete: Option<oneshot::Sender<Outcome>>,
 }
 
 /// The attempts in flight.
@@ -58,9 +64,12 @@ impl Flights {
     /// Enters an attempt; words that came before reach it at once.
     pub(crate) fn enter(&mut self, session: &Arc<Session>, key: AttemptKey) -> Entered {
         let ((stop, is_stopped), (start, is_started)) = (oneshot::channel(), oneshot::channel());
+        let (complete, completed) = oneshot::channel();
         self.next += 1;
         let number = self.next;
-        self.flights.insert(number, Flight { key, session: Arc::clone(session), stop, start: Some(start) });
+        let session = Arc::clone(session);
+        let flight = Flight { key, session, stop, start: Some(start), complete: Some(complete) };
+        self.flights.insert(number, flight);
         if let Some(abort) = self.stop.clone() {
             self.tell(number, Word::Stop(abort));
         }
@@ -70,7 +79,7 @@ impl Flights {
         for (_, word) in mine {
             self.tell(number, word);
         }
-        Entered { number, stop: is_stopped, start: is_started }
+        Entered { number, stop: is_stopped, start: is_started, completed }
     }
 
     /// Takes an attempt off the list.
@@ -119,6 +128,11 @@ impl Flights {
                     let _ = start.send(());
                 }
             }
+            Word::Complete(outcome) => {
+                if let Some(complete) = self.flights.get_mut(&number).and_then(|flight| flight.complete.take()) {
+                    let _ = complete.send(outcome);
+                }
+            }
             Word::Stop(abort) => {
                 if let Some(flight) = self.flights.remove(&number) {
                     let _ = flight.stop.send(abort);
@@ -163,6 +177,10 @@ mod tests {
         assert!(third.start.try_recv().is_ok());
         flights.hear(key(3), Word::Stop(abort("now")));
         assert_eq!(third.stop.try_recv().expect("told").reason, "now");
+        for message in ["once", "twice"] {
+            flights.hear(key(1), Word::Complete(Outcome::new(OutcomeKind::Succeeded, message)));
+        }
+        assert_eq!(first.completed.try_recv().expect("told").message.as_deref(), Some("once"));
         assert_eq!(flights.stop_session(&session.id, &abort("lost")), 1, "the first is left");
         assert_eq!(first.stop.try_recv().expect("told").reason, "lost");
         flights.leave(first.number);

@@ -1,4 +1,4 @@
-//! Reads what the dispatcher says to this runner: stop an attempt, start one that waits for it. One thread. Not here: what an
+//! Reads what the dispatcher says to this runner: stop an attempt, start one that waits for it, end one that ended elsewhere. One thread. Not here: what an
 //! attempt does about it (`flight`). Invariant: everything said after the runner began is read, in order, and however
 //! long the log is away.
 
@@ -103,6 +103,14 @@ fn take(shared: &Shared, record: &Record) {
             let reason = message.reason.unwrap_or_else(|| "stopped on request".to_owned());
             Word::Stop(Abort { kind: OutcomeKind::Cancelled, reason, grace: GRACE })
         }
+        RunnerMessageType::Complete => match message.outcome {
+            Some(outcome) => Word::Complete(outcome),
+            // The dispatcher, which wrote it, keeps how the attempt ended.
+            None => {
+                tracing::warn!(position = %record.position(), "a message that an attempt has ended does not say how");
+                return;
+            }
+        },
         RunnerMessageType::Unknown => return,
     };
     shared.board.hear(&message.session, (message.run_id, message.token), word);

@@ -154,7 +154,7 @@ fn start(
     let work_dir = home.as_ref().map_or_else(|| config.work_dir.clone(), |home| home.path().to_owned());
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
-    let http = Http::new(&config.http_allow, secrets).map_err(RunnerError::Config)?;
+    let http = Http::new(&config.http_allow, secrets, config.callback_url.clone()).map_err(RunnerError::Config)?;
     let groups = config.uses_cgroups.then(Groups::find).flatten();
     tracing::debug!(?groups, "where attempts get control groups");
     let host_name = host::process();

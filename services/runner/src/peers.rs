@@ -148,6 +148,7 @@ mod tests {
             isolation: None,
             percent: None,
             outcome: None,
+            callback_digest: None,
         };
         NewRecord::new(topic::ATTEMPT_EVENTS, 0, job().as_str(), Some(codec::encode(&event)))
     }

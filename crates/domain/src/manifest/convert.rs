@@ -9,8 +9,8 @@ use crate::complaints::Complaints;
 use crate::id::{IdError, JobId, QueueName, check_label};
 use crate::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
-    HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
-    ProcessLimits, RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
+    HeaderValue, HttpCompletion, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind,
+    OverlapPolicy, ProcessLimits, RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
 };
 use crate::job_event::FieldError;
 use crate::time::Timestamp;
@@ -35,6 +35,7 @@ pub(super) const RETRY: RetryPolicy = RetryPolicy {
 pub(super) const PRIORITY: i32 = 5;
 pub(super) const HTTP_METHOD: &str = "POST";
 pub(super) const HTTP_SUCCESS: &str = "200-299";
+pub(super) const HTTP_COMPLETION: HttpCompletion = HttpCompletion::Response;
 pub(super) const KAFKA_CLUSTER: &str = "default";
 
 /// Converts a manifest, fills in the defaults and checks the result.
@@ -263,6 +264,33 @@ impl Reading {
         limits.and_then(|limits| limits::read(path, &limits, &mut self.complaints))
     }
 
+    fn http_target(&mut self, http: HttpRun) -> HttpTarget {
+        let header = |text| match text {
+            HeaderText::Literal(value) => HeaderValue { value: Some(value), secret_ref: None },
+            HeaderText::SecretRef(name) => HeaderValue { value: None, secret_ref: Some(name) },
+        };
+        let success: Vec<String> = http.success.into_iter().map(|codes| codes.0).collect();
+        HttpTarget {
+            method: http.method.unwrap_or_else(|| HTTP_METHOD.to_owned()),
+            url: http.url,
+            headers: http.headers.into_iter().map(|(name, text)| (name, header(text))).collect(),
+            body: http.body,
+            success: if success.is_empty() { vec![HTTP_SUCCESS.to_owned()] } else { success },
+            completion: self.completion(http.completion.as_deref()),
+        }
+    }
+
+    fn completion(&mut self, text: Option<&str>) -> HttpCompletion {
+        let Some(text) = text else { return HTTP_COMPLETION };
+        let found = HttpCompletion::ALL.iter().copied().find(|word| word.as_str() == text);
+        found.unwrap_or_else(|| {
+            let words: Vec<&str> = HttpCompletion::ALL.iter().map(|word| word.as_str()).collect();
+            let message = format!("is no way to complete; use one of {}", words.join(", "));
+            self.complaints.add("spec.run.http.completion", text, message);
+            HTTP_COMPLETION
+        })
+    }
+
     fn target(&mut self, run: Run) -> Target {
         let kinds = [
             ("exec", run.exec.is_some()),
@@ -293,7 +321,7 @@ impl Reading {
                 stdin: shell.stdin,
                 shell: shell.shell,
             }),
-            Run { http: Some(http), .. } => Target::HttpTarget(http_target(http)),
+            Run { http: Some(http), .. } => Target::HttpTarget(self.http_target(http)),
             Run { kafka: Some(kafka), .. } => Target::KafkaTarget(KafkaTarget {
                 cluster: kafka.cluster.unwrap_or_else(|| KAFKA_CLUSTER.to_owned()),
                 topic: kafka.topic,
@@ -323,21 +351,6 @@ fn stand_in() -> Target {
 
 fn overlap(overlap: &Overlap) -> OverlapPolicy {
     OverlapPolicy { policy: overlap.policy.unwrap_or(OVERLAP.policy), max: overlap.max.unwrap_or(OVERLAP.max) }
-}
-
-fn http_target(http: HttpRun) -> HttpTarget {
-    let header = |text| match text {
-        HeaderText::Literal(value) => HeaderValue { value: Some(value), secret_ref: None },
-        HeaderText::SecretRef(name) => HeaderValue { value: None, secret_ref: Some(name) },
-    };
-    let success: Vec<String> = http.success.into_iter().map(|codes| codes.0).collect();
-    HttpTarget {
-        method: http.method.unwrap_or_else(|| HTTP_METHOD.to_owned()),
-        url: http.url,
-        headers: http.headers.into_iter().map(|(name, text)| (name, header(text))).collect(),
-        body: http.body,
-        success: if success.is_empty() { vec![HTTP_SUCCESS.to_owned()] } else { success },
-    }
 }
 
 fn whole_millis(duration: Duration) -> i64 {

@@ -338,6 +338,9 @@ pub struct HttpRun {
     /// Status codes that count as success; default 200-299.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub success: Vec<StatusCodes>,
+    /// `response` (default) or `callback`; a text, so that a wrong one is refused by its field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<String>,
 }
 
 /// A header value: literal text, or `{secretRef: name}`.

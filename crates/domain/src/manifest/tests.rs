@@ -88,6 +88,7 @@ fn an_http_target_is_kept_whole_by_the_conversion() {
         "url": "https://billing.internal/run",
         "headers": {"Authorization": {"secretRef": "token"}, "Accept": "text/plain"},
         "success": [204, "200-201"],
+        "completion": "callback",
     }}}));
     let manifest: Manifest = serde_json::from_str(&text).expect("shape");
     let definition = to_definition(manifest.clone()).expect("a definition");
@@ -101,9 +102,16 @@ fn an_http_target_is_kept_whole_by_the_conversion() {
         .into(),
         body: String::new(),
         success: vec!["204".to_owned(), "200-201".to_owned()],
+        completion: crate::job::HttpCompletion::Callback,
     });
     assert_eq!(definition.spec.target, expected);
     assert_eq!(from_definition(&definition), manifest);
+    for completion in [None, Some("response")] {
+        let mut plain = manifest.clone();
+        plain.spec.run.http.as_mut().expect("a request").completion = completion.map(str::to_owned);
+        let plain = from_definition(&to_definition(plain).expect("a definition"));
+        assert_eq!(plain.spec.run.http.expect("a request").completion, None, "the default is left out");
+    }
 }
 
 #[test]
@@ -182,6 +190,7 @@ fn one_bad_field_is_one_complaint() {
         (json!({"run": {"http": {"url": "https://x/a b"}}}), "spec.run.http.url"),
         (json!({"run": {"http": {"url": "https://x/", "method": "post"}}}), "spec.run.http.method"),
         (json!({"run": {"http": {"url": "https://x/", "success": ["2xx"]}}}), "spec.run.http.success[0]"),
+        (json!({"run": {"http": {"url": "https://x/", "completion": "later"}}}), "spec.run.http.completion"),
         (json!({"run": {"http": {"url": "https://x/", "headers": {"a b": "c"}}}}), "spec.run.http.headers.a b"),
         (json!({"run": {"http": {"url": "https://x/", "headers": {"Host": "c"}}}}), "spec.run.http.headers.Host"),
         (json!({"run": {"http": {"url": "https://x/", "headers": {"X": "{{no}}"}}}}), "spec.run.http.headers.X"),

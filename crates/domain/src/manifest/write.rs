@@ -11,7 +11,7 @@ use crate::job::{
 use crate::time::Timestamp;
 
 use super::convert::{
-    HTTP_METHOD, HTTP_SUCCESS, KAFKA_CLUSTER, MISSED, OVERLAP, PRIORITY, RETRY, TIME_ZONE, TIMEOUT_MS,
+    HTTP_COMPLETION, HTTP_METHOD, HTTP_SUCCESS, KAFKA_CLUSTER, MISSED, OVERLAP, PRIORITY, RETRY, TIME_ZONE, TIMEOUT_MS,
 };
 use super::shape::{
     Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,
@@ -196,6 +196,7 @@ fn http_run(http: &HttpTarget) -> HttpRun {
         url: http.url.clone(),
         headers: http.headers.iter().map(|(name, value)| (name.clone(), header(value))).collect(),
         body: http.body.clone(),
+        completion: unless(http.completion, HTTP_COMPLETION).map(|completion| completion.as_str().to_owned()),
         success: if is_default_success { Vec::new() } else { http.success.iter().cloned().map(StatusCodes).collect() },
     }
 }

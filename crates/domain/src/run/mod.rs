@@ -132,6 +132,8 @@ pub struct LiveRun {
     pub asked_at: Option<Timestamp>,
     /// How often a runner took it that has not got its handler.
     pub unserved: i32,
+    /// Running: how the attempt ended, as the callback of its target said.
+    pub completion: Option<Outcome>,
 }
 
 /// One step of a run, or its end.
@@ -168,7 +170,7 @@ pub struct RunEvent {
     pub outcome: Option<Outcome>,
     /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
     pub disposition: Option<String>,
-    /// Running: why its end was asked for. Waiting: what for. Dead: why it was not sent back.
+    /// Running: why its end was asked for, or what its callback said. Waiting: what for. Dead: why it was not sent back.
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,

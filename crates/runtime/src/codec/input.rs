@@ -207,8 +207,9 @@ impl Fields {
     }
 
     fn command_type(&mut self) -> Option<CommandType> {
-        // The dispatcher's own word is not for people to send.
-        let known = |word: &CommandType| !matches!(word, CommandType::Unknown | CommandType::RunEnded);
+        // The dispatcher's own word, and that of the API, which checks a token, are not for people to send.
+        let known =
+            |word: &CommandType| !matches!(word, CommandType::Unknown | CommandType::RunEnded | CommandType::Complete);
         let text = self.text("type")?;
         let found = CommandType::ALL.iter().copied().filter(known).find(|word| word.as_str() == text);
         if found.is_none() {
@@ -268,8 +269,11 @@ fn command_of_json(text: &str) -> Result<Command, Vec<FieldError>> {
             concurrency,
             backfill_id,
             missed,
-            // Only the dispatcher sends ends, and not as JSON.
+            // Only the dispatcher and the API send ends, and not as JSON.
             run_state: None,
+            attempt: None,
+            token: None,
+            outcome: None,
         }),
         _ => Err(fields.errors),
     }

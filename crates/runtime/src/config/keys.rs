@@ -25,6 +25,7 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("runner.id", None),
     ("runner.drainTimeout", Some("30s")),
     ("runner.http.allow", Some("")),
+    ("runner.callbackUrl", None),
     ("runner.secretsDir", None),
     ("runner.cgroups", Some("true")),
     ("log.format", Some("text")),
@@ -190,6 +191,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     let runner_id = reader.read("runner.id", |text| RunnerId::new(text).map_err(|error| error.to_string()));
     let runner_drain_timeout = reader.read("runner.drainTimeout", |text| duration(text, Duration::ZERO, DRAIN_MAX));
     let runner_http_allow = reader.read("runner.http.allow", http_allow);
+    let runner_callback_url = reader.read("runner.callbackUrl", callback_url);
     let runner_secrets_dir = reader.read("runner.secretsDir", |text| non_empty(text).map(Into::into));
     let (runner_kafka, complaints) = target_clusters(&reader.values, &kafka);
     reader.complaints.extend(complaints);
@@ -214,6 +216,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             runner_id,
             runner_drain_timeout: runner_drain_timeout?,
             runner_http_allow: runner_http_allow?,
+            runner_callback_url,
             runner_secrets_dir,
             runner_kafka,
             runner_cgroups: runner_cgroups?,
@@ -267,6 +270,21 @@ fn http_allow(text: &str) -> Result<Vec<String>, String> {
         }
         None => Ok(entries),
     }
+}
+
+fn callback_url(text: &str) -> Result<String, String> {
+    let complaint = |what: &str| {
+        Err(format!("is `{text}`, {what}; write where targets reach the API, as in `https://orloj.example.com`"))
+    };
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return complaint("which begins with neither https:// nor http://") };
+    if rest.split('/').next().unwrap_or_default().is_empty() {
+        return complaint("which names no host");
+    }
+    if !rest.chars().all(|character| character.is_ascii_graphic() && !matches!(character, '?' | '#' | '@')) {
+        return complaint("which holds a user, a query, a blank or another character that no such URL has");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn slots(text: &str) -> Result<u16, String> {

@@ -102,6 +102,8 @@ pub struct Config {
     pub runner_drain_timeout: Duration,
     /// `runner.http.allow`: networks, addresses and hosts inside of the runner's own network that jobs may go to.
     pub runner_http_allow: Vec<String>,
+    /// `runner.callbackUrl`: where targets reach the API; absent: they are told the path alone.
+    pub runner_callback_url: Option<String>,
     /// `runner.secretsDir`: a directory of files that are secrets, each by its name.
     pub runner_secrets_dir: Option<PathBuf>,
     /// `runner.kafka.<cluster>.*`: clusters that jobs may send messages to, by name.

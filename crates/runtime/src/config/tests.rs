@@ -36,7 +36,7 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:1410");
     assert_eq!(config.runner_lease, Duration::from_secs(15));
     assert_eq!(config.log_format, LogFormat::Text);
-    assert!(config.kafka.is_empty() && config.runner_id.is_none());
+    assert!(config.kafka.is_empty() && config.runner_id.is_none() && config.runner_callback_url.is_none());
 }
 
 #[test]
@@ -114,6 +114,18 @@ fn complaints_name_the_place_the_key_and_the_fix() {
         ("runner.queues = [\"A B\"]", "orloj.toml:1: `runner.queues` `A B` is not a valid queue"),
         ("runner.kafka.a.topics = [\"x y\"]", "orloj.toml:1: `runner.kafka.a.topics` has `x y`; write names"),
         ("runner.kafka.a = \"x\"", "orloj.toml:1: `runner.kafka.a` is no key"),
+        (
+            "runner.callbackUrl = \"orloj:1410\"",
+            "orloj.toml:1: `runner.callbackUrl` is `orloj:1410`, which begins with neither",
+        ),
+        (
+            "runner.callbackUrl = \"https:///a\"",
+            "orloj.toml:1: `runner.callbackUrl` is `https:///a`, which names no host",
+        ),
+        (
+            "runner.callbackUrl = \"http://a/?b\"",
+            "orloj.toml:1: `runner.callbackUrl` is `http://a/?b`, which holds a user",
+        ),
         ("log.format = \"xml\"", "orloj.toml:1: `log.format` is `xml`; write `text` or `json`"),
         ("otel.endpoint = \"http://x\"", "orloj.toml:1: `otel.endpoint` is not available in this version"),
         ("shards = 8\n\nshards = 9", "orloj.toml:3: duplicate key"),

@@ -2,29 +2,30 @@
 //! once present and once absent. Not here: what is done with them. Invariant: a sample never changes once its
 //! vector is released; a new case is a new sample.
 
-#![allow(dead_code, reason = "each test file uses some of the samples")]
+#![allow(dead_code, unused_imports, reason = "each test file uses some of the samples")]
+
+mod attempts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
+use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::command::{Command, CommandType, PauseMissed};
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
 use orloj_domain::id::{JobId, LimitId, QueueName, RunId};
 use orloj_domain::job::{
     AfterFinishRule, AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HandlerTarget,
-    HeaderValue, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy,
-    ProcessLimits, RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
+    HeaderValue, HttpCompletion, HttpTarget, JobDefinition, KafkaTarget, MissedKind, MissedPolicy, OverlapKind,
+    OverlapPolicy, ProcessLimits, RetryPolicy, RunSpec, ScheduleRule, ShellTarget, Target,
 };
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::owner::{Barrier, OwnerRecord, ShardPositions};
 use orloj_domain::run::{LiveRun, RecordHeader, RunEvent, RunState};
-use orloj_domain::runner::{
-    AttemptOutput, OutputChunk, OutputStream, RunnerHeartbeat, RunnerMessage, RunnerMessageType,
-};
 use orloj_domain::setting::{LimitEvent, LimitEventType, Setting, SettingKind};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{AfterFinish, Backfill, Pause, TriggerState};
+
+pub(crate) use attempts::{attempt_event, heartbeat, message, output, ready};
 
 /// Parses an id that is known to be valid.
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -130,6 +131,7 @@ pub(crate) fn definition() -> JobDefinition {
             ]),
             body: "{}".to_owned(),
             success: vec!["200-299".to_owned(), "304".to_owned()],
+            completion: HttpCompletion::Callback,
         }))),
     }
 }
@@ -339,6 +341,9 @@ pub(crate) fn command() -> Command {
         backfill_id: Some(id("c-1")),
         missed: Some(PauseMissed::Accumulate),
         run_state: Some(RunState::Dead),
+        attempt: Some(2),
+        token: Some(7),
+        outcome: Some(failed()),
     }
 }
 
@@ -386,6 +391,7 @@ pub(crate) fn live_run() -> LiveRun {
         limits_held: 1,
         asked_at: Some(at(5, 30)),
         unserved: 2,
+        completion: Some(failed()),
     }
 }
 
@@ -411,81 +417,6 @@ pub(crate) fn run_event() -> RunEvent {
         redrives: 2,
         limits: limits(),
         missing_handler: Some("send-invoices".to_owned()),
-    }
-}
-
-/// A ready attempt.
-pub(crate) fn ready() -> ReadyAttempt {
-    ReadyAttempt {
-        run_id: run(),
-        job: job(),
-        attempt: 2,
-        token: 2,
-        ready_at: at(5, 5900),
-        request: vec![0xC3, 0x01, 0x80],
-        deadline: Some(at(5, 60_000)),
-        awaits_start: true,
-    }
-}
-
-/// An attempt that ended.
-pub(crate) fn attempt_event() -> AttemptEvent {
-    AttemptEvent {
-        kind: AttemptEventType::Finished,
-        run_id: run(),
-        job: job(),
-        attempt: 2,
-        token: 2,
-        runner: id("runner-1"),
-        session: id("s-9"),
-        at: at(5, 6000),
-        lease_ms: Some(15_000),
-        isolation: Some("cgroup".to_owned()),
-        percent: Some(100),
-        outcome: Some(failed()),
-    }
-}
-
-/// A heartbeat.
-pub(crate) fn heartbeat() -> RunnerHeartbeat {
-    RunnerHeartbeat {
-        runner: id("runner-1"),
-        session: id("s-9"),
-        sequence: 300,
-        at: at(5, 6000),
-        since: at(5, 0),
-        lease_ms: 15_000,
-        queues: vec![QueueName::default(), id("reports")],
-        slots: 8,
-        busy: 3,
-        is_draining: true,
-        host: "node-2 77".to_owned(),
-    }
-}
-
-/// Output, bytes that are no text included.
-pub(crate) fn output() -> AttemptOutput {
-    let chunk = |stream, bytes: &[u8]| OutputChunk { stream, at: at(5, 6001), bytes: bytes.to_vec() };
-    AttemptOutput {
-        run_id: run(),
-        attempt: 2,
-        token: 2,
-        sequence: 0,
-        chunks: vec![chunk(OutputStream::Stdout, b"ok\n"), chunk(OutputStream::Stderr, &[0, 0x7F, 0x80, 0xFF])],
-        dropped_bytes: 70_000,
-        is_last: true,
-    }
-}
-
-/// A message to a runner.
-pub(crate) fn message() -> RunnerMessage {
-    RunnerMessage {
-        kind: RunnerMessageType::Cancel,
-        session: id("s-9"),
-        run_id: run(),
-        attempt: 2,
-        token: 2,
-        reason: Some("asked by ana".to_owned()),
     }
 }
 

@@ -53,8 +53,9 @@ impl DispatcherMachine {
         events
     }
 
-    /// The attempt that a live run is at has ended.
+    /// The attempt that a live run is at has ended: as its callback said, if it has said anything before.
     pub(super) fn end_attempt(&self, run: &Run, outcome: Outcome, now: Timestamp) -> Event {
+        let outcome = run.completion.as_deref().cloned().unwrap_or(outcome);
         match outcome.kind {
             OutcomeKind::Succeeded => self.end(run, End::Succeeded(outcome), now),
             OutcomeKind::Cancelled => self.end(run, End::Cancelled(outcome), now),

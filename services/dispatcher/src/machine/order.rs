@@ -24,10 +24,11 @@ impl DispatcherMachine {
         events
     }
 
-    /// Ends a run at once, or asks the runner that holds it to; `None` if that was asked before.
+    /// Ends a run at once, or asks the runner that holds it to; `None` if that was asked before, or its callback has said that it
+    /// ended.
     pub(super) fn cancel(&self, run: &Run, reason: &str, now: Timestamp) -> Option<Event> {
         match &run.step {
-            Step::Running { .. } if run.cancel_reason.is_some() => None,
+            Step::Running { .. } if run.cancel_reason.is_some() || run.completion.is_some() => None,
             Step::Running { .. } => Some(self.step(run, run.cancelling(reason))),
             Step::Delayed { .. }
             | Step::Waiting
@@ -61,8 +62,11 @@ impl DispatcherMachine {
     }
 }
 
-/// The word to the runner once more, in case the first was lost.
+/// The word to the runner once more, in case the first was lost; none if its callback was first.
 fn told_again(run: &Run) -> Event {
+    if run.completion.is_some() {
+        return Event::Ignored(Ignored::AlreadyCompleted);
+    }
     let Step::Running { runner, session } = &run.step else { return Event::Ignored(Ignored::AlreadyCancelled) };
     let report = Report {
         run_id: run.request.run_id,

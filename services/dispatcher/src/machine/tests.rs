@@ -6,7 +6,7 @@ use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::topic;
 
 use crate::event::Input;
-use crate::testing::{Ask, World, order, outcome, report, words};
+use crate::testing::{Ask, World, completion, order, outcome, report, words};
 
 /// What happens to the runs of a table.
 pub(super) enum Do {
@@ -19,9 +19,11 @@ pub(super) enum Do {
     /// (run, command)
     Cancel(usize, &'static str),
     Redrive(usize, &'static str),
+    /// (run, attempt, token)
+    Complete(usize, i32, i64, OutcomeKind),
     Tick,
 }
-use Do::{Cancel, Claim, Expire, Finish, Redrive, Request, Tick};
+use Do::{Cancel, Claim, Complete, Expire, Finish, Redrive, Request, Tick};
 
 /// Applies these inputs, each at its second, and expects these events.
 pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
@@ -39,6 +41,9 @@ pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
             Expire(session) => world.decide(&Input::SessionExpired(session.parse().expect("session"))),
             Cancel(run, command) => world.decide(&Input::Cancel(order(&asks[*run], command))),
             Redrive(run, command) => world.decide(&Input::Redrive(order(&asks[*run], command))),
+            Complete(run, attempt, token, kind) => {
+                world.decide(&Input::Complete(completion(&asks[*run], *attempt, *token, *kind)))
+            }
             Tick => world.decide(&Input::Tick),
         };
         assert_eq!(events.iter().map(words).collect::<Vec<_>>(), *wanted, "step {index}");

@@ -86,6 +86,7 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         limits_held,
         asked_at,
         unserved: run.unserved,
+        completion: run.completion.as_deref().cloned(),
         ..bare(&run.request, run.step.state(), run.since)
     }
 }
@@ -131,6 +132,7 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         limits_held: 0,
         asked_at: None,
         unserved: 0,
+        completion: None,
     }
 }
 
@@ -181,6 +183,7 @@ fn of_wire(mut live: LiveRun) -> Result<Run, Undecodable> {
         attempts_before: live.attempts_before,
         limits: live.limits.into(),
         unserved: live.unserved,
+        completion: live.completion.map(Arc::new),
     })
 }
 

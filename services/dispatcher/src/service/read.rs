@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use orloj_domain::attempt::{AttemptEvent, AttemptEventType};
-use orloj_domain::command::CommandType;
+use orloj_domain::attempt::{AttemptEvent, AttemptEventType, OutcomeKind};
+use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::{Decision, FireDecision};
 use orloj_domain::id::JobId;
 use orloj_domain::run::RecordHeader;
@@ -14,7 +14,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{Undecodable, check_partition};
 use orloj_runtime::log::{Header, Record};
 
-use crate::event::{Input, Order, Report};
+use crate::event::{Completion, Input, Order, Report};
 use crate::run::Request;
 
 /// Reads a decision; `None` if it asks for no run.
@@ -74,19 +74,18 @@ pub(super) fn input_of(report: AttemptEvent) -> Option<Input> {
 pub(super) fn command(record: &Record, shards: ShardCount) -> Option<Input> {
     check_partition(record, shards).ok()?;
     let command = codec::input::decode_command(record.value.as_deref()?).ok()?;
-    let order = |run_id| {
-        let job = record.key_text()?.parse().ok()?;
-        Some(Order {
-            run_id,
-            job,
-            command: command.command_id.clone(),
-            actor: command.actor.clone(),
-            reason: command.reason.clone(),
-        })
+    let job: JobId = record.key_text()?.parse().ok()?;
+    let order = |run_id| Order {
+        run_id,
+        job: job.clone(),
+        command: command.command_id.clone(),
+        actor: command.actor.clone(),
+        reason: command.reason.clone(),
     };
     match command.kind {
-        CommandType::Cancel if command.backfill_id.is_none() => order(command.run_id?).map(Input::Cancel),
-        CommandType::Redrive => order(command.run_id?).map(Input::Redrive),
+        CommandType::Cancel if command.backfill_id.is_none() => command.run_id.map(order).map(Input::Cancel),
+        CommandType::Redrive => command.run_id.map(order).map(Input::Redrive),
+        CommandType::Complete => completion(job, command).map(Input::Complete),
         CommandType::Cancel
         | CommandType::RunNow
         | CommandType::Backfill
@@ -95,6 +94,14 @@ pub(super) fn command(record: &Record, shards: ShardCount) -> Option<Input> {
         | CommandType::RunEnded
         | CommandType::Unknown => None,
     }
+}
+
+/// What the API says of an attempt; `None` if it lacks something or says what no callback may.
+fn completion(job: JobId, command: Command) -> Option<Completion> {
+    let outcome = command.outcome?;
+    let is_callbacks = matches!(outcome.kind, OutcomeKind::Succeeded | OutcomeKind::Failed);
+    is_callbacks.then_some(())?;
+    Some(Completion { run_id: command.run_id?, job, attempt: command.attempt?, token: command.token?, outcome })
 }
 
 pub(super) fn decode<T: codec::WireRecord>(value: &[u8]) -> Result<T, Undecodable> {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, OutcomeKind};
+use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::Decision;
 use orloj_domain::runner::RunnerHeartbeat;
 use orloj_domain::time::Timestamp;
@@ -66,6 +67,7 @@ fn attempt_event(ask: &Ask, kind: AttemptEventType, outcome_kind: Option<Outcome
         isolation: None,
         percent: None,
         outcome: outcome_kind.map(outcome),
+        callback_digest: None,
     }
 }
 
@@ -204,6 +206,33 @@ fn records_that_ask_nothing_or_cant_be_used() {
         (Record { value: fire.value.clone(), ..attempt }, "value"),
     ] {
         assert_eq!(read(&record), wanted, "{record:?}");
+    }
+}
+
+#[test]
+fn a_completion_says_which_attempt_has_ended_and_how() {
+    let ask = Ask::of("a/b", 1);
+    let whole = Command {
+        run_id: Some(ask.run_id()),
+        attempt: Some(1),
+        token: Some(1),
+        outcome: Some(outcome(OutcomeKind::Succeeded)),
+        ..Command::new(CommandType::Complete, "c".parse().expect("a command id"))
+    };
+    let of_kind = |kind| Command { outcome: Some(outcome(kind)), ..whole.clone() };
+    for (command, wanted) in [
+        (whole.clone(), "input"),
+        (of_kind(OutcomeKind::Failed), "input"),
+        (of_kind(OutcomeKind::TimedOut), "nothing"),
+        (of_kind(OutcomeKind::Unknown), "nothing"),
+        (Command { outcome: None, ..whole.clone() }, "nothing"),
+        (Command { attempt: None, ..whole.clone() }, "nothing"),
+        (Command { token: None, ..whole.clone() }, "nothing"),
+        (Command { run_id: None, ..whole.clone() }, "nothing"),
+    ] {
+        let value = Some(codec::encode(&command));
+        let record = Record { topic: topic::COMMANDS.into(), ..state_record("", b"a/b", value) };
+        assert_eq!(read(&record), wanted, "{command:?}");
     }
 }
 

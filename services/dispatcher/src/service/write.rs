@@ -69,13 +69,14 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
     records
 }
 
-/// What the runner that holds a run must be told: that its end is asked for, or that it may start.
+/// What the runner that holds a run must be told: that its end is asked for, that it has ended elsewhere, or that it may start.
 fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
     let Step::Running { runner, session } = &run.step else { return None };
-    let kind = match &run.cancel_reason {
-        Some(_) => RunnerMessageType::Cancel,
-        None if run.awaits_start() => RunnerMessageType::Start,
-        None => return None,
+    let kind = match (&run.completion, &run.cancel_reason) {
+        (Some(_), _) => RunnerMessageType::Complete,
+        (None, Some(_)) => RunnerMessageType::Cancel,
+        (None, None) if run.awaits_start() => RunnerMessageType::Start,
+        (None, None) => return None,
     };
     let message = RunnerMessage {
         kind,
@@ -84,6 +85,7 @@ fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
         attempt: run.attempt,
         token: run.token,
         reason: run.cancel_reason.as_deref().map(str::to_owned),
+        outcome: run.completion.as_deref().cloned(),
     };
     Some(inbox(shard, runner, &message))
 }
@@ -99,7 +101,9 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         | Ignored::AlreadyClaimed
         | Ignored::NotDead
         | Ignored::Repeated
-        | Ignored::NoClaim => "the attempt is not the one in force",
+        | Ignored::NoClaim
+        | Ignored::AlreadyCompleted
+        | Ignored::NoCallback => "the attempt is not the one in force",
     };
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
@@ -108,6 +112,7 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         attempt: report.attempt,
         token: report.token,
         reason: Some(reason.to_owned()),
+        outcome: None,
     };
     inbox(shard, &report.runner, &message)
 }
@@ -263,7 +268,8 @@ fn step_event(run: &Run) -> RunEvent {
             RunEvent { note, missing_handler: handler, outcome: outcome(), ..event }
         }
         Step::Running { runner, .. } => {
-            let note = run.cancel_reason.as_deref().map(str::to_owned);
+            let called_back = run.completion.as_deref().map(|outcome| format!("its callback says: {}", outcome.kind));
+            let note = called_back.or_else(|| run.cancel_reason.as_deref().map(str::to_owned));
             RunEvent { runner: Some(runner.clone()), note, ..event }
         }
         Step::Retrying { .. } => RunEvent { outcome: outcome(), ..event },

@@ -2,6 +2,7 @@
 //! Invariant: every failure is a problem document, and a request can write nothing but job records,
 //! calendars and commands.
 
+mod attempts;
 mod backfill;
 mod calendars;
 mod commands;
@@ -111,6 +112,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/runs/{id}/output", get(output::get))
         .route("/api/v1/runs/{id}/cancel", post(run_commands::cancel))
         .route("/api/v1/runs/{id}/retry", post(run_commands::retry))
+        .route("/api/v1/attempts/{id}/complete", post(attempts::complete))
         .route("/api/v1/dead-letters", get(parked::dead_letters))
         .route("/api/v1/dead-letters/{id}", get(parked::dead_letter))
         .route("/api/v1/quarantine", get(parked::quarantine))

@@ -15,17 +15,31 @@ pub(crate) struct Problem {
     code: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    /// The same request may do in a moment.
+    is_worth_repeating: bool,
 }
 
 impl Problem {
     /// A failure with a status, a code for programs and a sentence for people.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new() }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            is_worth_repeating: status == StatusCode::SERVICE_UNAVAILABLE,
+        }
     }
 
     /// The same with complaints about fields.
     pub(crate) fn with(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// The same, for a request that may do in a moment.
+    pub(crate) fn worth_repeating(mut self) -> Self {
+        self.is_worth_repeating = true;
         self
     }
 
@@ -71,8 +85,11 @@ impl Problem {
         let body = self.document(instance).to_string();
         let kind = HeaderValue::from_static("application/problem+json");
         let mut response = (self.status, [(header::CONTENT_TYPE, kind)], body).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.is_worth_repeating {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -15,7 +15,7 @@ use super::{Api, Problem};
 /// Where in the log a write is, or up to where an answer has read.
 pub(super) const LOG_POSITION: HeaderName = HeaderName::from_static("log-position");
 /// How long a wait is if nothing is said.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 /// Longest wait.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 

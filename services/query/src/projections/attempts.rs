@@ -21,6 +21,7 @@ pub(crate) struct AttemptReport {
     /// A JSON object.
     pub(crate) outcome: Option<String>,
     pub(crate) percent: Option<i32>,
+    pub(crate) callback_digest: Option<String>,
 }
 
 /// How an attempt ended, as the dispatcher decided.
@@ -50,6 +51,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         finished_at: is(AttemptEventType::Finished),
         outcome: event.outcome.as_ref().map(json_text),
         percent: event.percent,
+        callback_digest: event.callback_digest,
     })));
     Ok(())
 }

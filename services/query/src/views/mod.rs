@@ -22,7 +22,7 @@ pub(crate) use history::{Settled, answer_of, decisions, history, settled_between
 pub(crate) use jobs::{JobFilter, JobState, JobView, exists, find, list};
 pub(crate) use output::{OutputCursor, OutputItem, is_complete, output};
 pub(crate) use parked::{DeadLetterFilter, dead_letter, dead_letters, quarantine};
-pub(crate) use runs::{RunFilter, RunPlace, run, run_place, run_state, runs};
+pub(crate) use runs::{AttemptPlace, RunFilter, RunPlace, attempt_place, run, run_place, run_state, runs};
 
 /// Items of a list, each with the key that a cursor continues after.
 pub(crate) type Items = Vec<(String, Value)>;

@@ -1,6 +1,7 @@
 //! Runs with their attempts. Not here: what they wrote (`output`). Invariant: how an attempt ended is what the
 //! dispatcher decided, if it has; a runner's own report counts until then, and where the run ended for another reason.
 
+use orloj_domain::callback::AttemptId;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params_from_iter};
 use serde_json::{Value, json};
@@ -108,6 +109,41 @@ pub(crate) fn run_place(connection: &Connection, run_id: &str) -> Result<Option<
         .optional()
 }
 
+/// Where an attempt is, for a callback of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttemptPlace {
+    pub(crate) job: String,
+    pub(crate) has_run_ended: bool,
+    /// Its fencing token; none if nothing was reported of it.
+    pub(crate) token: Option<i64>,
+    /// Of the callback's token.
+    pub(crate) digest: Option<String>,
+    pub(crate) has_started: bool,
+    pub(crate) has_ended: bool,
+    /// How it ended, or null.
+    pub(crate) outcome: Value,
+}
+
+/// What is known of an attempt; none if nothing is of its run.
+pub(crate) fn attempt_place(connection: &Connection, id: AttemptId) -> Result<Option<AttemptPlace>> {
+    let place = |row: &Row<'_>| {
+        Ok(AttemptPlace {
+            job: row.get(0)?,
+            has_run_ended: row.get(1)?,
+            token: row.get(2)?,
+            digest: row.get(3)?,
+            has_started: row.get(4)?,
+            has_ended: row.get(5)?,
+            outcome: stored_json(row.get::<_, Option<String>>(6)?.as_deref()),
+        })
+    };
+    let sql = "SELECT job, runs.finished_at IS NOT NULL, attempts.token, callback_digest, started_at IS NOT NULL,
+            coalesce(ended_at, attempts.finished_at) IS NOT NULL, coalesce(ended_outcome, attempts.outcome)
+        FROM runs LEFT JOIN attempts ON attempts.run_id = runs.run_id AND attempts.attempt = ?2
+        WHERE runs.run_id = ?1 ORDER BY attempts.token DESC LIMIT 1";
+    connection.prepare_cached(sql)?.query_row((id.run_id.to_string(), id.attempt), place).optional()
+}
+
 fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
     let run_id: String = row.get(0)?;
     let (attempts, started_at) = attempts(connection, &run_id)?;
@@ -142,7 +178,8 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
         "SELECT token, attempt, runner, session, claimed_at, started_at, coalesce(ended_at, finished_at),
             CASE WHEN json_extract(ended_outcome, '$.kind') IN ('cancelled', 'expired')
                 THEN coalesce(outcome, ended_outcome) ELSE coalesce(ended_outcome, outcome) END, percent,
-            CASE WHEN json_extract(ended_outcome, '$.kind') = 'leaseLost' THEN outcome END, finished_at
+            CASE WHEN json_extract(ended_outcome, '$.kind') = 'leaseLost' THEN outcome END, finished_at,
+            callback_digest IS NOT NULL AND coalesce(ended_at, finished_at) IS NULL
          FROM attempts WHERE run_id = ?1 ORDER BY token",
     )?;
     let mut rows = statement.query([run_id])?;
@@ -166,6 +203,7 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
             "percent": row.get::<_, Option<i64>>(8)?,
             "outcome": stored_json(row.get::<_, Option<String>>(7)?.as_deref()),
             "lateResult": late,
+            "awaitsCallback": row.get::<_, bool>(11)?,
         }));
     }
     Ok((attempts, first_start))

@@ -179,6 +179,7 @@ pub(crate) fn report(job: &JobId, seconds: i64, kind: AttemptEventType, token: i
         isolation: None,
         percent: None,
         outcome: (kind == AttemptEventType::Finished).then(|| Outcome::new(OutcomeKind::Failed, "its own view")),
+        callback_digest: None,
     };
     about(topic::ATTEMPT_EVENTS, job, &event)
 }

@@ -1,20 +1,24 @@
-//! One HTTP request as an attempt. Not here: where it may go (`egress`), what a failure leads to (dispatcher). Invariant: one
-//! request is sent, to one place, and no redirect is followed; how it ended is data, and no secret is part of it.
+//! One HTTP request as an attempt. Not here: where it may go (`egress`), how its target calls back (`callback`), what a failure
+//! leads to (dispatcher). Invariant: one request is sent, to one place, and no redirect is followed; how it ended is data, and
+//! no secret is part of it.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::attempt::{Outcome, OutcomeKind};
+use orloj_domain::callback::CallbackDigest;
 use orloj_domain::http_status;
-use orloj_domain::job::{HeaderValue as Text, HttpTarget};
+use orloj_domain::job::{HeaderValue as Text, HttpCompletion, HttpTarget};
 use orloj_domain::runner::OutputStream;
 use orloj_domain::time::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use tokio::time::Instant;
 
+use super::callback::{Callback, Ends, Veil, completion};
 use super::egress::{CheckedResolver, Egress};
 use super::process::{Abort, Sink};
 use super::template::{AttemptFacts, fill, told};
@@ -33,12 +37,14 @@ pub(crate) struct Http {
     client: Client,
     egress: Arc<Egress>,
     secrets: Secrets,
+    /// Where targets reach the API.
+    callback_url: Option<String>,
 }
 
 impl Http {
     /// # Errors
     /// When the system's certificates can't be used.
-    pub(crate) fn new(allowed: &[String], secrets: Secrets) -> Result<Self, String> {
+    pub(crate) fn new(allowed: &[String], secrets: Secrets, callback_url: Option<String>) -> Result<Self, String> {
         let egress = Arc::new(Egress::new(allowed));
         let client = Client::builder()
             .user_agent(concat!("orloj/", env!("CARGO_PKG_VERSION")))
@@ -49,12 +55,17 @@ impl Http {
             .dns_resolver(Arc::new(CheckedResolver::new(Arc::clone(&egress))))
             .build()
             .map_err(|error| reason(&error))?;
-        Ok(Self { client, egress, secrets })
+        Ok(Self { client, egress, secrets, callback_url })
     }
 
     /// # Errors
     /// Why it can't be sent, as a sentence that names field and fix.
-    fn request(&self, target: &HttpTarget, facts: &AttemptFacts) -> Result<Request, String> {
+    fn request(
+        &self,
+        target: &HttpTarget,
+        facts: &AttemptFacts,
+        callback: Option<&Callback>,
+    ) -> Result<Request, String> {
         let complaint = |field: &str, message: &str| format!("spec.run.http.{field}: {message}");
         let method = Method::from_bytes(target.method.as_bytes())
             .map_err(|_| complaint("method", &format!("`{}` is no method", target.method.escape_debug())))?;
@@ -69,6 +80,10 @@ impl Http {
         }
         for (name, value) in told(facts) {
             put(&mut headers, &name, &value, false).map_err(|message| complaint("headers", &message))?;
+        }
+        let base = self.callback_url.as_deref();
+        for (name, value, is_secret) in callback.iter().flat_map(|callback| callback.headers(base)) {
+            put(&mut headers, name, &value, is_secret).map_err(|message| complaint("completion", &message))?;
         }
         let body = fill(&target.body, facts).map_err(|message| complaint("body", &message))?;
         let mut request = Request::new(method, url);
@@ -99,38 +114,65 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) -> Res
     Ok(())
 }
 
-/// Sends the request and reads its answer. `on_started` is called before the first byte is sent; `abort` gives it up.
+/// Sends the request, reads its answer and, if that leaves the end to a callback, waits for it. `on_started` is called before
+/// the first byte is sent, with what may be seen of the callback's token; `ends` gives it up or ends it.
 pub(crate) async fn execute(
     http: &Http,
     (target, facts): (&HttpTarget, &AttemptFacts),
     timeout: Duration,
-    abort: impl Future<Output = Abort>,
-    on_started: impl FnOnce(),
+    ends: Ends<impl Future<Output = Abort>>,
+    on_started: impl FnOnce(Option<CallbackDigest>),
     sink: &mut impl Sink,
 ) -> Outcome {
-    let request = match http.request(target, facts) {
+    let callback = (target.completion == HttpCompletion::Callback).then(|| Callback::new(facts));
+    let request = match http.request(target, facts, callback.as_ref()) {
         Ok(request) => request,
         Err(problem) => return Outcome { is_final: true, ..Outcome::new(OutcomeKind::NotStarted, problem) },
     };
-    on_started();
+    on_started(callback.as_ref().map(Callback::digest));
+    let mut veil = Veil::over(callback.as_ref());
+    let mut is_accepted = false;
     tokio::select! {
         biased;
-        abort = abort => Outcome::new(abort.kind, abort.reason),
+        outcome = completion(ends.completed) => outcome,
+        abort = ends.abort => Outcome::new(abort.kind, abort.reason),
         () = tokio::time::sleep(timeout) => {
-            Outcome::new(OutcomeKind::TimedOut, format!("given up: it took longer than its timeout of {timeout:?}"))
+            let what = if is_accepted { "no callback came within" } else { "it took longer than" };
+            Outcome::new(OutcomeKind::TimedOut, format!("given up: {what} its timeout of {timeout:?}"))
         }
-        outcome = exchange(http, target, request, sink) => outcome,
+        outcome = exchange(http, target, request, (&mut is_accepted, &mut veil), sink) => outcome,
     }
 }
 
-async fn exchange(http: &Http, target: &HttpTarget, request: Request, sink: &mut impl Sink) -> Outcome {
+/// `is_accepted` is set once the answer has left the end to a callback; there is no outcome then.
+async fn exchange(
+    http: &Http,
+    target: &HttpTarget,
+    request: Request,
+    (is_accepted, veil): (&mut bool, &mut Veil),
+    sink: &mut impl Sink,
+) -> Outcome {
     let answer = match http.client.execute(request).await {
         Ok(answer) => answer,
         Err(error) => return not_answered(&error),
     };
-    let outcome = judged(target, &answer);
+    let outcome = judged(target, &answer, veil);
     sink.note(&format!("[orloj] {:?} {}", answer.version(), answer.status()));
-    match keep(answer, sink).await {
+    *is_accepted = target.completion == HttpCompletion::Callback && answer.status() == StatusCode::ACCEPTED;
+    let kept = keep(answer, veil, sink).await;
+    let rest = veil.rest();
+    if !rest.is_empty() {
+        sink.push(OutputStream::Stdout, &rest);
+    }
+    if *is_accepted {
+        // The status has said it; what is lost of the answer changes nothing.
+        if let Err(error) = kept {
+            sink.note(&format!("[orloj] the answer broke off: {error}"));
+        }
+        sink.note("[orloj] the target has accepted the work: its callback says how it ends");
+        match waited(sink).await {}
+    }
+    match kept {
         Ok(()) => outcome,
         Err(error) => Outcome {
             http_status: outcome.http_status,
@@ -139,8 +181,16 @@ async fn exchange(http: &Http, target: &HttpTarget, request: Request, sink: &mut
     }
 }
 
+/// Hands on what was noted, for as long as the callback is waited for.
+async fn waited(sink: &mut impl Sink) -> Infallible {
+    loop {
+        sleep_until(sink.flush_at()).await;
+        sink.flush();
+    }
+}
+
 /// What an answer means, by its status and headers.
-fn judged(target: &HttpTarget, answer: &Response) -> Outcome {
+fn judged(target: &HttpTarget, answer: &Response, veil: &Veil) -> Outcome {
     let status = answer.status();
     let code = Some(i32::from(status.as_u16()));
     if http_status::is_success(&target.success, status.as_u16()) {
@@ -158,7 +208,7 @@ fn judged(target: &HttpTarget, answer: &Response) -> Outcome {
         http_status: code,
         retry_after_ms: retry_after(answer.headers(), status),
         is_final: !http_status::is_retryable(status.as_u16()),
-        ..Outcome::new(OutcomeKind::Failed, message)
+        ..Outcome::new(OutcomeKind::Failed, veil.text(message))
     }
 }
 
@@ -176,7 +226,7 @@ fn retry_after(headers: &HeaderMap, status: StatusCode) -> Option<i64> {
 }
 
 /// Keeps the beginning of the answer as output, as it comes.
-async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), String> {
+async fn keep(mut answer: Response, veil: &mut Veil, sink: &mut impl Sink) -> Result<(), String> {
     let mut left = ANSWER_BYTES_MAX;
     let mut heard_at = Instant::now();
     loop {
@@ -194,7 +244,7 @@ async fn keep(mut answer: Response, sink: &mut impl Sink) -> Result<(), String> 
         let Some(chunk) = chunk else { return Ok(()) };
         heard_at = Instant::now();
         let kept = chunk.len().min(left);
-        sink.push(OutputStream::Stdout, &chunk[..kept]);
+        sink.push(OutputStream::Stdout, &veil.pass(&chunk[..kept]));
         left -= kept;
         if kept < chunk.len() {
             sink.note(&format!("[orloj] the answer is kept up to {ANSWER_BYTES_MAX} bytes"));

@@ -1,6 +1,7 @@
 //! How an attempt is executed: plan, spawn, watch, end. Not here: claims, leases, the log. Invariant: how an
 //! attempt ended is data; nothing here fails.
 
+pub(crate) mod callback;
 pub(crate) mod cgroup;
 pub(crate) mod egress;
 pub(crate) mod environment;

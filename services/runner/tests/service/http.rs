@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use orloj_domain::attempt::{Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::fire::FireDecision;
-use orloj_domain::job::{HeaderValue, HttpTarget, Target};
+use orloj_domain::job::{HeaderValue, HttpCompletion, HttpTarget, Target};
 use orloj_domain::runner::OutputStream;
 use orloj_runtime::codec;
 
 use crate::support::{Bed, ready, record, text_of};
 
 /// A server that handles one connection after the other as a script says; requests come back by a channel.
-struct Server {
-    url: String,
-    requests: Receiver<String>,
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) requests: Receiver<String>,
 }
 
 impl Server {
-    fn new(script: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
+    pub(crate) fn new(script: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/run", listener.local_addr().expect("an address"));
         let (sender, requests) = channel();
@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// One that always answers the same.
-    fn answering(answer: &'static str) -> Self {
+    pub(crate) fn answering(answer: &'static str) -> Self {
         Self::new(move |stream| drop(stream.write_all(answer.as_bytes())))
     }
 }
@@ -65,13 +65,14 @@ fn hear(stream: &TcpStream, requests: &Sender<String>) -> bool {
     requests.send(request).is_ok()
 }
 
-fn target(url: &str) -> HttpTarget {
+pub(crate) fn target(url: &str) -> HttpTarget {
     HttpTarget {
         method: "POST".to_owned(),
         url: url.to_owned(),
         headers: BTreeMap::new(),
         body: String::new(),
         success: vec!["200-299".to_owned()],
+        completion: HttpCompletion::Response,
     }
 }
 
@@ -79,7 +80,7 @@ fn attempt(name: &str, target: HttpTarget) -> ReadyAttempt {
     ready(name, Target::HttpTarget(target))
 }
 
-fn bed() -> Bed {
+pub(crate) fn bed() -> Bed {
     Bed::start(|config| config.http_allow = vec!["127.0.0.0/8".to_owned()])
 }
 

@@ -1,6 +1,7 @@
 //! The runner as a service on a log in memory: claim, execute, report, keep the lease, drain. Real processes,
 //! the real claim protocol.
 
+mod callbacks;
 mod handlers;
 mod http;
 mod progress;

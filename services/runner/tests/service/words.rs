@@ -20,6 +20,7 @@ pub(crate) fn word(bed: &Bed, attempt: &ReadyAttempt, kind: RunnerMessageType, t
         attempt: attempt.attempt,
         token,
         reason: Some("for a test".to_owned()),
+        outcome: None,
     };
     NewRecord::new(topic::RUNNER_INBOX, 1, runner, Some(codec::encode(&message)))
 }

@@ -48,6 +48,10 @@ impl TriggerMachine {
                 let message = "is missing: it says which run is meant";
                 self.refuse(job, offset, command, vec![FieldError::new("runId", "", message)], now)
             }
+            CommandType::Complete => {
+                let message = "`runId`, `attempt`, `token` and `outcome` say which attempt has ended, and how";
+                self.refuse(job, offset, command, vec![FieldError::new("outcome", "", message)], now)
+            }
             CommandType::Unknown => {
                 let message = "is no command: send RunNow, Backfill, Cancel, Redrive, Pause or Resume";
                 self.refuse(job, offset, command, vec![FieldError::new("type", command.kind, message)], now)
@@ -199,6 +203,10 @@ fn is_about_a_run(command: &Command) -> bool {
     match command.kind {
         CommandType::Cancel => command.run_id.is_some() && command.backfill_id.is_none(),
         CommandType::Redrive => command.run_id.is_some(),
+        CommandType::Complete => {
+            let Command { run_id, attempt, token, outcome, .. } = command;
+            run_id.is_some() && attempt.is_some() && token.is_some() && outcome.is_some()
+        }
         CommandType::RunNow
         | CommandType::Backfill
         | CommandType::Pause

@@ -1,5 +1,6 @@
 //! The trigger's machine as tables: apply these inputs at these times, expect these decisions.
 
+mod about_runs;
 mod after_finish;
 mod backfill;
 mod calendars;
