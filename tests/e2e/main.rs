@@ -13,3 +13,4 @@ mod kafka;
 mod kafka_target;
 mod python;
 mod runs;
+mod user;

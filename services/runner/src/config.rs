@@ -31,6 +31,12 @@ pub struct RunnerConfig {
     pub shards: ShardCount,
     /// Where attempts get directories of their own.
     pub work_dir: PathBuf,
+    /// The user that `exec` and `shell` attempts run as: a name or a number, with or without `:group`; see [`crate::AttemptUser`].
+    /// Only a runner that is root can name another than its own. `None`: its own, and `nobody` if that is root.
+    pub user: Option<String>,
+    /// A program with its arguments that calls [`crate::launch()`] with the arguments after those and nothing else: it makes
+    /// another user of a process. Without one attempts can run as the runner's own user only.
+    pub launcher: Option<Vec<PathBuf>>,
     /// Makes this process the parent of what attempts leave behind, so that it is found and reaped at once.
     /// Switch it off only in a process that has children in sessions of their own from elsewhere.
     pub adopts_orphans: bool,
@@ -70,6 +76,8 @@ impl RunnerConfig {
             drain_timeout: Duration::from_secs(30),
             shards,
             work_dir,
+            user: None,
+            launcher: None,
             adopts_orphans: true,
             uses_cgroups: false,
             guard: None,

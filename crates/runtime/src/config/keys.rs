@@ -27,6 +27,7 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("runner.http.allow", Some("")),
     ("runner.secretsDir", None),
     ("runner.cgroups", Some("true")),
+    ("runner.user", None),
     ("log.format", Some("text")),
     ("otel.endpoint", None),
 ];
@@ -196,6 +197,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     let runner_cgroups = reader.read("runner.cgroups", |text| {
         text.parse::<bool>().map_err(|_| format!("is `{text}`; write `true` or `false`"))
     });
+    let runner_user = reader.read("runner.user", |text| non_empty(text).map(str::to_owned));
     let log_format = reader.read("log.format", log_format);
     reader.read::<()>("otel.endpoint", |_| {
         Err("is not available in this version; remove it, and scrape `/metrics` instead".to_owned())
@@ -217,6 +219,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             runner_secrets_dir,
             runner_kafka,
             runner_cgroups: runner_cgroups?,
+            runner_user,
             log_format: log_format?,
             values: reader.values,
             unknown_variables: merged.unknown_variables,

@@ -108,6 +108,8 @@ pub struct Config {
     pub runner_kafka: BTreeMap<String, KafkaTargetConfig>,
     /// `runner.cgroups`: attempts get control groups of their own, where this process may make some.
     pub runner_cgroups: bool,
+    /// `runner.user`: whom `exec` and `shell` attempts run as, a name or a number, with or without `:group`.
+    pub runner_user: Option<String>,
     /// `log.format`.
     pub log_format: LogFormat,
     /// Where each value came from, by key, and the value as text; secrets included, so never printed as it is.
