@@ -212,6 +212,8 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
     Ok(RunnerConfig {
         runner,
         queues: config.runner_queues.clone(),
+        weights: config.runner_queue_weights.clone(),
+        labels: config.runner_labels.clone(),
         slots: usize::from(config.runner_slots),
         lease: config.runner_lease,
         drain_timeout: config.runner_drain_timeout,

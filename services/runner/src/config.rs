@@ -21,6 +21,11 @@ pub struct RunnerConfig {
     pub runner: RunnerId,
     /// The lanes it takes attempts from; one or more.
     pub queues: Vec<QueueName>,
+    /// How much of its slots each queue gets while several have attempts ready, to the sum of theirs; 1 for a queue that is not
+    /// named.
+    pub weights: BTreeMap<QueueName, u16>,
+    /// What it says about itself, for people.
+    pub labels: BTreeMap<String, String>,
     /// Attempts it holds at once; 1 or more.
     pub slots: usize,
     /// How long the dispatcher waits for a heartbeat. It fences itself a fifth earlier.
@@ -71,6 +76,8 @@ impl RunnerConfig {
         Self {
             runner,
             queues: vec![QueueName::default()],
+            weights: BTreeMap::new(),
+            labels: BTreeMap::new(),
             slots: 16,
             lease: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
@@ -90,6 +97,12 @@ impl RunnerConfig {
             metrics: Metrics::new(),
             health: None,
         }
+    }
+}
+
+impl RunnerConfig {
+    pub(crate) fn weight_of(&self, queue: &QueueName) -> u16 {
+        self.weights.get(queue).copied().unwrap_or(1)
     }
 }
 

@@ -22,6 +22,7 @@ mod progress;
 mod reporter;
 mod secrets;
 mod shared;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,8 @@ pub fn run(
     check(&config)?;
     let metrics = RunnerMetrics::register(&config.metrics);
     let live_for = config.lease - margin(config.lease);
-    let board = Arc::new(Board::new(config.slots, live_for, clock, metrics));
+    let weights: Vec<u16> = config.queues.iter().map(|queue| config.weight_of(queue)).collect();
+    let board = Arc::new(Board::new(config.slots, &weights, live_for, clock, metrics));
     let draining = Arc::clone(&board);
     shutdown.on_request(Waker::new(move || draining.advance(Phase::Draining)));
     let executor = tokio::runtime::Builder::new_multi_thread()
@@ -191,6 +193,8 @@ fn start(
     let pulse = Pulse {
         runner: config.runner.clone(),
         queues: config.queues.clone(),
+        weights: config.weights.iter().map(|(queue, weight)| (queue.to_string(), i32::from(*weight))).collect(),
+        labels: config.labels.clone(),
         slots: config.slots,
         lease: config.lease,
         host: host_name,
@@ -201,8 +205,8 @@ fn start(
     // Before anything is claimed: what is said about a claim must not be missed.
     inbox::start(&shared)?;
     heartbeat::start(pulse, board, &log)?;
-    for queue in &config.queues {
-        claim::start(&shared, queue.clone())?;
+    for (lane, queue) in config.queues.iter().enumerate() {
+        claim::start(&shared, lane, queue.clone())?;
     }
     tracing::info!(runner = %config.runner, queues = ?config.queues, slots = config.slots, "the runner is up");
     Ok(())

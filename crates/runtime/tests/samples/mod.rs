@@ -449,6 +449,8 @@ pub(crate) fn heartbeat() -> RunnerHeartbeat {
         busy: 3,
         is_draining: true,
         host: "node-2 77".to_owned(),
+        queue_weights: BTreeMap::from([("reports".to_owned(), 3)]),
+        labels: BTreeMap::from([("zone".to_owned(), "eu".to_owned())]),
     }
 }
 

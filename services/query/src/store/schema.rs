@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 5;
+pub(super) const VERSION: i32 = 6;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -57,7 +57,8 @@ CREATE TABLE dead_letters (
 CREATE TABLE runners (
     runner TEXT NOT NULL PRIMARY KEY, session TEXT NOT NULL, at INTEGER NOT NULL, seen_at INTEGER NOT NULL,
     since INTEGER NOT NULL, lease_ms INTEGER NOT NULL, queues TEXT NOT NULL, slots INTEGER NOT NULL,
-    busy INTEGER NOT NULL, is_draining INTEGER NOT NULL, host TEXT NOT NULL) WITHOUT ROWID;
+    busy INTEGER NOT NULL, is_draining INTEGER NOT NULL, host TEXT NOT NULL, queue_weights TEXT NOT NULL,
+    labels TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE owners (
     service TEXT NOT NULL, shard INTEGER NOT NULL, incarnation TEXT NOT NULL, offset INTEGER NOT NULL,
     host TEXT NOT NULL, since INTEGER NOT NULL,

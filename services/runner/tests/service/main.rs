@@ -5,6 +5,7 @@ mod handlers;
 mod http;
 mod progress;
 mod support;
+mod weights;
 mod words;
 
 use std::sync::Arc;
