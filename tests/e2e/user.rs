@@ -154,12 +154,18 @@ fn what_another_user_may_not_do_is_said_with_field_and_fix() {
         return;
     }
     let limits = "limits: {processes: 20, memory: 32MiB, openFiles: 32, cpuSeconds: 20}";
+    // The least memory there can be, and more variables than a page.
+    let tiny = format!(
+        "{{run: {{exec: {{command: [/bin/true], env: {{A: {}}}, limits: {{memory: 8MiB}}}}}}}}",
+        "x".repeat(100_000)
+    );
     let dev = plain(
         &[],
         &[
             ("place", "{run: {exec: {command: [/bin/true], workingDir: LEDGER.closed}}}"),
             ("program", "{run: {exec: {command: [LEDGER.closed/program]}}}"),
             ("text", "{run: {exec: {command: [LEDGER.text]}}}"),
+            ("tiny", &tiny),
             (
                 "limits",
                 &format!(
@@ -185,6 +191,8 @@ fn what_another_user_may_not_do_is_said_with_field_and_fix() {
             assert!(answer.contains(word), "{word} in {answer}");
         }
     }
+    let run = dev.trigger("tiny", &[]);
+    dev.wait_state(&run, "succeeded");
     let said = said_by(&dev, "limits");
     assert!(said.contains("32768\n32\n20\n"), "{said}");
     assert!(said.to_lowercase().contains("fork"), "{said}");

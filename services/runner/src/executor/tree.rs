@@ -302,7 +302,8 @@ fn environment_of(pid: i32) -> io::Result<Vec<u8>> {
     // Of this thread alone, and for files alone: nobody may send it a signal for that.
     let own = (setfsuid(Uid::from_raw(owner.uid())), setfsgid(Gid::from_raw(owner.gid())));
     let outcome = fs::read(&path);
-    (setfsuid(own.0), setfsgid(own.1));
+    setfsuid(own.0);
+    setfsgid(own.1);
     outcome
 }
 
