@@ -5,7 +5,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use tokio::net::unix::pipe;
 use crate::account::Account;
 use crate::executor::limits::Bound;
 use crate::executor::plan::{Directory, Plan};
+use crate::executor::progress::PROGRESS_FD;
 
 /// Where the process reads the variables, and waits for them.
 pub(crate) const GATE_FD: i32 = 4;
@@ -206,6 +207,7 @@ pub fn launch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some(order) => {
             // Nobody to tell it to: the runner is gone.
             let Ok(mut verdict) = taken(VERDICT_FD, File::options().write(true)) else { return ExitCode::FAILURE };
+            close_others(&verdict);
             if let Some((step, errno)) = order.follow(&identity) {
                 let _ = writeln!(verdict, "{step} {}", errno as i32);
             }
@@ -219,6 +221,17 @@ fn taken(number: i32, options: &mut std::fs::OpenOptions) -> io::Result<File> {
     let file = options.open(format!("/proc/self/fd/{number}"))?;
     nix::unistd::close(number)?;
     Ok(file)
+}
+
+/// Libraries of the runner open descriptors that `exec` does not close; what it had open is nothing to another user.
+fn close_others(kept: &File) {
+    let kept = [GATE_FD, kept.as_raw_fd()];
+    let Ok(listed) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for number in open.into_iter().filter(|number| *number > PROGRESS_FD && !kept.contains(number)) {
+        // The listing's own is closed by now.
+        let _ = nix::unistd::close(number);
+    }
 }
 
 struct Identity {
