@@ -14,6 +14,7 @@ use orloj_runtime::shutdown::Shutdown;
 use orloj_trigger::TriggerConfig;
 
 use crate::bed::Bed;
+use crate::usage::own_user;
 
 /// Services that run.
 pub(crate) struct Services {
@@ -47,7 +48,8 @@ impl Services {
                 }
                 _ => {
                     let runner = RunnerId::new("bench").expect("a valid id");
-                    let config = RunnerConfig::new(runner, shards, work_dir);
+                    let mut config = RunnerConfig::new(runner, shards, work_dir);
+                    config.user = Some(own_user());
                     orloj_runner::run(config, log, clock, shutdown).expect("a runner");
                 }
             }));

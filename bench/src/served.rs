@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::bed::{Bed, PREFIX};
 use crate::in_process::Services;
-use crate::usage::{cpu_seconds, high_water_mib, resident_mib};
+use crate::usage::{cpu_seconds, high_water_mib, own_user, resident_mib};
 
 /// Longest wait for a trigger to have all its jobs, or to end.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -43,6 +43,7 @@ impl Served {
             format!("topics.prefix={PREFIX}"),
             format!("shards={}", bed.shards.get()),
             format!("data.dir={}", bed.directory().join(data).display()),
+            format!("runner.user={}", own_user()),
         ];
         let mut command = Command::new(binary("orloj"));
         command.args(["serve", service, "--listen", &format!("127.0.0.1:{port}")]);

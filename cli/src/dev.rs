@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use orloj_runner::AttemptUser;
 use orloj_runtime::clock::SystemClock;
 use orloj_runtime::config::Config;
 use orloj_runtime::embedded::EmbeddedLog;
@@ -22,7 +23,7 @@ use crate::exit::{Code, Failure, Outcome};
 use crate::manifest_file::{self, Manifests};
 use crate::output::{self, Format};
 use crate::serve::{ConfigArguments, bind, no_thread, note_unknown_variables};
-use crate::services::{Http, Parts, Role, Running, patience};
+use crate::services::{Http, Parts, Role, Running, attempt_user, patience};
 use crate::{signals, watch};
 
 /// Shards of an installation on one machine.
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: &DevArguments) -> Outcome {
     let mut config = config(arguments)?;
     telemetry::init(config.log_format, "warn,orloj::signals=info");
     note_unknown_variables(&config);
+    let user = attempt_user(&config)?;
     // Read before anything starts: a malformed manifest is a usage error, not a half-started system.
     let manifests =
         manifest_file::load(&arguments.files, None).map_err(|complaints| Failure::usage(complaints.join("\n")))?;
@@ -93,7 +95,7 @@ pub(crate) fn run(arguments: &DevArguments) -> Outcome {
     running.start_http(Http::Api, listener, &parts).map_err(no_thread)?;
     running.start(&Role::ALL, &parts).map_err(no_thread)?;
     // The address is bound: a request waits until it is served.
-    welcome(address, &parts.config, manifests.jobs.len());
+    welcome(address, &parts.config, &user, manifests.jobs.len());
     apply(address, manifests, &shutdown);
     let is_good = running.wait();
     if let Some(watching) = watching {
@@ -147,13 +149,14 @@ fn client(address: SocketAddr) -> Result<Client, Failure> {
     Client::new(&own_url(address), None)
 }
 
-fn welcome(listen: SocketAddr, config: &Config, jobs: usize) {
+fn welcome(listen: SocketAddr, config: &Config, user: &AttemptUser, jobs: usize) {
     let data = config.data_dir.display();
     output::note(&format!(
         "\
 Orloj {} is up.
   API    http://{listen}/api/v1/jobs   (ready: http://{listen}/readyz)
   data   {data}   (keep it, and what is in it goes on where it ended)
+  user   {user}   (commands run as this user; `runner.user` of a root process names another)
 
 In another terminal{}:
   orloj get jobs                          what there is

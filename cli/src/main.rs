@@ -28,6 +28,11 @@ use exit::{Code, Outcome};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // Before all else: a process on its way to become an attempt's program has no time for a command line.
+    let mut given = std::env::args_os().skip(1);
+    if given.next().is_some_and(|first| first == "launch") {
+        return orloj_runner::launch(given);
+    }
     let Arguments { global, command } = Arguments::parse();
     match run(&Context { global }, command) {
         Ok(code) => code.into(),

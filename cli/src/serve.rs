@@ -21,7 +21,7 @@ use orloj_runtime::topics::{self, REPLICATION_OF_CLUSTER};
 
 use crate::exit::{Code, Failure, Outcome};
 use crate::output;
-use crate::services::{Http, Parts, Role, Running, patience};
+use crate::services::{Http, Parts, Role, Running, attempt_user, patience};
 use crate::signals;
 
 /// How long one look for the cluster may take; the promise is a message within 10 s.
@@ -134,6 +134,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome {
     telemetry::init(config.log_format, "info");
     note_unknown_variables(&config);
     let roles = roles(arguments.service);
+    if roles.contains(&Role::Runner) {
+        // Before anything is waited for: it is as wrong when the cluster is there.
+        attempt_user(&config)?;
+    }
     let http = listener(arguments, &config)?;
     let shutdown = Shutdown::new();
     signals::listen(shutdown.clone(), patience(&roles, &config)).map_err(|error| Failure::error(error.to_string()))?;

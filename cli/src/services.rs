@@ -10,7 +10,7 @@ use std::time::Duration;
 use orloj_dispatcher::DispatcherConfig;
 use orloj_domain::id::RunnerId;
 use orloj_query::{Listener, QueryConfig, VersionInfo};
-use orloj_runner::RunnerConfig;
+use orloj_runner::{AttemptUser, RunnerConfig};
 use orloj_runtime::clock::Clock;
 use orloj_runtime::config::Config;
 use orloj_runtime::health::Health;
@@ -21,6 +21,7 @@ use orloj_runtime::shutdown::Shutdown;
 use orloj_trigger::TriggerConfig;
 
 use crate::commands::version::tzdb_version;
+use crate::exit::Failure;
 
 /// How long a service other than the runner may take to drain.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -144,6 +145,14 @@ pub(crate) fn patience(roles: &[Role], config: &Config) -> Duration {
     if roles.contains(&Role::Runner) { DRAIN + config.runner_drain_timeout + ENDING } else { DRAIN }
 }
 
+/// The user that attempts of a runner with this configuration run as.
+pub(crate) fn attempt_user(config: &Config) -> Result<AttemptUser, Failure> {
+    AttemptUser::of(config.runner_user.as_deref()).map_err(|problem| match config.origin("runner.user") {
+        Some(origin) => Failure::usage(format!("{origin}: {problem}")),
+        None => Failure::error(problem),
+    })
+}
+
 fn run(role: Role, parts: &Parts) -> Result<(), String> {
     let Parts { config, log, clock, health, metrics, shutdown, snapshots } = parts;
     let (log, clock) = (Arc::clone(log), Arc::clone(clock));
@@ -203,6 +212,8 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
     Ok(RunnerConfig {
         runner,
         queues: config.runner_queues.clone(),
+        weights: config.runner_queue_weights.clone(),
+        labels: config.runner_labels.clone(),
         slots: usize::from(config.runner_slots),
         lease: config.runner_lease,
         drain_timeout: config.runner_drain_timeout,
@@ -210,6 +221,9 @@ fn runner_config(parts: &Parts) -> Result<RunnerConfig, String> {
         work_dir: config.data_dir.join("work"),
         adopts_orphans: true,
         uses_cgroups: config.runner_cgroups,
+        user: config.runner_user.clone(),
+        // The program that runs, whatever an update has put in its place.
+        launcher: Some(["/proc/self/exe", "launch"].map(PathBuf::from).to_vec()),
         guard: std::env::current_exe().ok().map(|program| vec![program, "guard".into()]),
         http_allow: config.runner_http_allow.clone(),
         callback_url: config.runner_callback_url.clone(),

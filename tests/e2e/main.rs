@@ -14,3 +14,4 @@ mod kafka;
 mod kafka_target;
 mod python;
 mod runs;
+mod user;

@@ -3,24 +3,29 @@
 use std::fs;
 use std::path::Path;
 
-use orloj_tests::process::{PATIENCE, run};
+use orloj_tests::process::{Orloj, PATIENCE, run};
 use orloj_tests::wait;
 use serde_json::Value;
 
 use crate::dev::{get, start};
 
 /// An `orloj dev` with these jobs in namespace `test`, given as `name: spec`.
-struct Dev {
-    orloj: orloj_tests::process::Orloj,
-    url: String,
-    folder: tempfile::TempDir,
+pub(crate) struct Dev {
+    pub(crate) orloj: Orloj,
+    pub(crate) url: String,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Dev {
     fn with(jobs: &[(&str, &str)]) -> Self {
+        Self::with_started(jobs, |data| start(data, &[]))
+    }
+
+    /// The same, with a process that `start` starts on a directory; it answers where its API is too.
+    pub(crate) fn with_started(jobs: &[(&str, &str)], start: impl FnOnce(&str) -> (Orloj, String)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("data").display().to_string();
-        let (orloj, url) = start(&data, &[]);
+        let (orloj, url) = start(&data);
         let dev = Self { orloj, url, folder };
         let ledger = dev.ledger().display().to_string();
         let manifest: String = jobs
@@ -33,55 +38,58 @@ impl Dev {
             })
             .collect();
         let file = dev.folder.path().join("jobs.yaml");
-        fs::write(&file, manifest).expect("a file");
+        fs::write(&file, &manifest).expect("a file");
+        if manifest.is_empty() {
+            return dev;
+        }
         dev.done(&["apply", "-f", &file.display().to_string()]);
         dev
     }
 
     /// Where jobs write what they did.
-    fn ledger(&self) -> std::path::PathBuf {
+    pub(crate) fn ledger(&self) -> std::path::PathBuf {
         self.folder.path().join("ledger")
     }
 
-    fn written(&self) -> Vec<String> {
+    pub(crate) fn written(&self) -> Vec<String> {
         fs::read_to_string(self.ledger()).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     /// Exit code and all that was said.
-    fn cli(&self, arguments: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = run(&[arguments, &["--server", &self.url]].concat());
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         (output.status.code(), said.concat())
     }
 
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let (code, said) = self.cli(arguments);
         assert_eq!(code, Some(0), "{arguments:?}: {said}");
         said
     }
 
     /// Asks for a run of a job, and answers its id.
-    fn trigger(&self, job: &str, more: &[&str]) -> String {
+    pub(crate) fn trigger(&self, job: &str, more: &[&str]) -> String {
         let (_, said) = self.cli(&[&["trigger", &format!("test/{job}"), "-o", "json"], more].concat());
         let answer: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
         answer["runId"].as_str().or(answer["id"].as_str()).expect("a run id").to_owned()
     }
 
-    fn run(&self, id: &str) -> Value {
+    pub(crate) fn run(&self, id: &str) -> Value {
         get(&format!("{}/api/v1/runs/{id}", self.url))
     }
 
-    fn wait_state(&self, id: &str, state: &str) -> Value {
+    pub(crate) fn wait_state(&self, id: &str, state: &str) -> Value {
         wait::until(&format!("run {id} {state}"), PATIENCE, || Some(self.run(id)).filter(|run| run["state"] == state))
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         assert!(self.orloj.stop().success());
     }
 }
 
 /// A zombie that nobody has reaped yet has ended too.
-fn is_gone(pid: &str) -> bool {
+pub(crate) fn is_gone(pid: &str) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
 }
@@ -217,5 +225,20 @@ fn a_job_that_keeps_failing_is_paused_and_says_why() {
     let reason = paused["status"]["pause"]["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("2 runs in a row failed"), "{reason}");
     assert_eq!(paused["status"]["pause"]["actor"], "orloj");
+    dev.end();
+}
+
+#[test]
+fn a_runner_shows_its_queues_with_weights_and_its_labels() {
+    let more = ["--set", "runner.queues=reports,default=3", "--set", "runner.labels=zone=eu-1,gpu="];
+    let dev = Dev::with_started(&[], |data| start(data, &more));
+    let said = wait::until("a runner", PATIENCE, || {
+        let said = dev.done(&["get", "runners", "-o", "wide"]);
+        said.contains("online").then_some(said)
+    });
+    assert!(said.contains("default=3,reports") && said.contains("gpu=,zone=eu-1"), "{said}");
+    let runner = get(&format!("{}/api/v1/runners", dev.url))["items"][0].clone();
+    assert_eq!(runner["queues"], serde_json::json!(["default", "reports"]), "{runner}");
+    assert_eq!(runner["queueWeights"], serde_json::json!({"default": 3}), "{runner}");
     dev.end();
 }

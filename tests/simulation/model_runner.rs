@@ -165,6 +165,8 @@ impl ModelRunner {
             busy: i32::try_from(self.busy.len()).expect("small"),
             is_draining: false,
             host: "sim".to_owned(),
+            queue_weights: std::collections::BTreeMap::new(),
+            labels: std::collections::BTreeMap::new(),
         };
         let record = NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)));
         self.append(vec![record]);

@@ -37,6 +37,8 @@ pub fn run(arguments: &[&str]) -> Output {
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).env_remove("ORLOJ_SERVER").env_remove("RUST_LOG").stdin(Stdio::null());
+    // Jobs of tests write into folders of whoever runs the tests.
+    command.env("ORLOJ_RUNNER_USER", nix::unistd::geteuid().to_string());
     // For whoever looks into a failure: `ORLOJ_TEST_LOG=debug cargo test …`.
     if let Some(level) = std::env::var_os("ORLOJ_TEST_LOG") {
         command.env("RUST_LOG", level);
@@ -68,6 +70,30 @@ impl Orloj {
     pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = command(arguments);
         child.envs(variables.iter().copied());
+        Self::watch(child)
+    }
+
+    /// Starts it as people do, who say nothing about the user of attempts. `wrapper` is a program with its arguments that
+    /// becomes `orloj`; empty: none.
+    ///
+    /// # Panics
+    /// If the process can't be started.
+    #[must_use]
+    pub fn start_plainly(wrapper: &[&str], arguments: &[&str]) -> Self {
+        let plain = command(arguments);
+        let mut child = match wrapper.split_first() {
+            None => plain,
+            Some((program, rest)) => {
+                let mut wrapped = Command::new(program);
+                wrapped.args(rest).arg(binary()).args(arguments).stdin(Stdio::null()).env_remove("ORLOJ_SERVER");
+                wrapped
+            }
+        };
+        child.env_remove("ORLOJ_RUNNER_USER");
+        Self::watch(child)
+    }
+
+    fn watch(mut child: Command) -> Self {
         let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("orloj starts");
         let said = Arc::new(Mutex::new(String::new()));
         listen(child.stdout.take().expect("piped"), Arc::clone(&said));

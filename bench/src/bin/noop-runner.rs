@@ -38,6 +38,8 @@ fn main() {
     let runner = RunnerId::new(&format!("noop-{}", std::process::id())).expect("a valid id");
     let mut config = RunnerConfig::new(runner, shards, folder.into());
     config.slots = slots.parse().expect("a number of slots");
+    // Nothing else is asked of it, and so it needs no other user.
+    config.is_handlers_only = true;
     config.handlers = Handlers::default();
     config.handlers.add("noop", Arc::new(Nothing)).expect("a valid name");
     let shutdown = Shutdown::new();

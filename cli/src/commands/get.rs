@@ -66,9 +66,10 @@ const JOB_COLUMNS: &[Column] = &[
 const RUNNER_COLUMNS: &[Column] = &[
     column("RUNNER", |runner| text(runner, "runner")),
     column("STATE", |runner| text(runner, "state")),
-    column("QUEUES", |runner| list_text(runner, "queues")),
+    column("QUEUES", queues_text),
     column("BUSY", |runner| text(runner, "busy")),
     column("SLOTS", |runner| text(runner, "slots")),
+    wide("LABELS", |runner| pairs_text(&runner["labels"])),
     wide("HOST", |runner| text(runner, "host")),
     wide("SESSION", |runner| text(runner, "session")),
     column("SEEN", |runner| output::age(runner, "at", super::now())),
@@ -202,8 +203,21 @@ fn short_incarnation(shard: &Value, service: &str) -> String {
     }
 }
 
-fn list_text(item: &Value, name: &str) -> String {
-    let items: Vec<&str> =
-        item.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+/// The queues of a runner, each with its weight unless that is 1.
+fn queues_text(runner: &Value) -> String {
+    let names = runner["queues"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let shown = names.map(|name| match runner["queueWeights"][name].as_i64() {
+        Some(weight) => format!("{name}={weight}"),
+        None => name.to_owned(),
+    });
+    dash_or(shown.collect())
+}
+
+fn pairs_text(pairs: &Value) -> String {
+    let pairs = pairs.as_object().into_iter().flatten();
+    dash_or(pairs.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect())
+}
+
+fn dash_or(items: Vec<String>) -> String {
     if items.is_empty() { "-".to_owned() } else { items.join(",") }
 }

@@ -124,6 +124,7 @@ impl Runner {
             handlers: Vec::new(),
             runtime: None,
             work_dir: None,
+            user: None,
         }
     }
 
@@ -182,6 +183,7 @@ pub struct RunnerBuilder {
     handlers: Vec<(String, Arc<dyn Handler>)>,
     runtime: Option<Handle>,
     work_dir: Option<PathBuf>,
+    user: Option<String>,
 }
 
 impl RunnerBuilder {
@@ -283,10 +285,19 @@ impl RunnerBuilder {
 
     /// Executes `exec`, `shell` and `http` targets too, whoever may write them; attempts get directories in `work_dir`.
     /// Nothing ends their processes if the service is killed: `orloj serve runner` has a guard for that, this has none.
-    /// Without it they are refused by name: commands of others have no place in a service's process.
+    /// Without it they are refused by name: commands of others have no place in a service's process. They run as the service's own
+    /// user; a service that is root has to say so with [`RunnerBuilder::commands_as`].
     #[must_use]
     pub fn every_target(mut self, work_dir: PathBuf) -> Self {
         self.work_dir = Some(work_dir);
+        self
+    }
+
+    /// Names the user that `exec` and `shell` targets run as: the service's own, by name or number; only a service that is root
+    /// needs this. Nothing but `orloj serve runner` can make another user of them.
+    #[must_use]
+    pub fn commands_as(mut self, user: &str) -> Self {
+        self.user = Some(user.to_owned());
         self
     }
 
@@ -337,6 +348,7 @@ impl RunnerBuilder {
             // The service's own children are its own.
             adopts_orphans: false,
             is_handlers_only: self.work_dir.is_none(),
+            user: self.user,
             handlers,
             ..RunnerConfig::new(id, shards, self.work_dir.unwrap_or_default())
         };

@@ -2,6 +2,8 @@
 //! addressed to one of them (`schemas/RunnerHeartbeat.avsc`, `AttemptOutput.avsc`, `RunnerMessage.avsc`).
 //! Invariant: a lease belongs to a session, and a session to one life of one process.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::Outcome;
@@ -35,6 +37,12 @@ pub struct RunnerHeartbeat {
     pub is_draining: bool,
     /// Host name and process id, for people.
     pub host: String,
+    /// How much of its slots a queue gets while several have attempts ready, by name; 1 for those that are not named.
+    #[serde(default)]
+    pub queue_weights: BTreeMap<String, i32>,
+    /// What it was told to say about itself, for people.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl RunnerHeartbeat {

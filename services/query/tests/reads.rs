@@ -227,6 +227,7 @@ fn the_fleet_is_shown_as_it_is_now() {
     world.append(records::heartbeat("here", now, 60_000));
     world.fold(records::heartbeat("gone", at(0), -1));
     let runners = world.get("/api/v1/runners").items();
+    assert_eq!((&runners[0]["queueWeights"]["default"], &runners[0]["labels"]["zone"]), (&json!(3), &json!("eu")));
     let states: Vec<_> = runners.iter().map(|runner| (runner["runner"].clone(), runner["state"].clone())).collect();
     assert_eq!(states, [(json!("gone"), json!("lost")), (json!("here"), json!("online"))]);
 

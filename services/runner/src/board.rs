@@ -15,6 +15,7 @@ use crate::config::RunnerError;
 use crate::executor::process::Abort;
 use crate::flight::{AttemptKey, Entered, Flights, Word};
 use crate::metrics::RunnerMetrics;
+use crate::shares::Shares;
 
 /// One life of a lease.
 #[derive(Debug)]
@@ -65,11 +66,17 @@ pub(crate) enum Phase {
     Ending,
 }
 
+/// Attempts that a queue has at hand before there are slots for them, where several queues share the slots: who has none at
+/// hand has no part in them. Twice the slots, as slots become free while attempts are being claimed.
+const AT_HAND_MAX: usize = 256;
+
 /// What a claimer may do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// Take at most so many.
-    Take(usize),
+    /// Look for so many attempts.
+    Look(usize),
+    /// Claim so many of those at hand.
+    Claim(usize),
     /// Nothing now: only show the group that it is alive.
     Wait,
     /// End.
@@ -85,6 +92,7 @@ struct State {
     wakers: Vec<Waker>,
     flights: Flights,
     failure: Option<RunnerError>,
+    shares: Shares,
 }
 
 /// What the runner's threads share.
@@ -101,8 +109,15 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// `live_for` is how long a confirmed heartbeat keeps a session live: lease less margin.
-    pub(crate) fn new(slots: usize, live_for: Duration, clock: Arc<dyn Clock>, metrics: RunnerMetrics) -> Self {
+    /// `live_for` is how long a confirmed heartbeat keeps a session live: lease less margin. `weights` are those of the
+    /// queues, in their order.
+    pub(crate) fn new(
+        slots: usize,
+        weights: &[u16],
+        live_for: Duration,
+        clock: Arc<dyn Clock>,
+        metrics: RunnerMetrics,
+    ) -> Self {
         let state = State {
             phase: Phase::Claiming,
             busy: 0,
@@ -112,6 +127,7 @@ impl Board {
             wakers: Vec::new(),
             flights: Flights::default(),
             failure: None,
+            shares: Shares::new(weights),
         };
         let (slots_changed, lease_changed) = (Condvar::new(), Condvar::new());
         Self { state: Mutex::new(state), slots_changed, lease_changed, slots, live_for, clock, metrics }
@@ -160,17 +176,23 @@ impl Board {
         self.lock().wakers.push(waker);
     }
 
-    /// Waits until a claimer may do something, at most `patience`.
-    pub(crate) fn wait_turn(&self, patience: Duration) -> Turn {
+    /// Waits until the claimer of a queue may do something, at most `patience`. It has so many attempts `at_hand`.
+    pub(crate) fn wait_turn(&self, lane: usize, at_hand: usize, patience: Duration) -> Turn {
         let mut state = self.lock();
         let mut has_waited = false;
         loop {
-            let free = self.slots.saturating_sub(state.busy);
             if state.phase != Phase::Claiming {
                 return Turn::Stop;
             }
-            if free > 0 && state.session.is_live(self.clock.monotonic()) {
-                return Turn::Take(free);
+            if state.session.is_live(self.clock.monotonic()) {
+                state.shares.want(lane, at_hand);
+                self.share_out(&mut state);
+                let (granted, wanted) = (state.shares.granted_to(lane), self.wanted(&state));
+                match (granted, at_hand, wanted) {
+                    (1.., _, _) => return Turn::Claim(granted),
+                    (0, 0, 1..) => return Turn::Look(wanted),
+                    (0, _, _) => {}
+                }
             }
             if has_waited {
                 return Turn::Wait;
@@ -182,12 +204,39 @@ impl Board {
         }
     }
 
-    /// Takes at most `wanted` slots under the session in force; none if it is not live.
-    pub(crate) fn take_slots(self: &Arc<Self>, wanted: usize) -> (Arc<Session>, Vec<Slot>) {
+    /// How many more attempts than `at_hand` a queue should have at hand.
+    pub(crate) fn missing(&self, at_hand: usize) -> usize {
+        let state = self.lock();
+        if state.shares.has_rivals() { self.wanted(&state).saturating_sub(at_hand) } else { 0 }
+    }
+
+    /// How many attempts a queue looks for that has none.
+    fn wanted(&self, state: &State) -> usize {
+        let free = self.slots.saturating_sub(state.busy);
+        if state.shares.has_rivals() { free.max((self.slots * 2).min(AT_HAND_MAX)) } else { free }
+    }
+
+    /// A queue is not served for a while: what is kept for it is for others.
+    pub(crate) fn give_back(&self, lane: usize) {
+        let mut state = self.lock();
+        state.shares.want(lane, 0);
+        self.share_out(&mut state);
+    }
+
+    /// Keeps what is free for the queues whose turn it is.
+    fn share_out(&self, state: &mut State) {
+        let free = self.slots.saturating_sub(state.busy + state.shares.granted());
+        if state.shares.share(free) > 0 {
+            self.slots_changed.notify_all();
+        }
+    }
+
+    /// Takes at most `wanted` of the slots kept for a queue under the session in force; none if it is not live.
+    pub(crate) fn take_slots(self: &Arc<Self>, lane: usize, wanted: usize) -> (Arc<Session>, Vec<Slot>) {
         let mut state = self.lock();
         let session = Arc::clone(&state.session);
         let is_open = state.phase == Phase::Claiming && session.is_live(self.clock.monotonic());
-        let count = if is_open { wanted.min(self.slots.saturating_sub(state.busy)) } else { 0 };
+        let count = if is_open { state.shares.take(lane, wanted) } else { 0 };
         state.busy += count;
         self.metrics.busy.set(i64::try_from(state.busy).unwrap_or(i64::MAX));
         (session, (0..count).map(|_| Slot(Arc::clone(self))).collect())
@@ -319,6 +368,7 @@ impl Drop for Slot {
         let mut state = self.0.lock();
         state.busy = state.busy.saturating_sub(1);
         self.0.metrics.busy.set(i64::try_from(state.busy).unwrap_or(i64::MAX));
+        self.0.share_out(&mut state);
         drop(state);
         self.0.slots_changed.notify_all();
     }
@@ -350,7 +400,7 @@ mod tests {
     fn board() -> (Arc<Board>, ManualClock) {
         let clock = ManualClock::new(Timestamp::from_millis(0));
         let metrics = RunnerMetrics::register(&Metrics::new());
-        (Arc::new(Board::new(2, Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
+        (Arc::new(Board::new(2, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
     }
 
     fn abort() -> Abort {
@@ -360,18 +410,39 @@ mod tests {
     #[test]
     fn slots_are_given_only_under_a_confirmed_session() {
         let (board, clock) = board();
-        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Wait);
-        assert!(board.take_slots(1).1.is_empty());
+        assert_eq!(board.wait_turn(0, 5, Duration::ZERO), Turn::Wait);
+        assert!(board.take_slots(0, 1).1.is_empty());
         board.confirm(&board.session(), clock.monotonic());
-        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Take(2));
-        let (_, slots) = board.take_slots(5);
+        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(2));
+        assert_eq!(board.wait_turn(0, 5, Duration::ZERO), Turn::Claim(2));
+        let (_, slots) = board.take_slots(0, 5);
         assert_eq!(slots.len(), 2);
-        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Wait);
+        assert_eq!(board.wait_turn(0, 3, Duration::ZERO), Turn::Wait);
+        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "nobody looks for what there is no slot for");
         drop(slots);
         clock.advance(Duration::from_secs(12));
-        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Wait, "confirmed too long ago");
+        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "confirmed too long ago");
         board.advance(Phase::Draining);
-        assert_eq!(board.wait_turn(Duration::ZERO), Turn::Stop);
+        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Stop);
+    }
+
+    #[test]
+    fn a_slot_that_is_free_again_goes_to_whoever_has_attempts_at_hand() {
+        let clock = ManualClock::new(Timestamp::from_millis(0));
+        let metrics = RunnerMetrics::register(&Metrics::new());
+        let board = Arc::new(Board::new(2, &[1, 1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
+        board.confirm(&board.session(), clock.monotonic());
+        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(4), "more than there are slots");
+        assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(2), "nobody else wants any");
+        let (_, mut slots) = board.take_slots(0, 4);
+        assert_eq!((slots.len(), board.missing(2)), (2, 2));
+        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Wait);
+        slots.pop();
+        slots.pop();
+        assert_eq!(board.wait_turn(0, 2, Duration::ZERO), Turn::Claim(1));
+        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(1));
+        board.give_back(0);
+        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(2), "what the other can't use");
     }
 
     #[test]
@@ -392,7 +463,7 @@ mod tests {
         assert!(stopped.try_recv().is_ok());
         assert_ne!(board.session().id, session.id);
         board.confirm(&board.session(), clock.monotonic());
-        assert!(matches!(board.wait_turn(Duration::ZERO), Turn::Take(2)));
+        assert!(matches!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(2)));
         assert!(!session.is_live(clock.monotonic()));
     }
 }

@@ -62,14 +62,17 @@ fn read(record: &Record) -> Candidate {
 pub(crate) struct QueueClaimer {
     shared: Arc<Shared>,
     queue: QueueName,
+    /// Its place among the queues of this runner.
+    lane: usize,
     pending: VecDeque<Record>,
     pause: Duration,
 }
 
-/// Starts the thread of a queue.
-pub(crate) fn start(shared: &Arc<Shared>, queue: QueueName) -> std::io::Result<()> {
+/// Starts the thread of a queue; `lane` is its place among the queues of this runner.
+pub(crate) fn start(shared: &Arc<Shared>, lane: usize, queue: QueueName) -> std::io::Result<()> {
     let (counted, can_claim) = (shared.board.thread(), shared.board.claimer());
-    let mut claimer = QueueClaimer { shared: Arc::clone(shared), queue, pending: VecDeque::new(), pause: PAUSE_FIRST };
+    let (shared, pending) = (Arc::clone(shared), VecDeque::new());
+    let mut claimer = QueueClaimer { shared, queue, lane, pending, pause: PAUSE_FIRST };
     std::thread::Builder::new().name("runner-claim".into()).spawn(move || {
         let _counted = counted;
         claimer.run(can_claim);
@@ -160,23 +163,26 @@ impl QueueClaimer {
     }
 
     fn wait(&mut self) {
+        self.board().give_back(self.lane);
         self.board().pause(self.pause, Phase::Draining);
         self.pause = (self.pause * 2).min(PAUSE_LONGEST);
     }
 
-    /// One turn: waits for a slot, for records, and claims them.
+    /// One turn: looks for records, or claims as many of those at hand as there are slots for this queue.
     fn work(&mut self, claimer: &mut dyn Claimer) -> Result<(), RunnerError> {
-        let free = match self.board().wait_turn(SIGN_OF_LIFE) {
-            Turn::Stop => return Ok(()),
-            Turn::Wait => {
-                return self.poll(claimer, 0, Duration::ZERO);
+        match self.board().wait_turn(self.lane, self.pending.len(), SIGN_OF_LIFE) {
+            Turn::Stop => Ok(()),
+            Turn::Wait => self.poll(claimer, 0, Duration::ZERO),
+            Turn::Look(count) => self.poll(claimer, count, POLL_WAIT),
+            Turn::Claim(count) => {
+                // So that it goes on having a part in the slots while it is busy claiming.
+                let missing = self.board().missing(self.pending.len());
+                if missing > 0 {
+                    self.poll(claimer, missing, Duration::ZERO)?;
+                }
+                self.claim(claimer, count)
             }
-            Turn::Take(free) => free,
-        };
-        if self.pending.is_empty() {
-            self.poll(claimer, free, POLL_WAIT)?;
         }
-        if self.pending.is_empty() { Ok(()) } else { self.claim(claimer) }
     }
 
     fn poll(&mut self, claimer: &mut dyn Claimer, max: usize, timeout: Duration) -> Result<(), RunnerError> {
@@ -191,9 +197,9 @@ impl QueueClaimer {
         Ok(())
     }
 
-    /// Claims as many of the records at hand as there are slots, in one batch.
-    fn claim(&mut self, claimer: &mut dyn Claimer) -> Result<(), RunnerError> {
-        let (session, slots) = self.board().take_slots(self.pending.len());
+    /// Claims as many of the records at hand as there are slots for them, at most `count`, in one batch.
+    fn claim(&mut self, claimer: &mut dyn Claimer, count: usize) -> Result<(), RunnerError> {
+        let (session, slots) = self.board().take_slots(self.lane, count.min(self.pending.len()));
         let taken: Vec<Record> = self.pending.drain(..slots.len()).collect();
         if taken.is_empty() {
             return Ok(());

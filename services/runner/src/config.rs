@@ -21,6 +21,11 @@ pub struct RunnerConfig {
     pub runner: RunnerId,
     /// The lanes it takes attempts from; one or more.
     pub queues: Vec<QueueName>,
+    /// How much of its slots each queue gets while several have attempts ready, to the sum of theirs; 1 for a queue that is not
+    /// named.
+    pub weights: BTreeMap<QueueName, u16>,
+    /// What it says about itself, for people.
+    pub labels: BTreeMap<String, String>,
     /// Attempts it holds at once; 1 or more.
     pub slots: usize,
     /// How long the dispatcher waits for a heartbeat. It fences itself a fifth earlier.
@@ -31,6 +36,12 @@ pub struct RunnerConfig {
     pub shards: ShardCount,
     /// Where attempts get directories of their own.
     pub work_dir: PathBuf,
+    /// The user that `exec` and `shell` attempts run as: a name or a number, with or without `:group`; see [`crate::AttemptUser`].
+    /// Only a runner that is root can name another than its own. `None`: its own, and `nobody` if that is root.
+    pub user: Option<String>,
+    /// A program with its arguments that calls [`crate::launch()`] with the arguments after those and nothing else: it makes
+    /// another user of a process. Without one attempts can run as the runner's own user only.
+    pub launcher: Option<Vec<PathBuf>>,
     /// Makes this process the parent of what attempts leave behind, so that it is found and reaped at once.
     /// Switch it off only in a process that has children in sessions of their own from elsewhere.
     pub adopts_orphans: bool,
@@ -68,11 +79,15 @@ impl RunnerConfig {
         Self {
             runner,
             queues: vec![QueueName::default()],
+            weights: BTreeMap::new(),
+            labels: BTreeMap::new(),
             slots: 16,
             lease: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
             shards,
             work_dir,
+            user: None,
+            launcher: None,
             adopts_orphans: true,
             uses_cgroups: false,
             guard: None,
@@ -86,6 +101,12 @@ impl RunnerConfig {
             metrics: Metrics::new(),
             health: None,
         }
+    }
+}
+
+impl RunnerConfig {
+    pub(crate) fn weight_of(&self, queue: &QueueName) -> u16 {
+        self.weights.get(queue).copied().unwrap_or(1)
     }
 }
 

@@ -2,6 +2,7 @@
 //! append may hang just when the lease runs out. Not here: what a lease means (`board`). Invariant: when the
 //! lease less its margin has passed on our own monotonic clock, every attempt is being killed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ pub(crate) fn margin(lease: Duration) -> Duration {
 pub(crate) struct Pulse {
     pub(crate) runner: RunnerId,
     pub(crate) queues: Vec<QueueName>,
+    /// Of those that do not weigh 1.
+    pub(crate) weights: BTreeMap<String, i32>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) slots: usize,
     pub(crate) lease: Duration,
     /// Host name and process id.
@@ -53,6 +57,8 @@ impl Pulse {
             busy: count(board.busy()),
             is_draining,
             host: self.host.clone(),
+            queue_weights: self.weights.clone(),
+            labels: self.labels.clone(),
         };
         NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)))
     }

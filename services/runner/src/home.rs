@@ -3,18 +3,22 @@
 //! (`board`), what the guard does (`guard`). Invariant: nobody touches the directory of a process that lives, which the
 //! kernel's lock on a file in it tells.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use crate::guard;
 
 /// Held for as long as the process lives; one session in each line.
 const SESSIONS: &str = "sessions";
+/// Users of attempts pass through to directories that are theirs, and see nothing on the way.
+const PASSABLE: u32 = 0o711;
 /// Directories whose names begin so are being made.
 const UNFINISHED: char = '.';
 
@@ -34,8 +38,12 @@ struct Sessions {
 impl Home {
     /// Ends what processes that are gone have left in `work_dir`, and makes a directory in it.
     pub(crate) fn open(work_dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(work_dir)?;
+        DirBuilder::new().mode(PASSABLE).recursive(true).create(work_dir)?;
         let work_dir = work_dir.canonicalize()?;
+        if geteuid().is_root() {
+            // An earlier version, or whoever made it, may have let everybody look.
+            fs::set_permissions(&work_dir, fs::Permissions::from_mode(PASSABLE))?;
+        }
         for entry in fs::read_dir(&work_dir)?.flatten() {
             if let Err(error) = clear(&entry.path()) {
                 tracing::warn!(path = %entry.path().display(), %error, "what a runner has left behind can't be cleared");
@@ -43,8 +51,8 @@ impl Home {
         }
         let name = uuid::Uuid::new_v4().simple().to_string();
         let unfinished = work_dir.join(format!("{UNFINISHED}{name}"));
-        fs::create_dir(&unfinished)?;
-        let file = OpenOptions::new().create(true).append(true).open(unfinished.join(SESSIONS))?;
+        DirBuilder::new().mode(PASSABLE).create(&unfinished)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(unfinished.join(SESSIONS))?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
         let path = work_dir.join(name);
         // Nobody sees it before it is locked.

@@ -2,6 +2,7 @@
 //! and what comes of their ends (the dispatcher). It listens on no port. Invariant: nothing is executed before
 //! its claim was committed, and nothing goes on once the lease could not be confirmed in time.
 
+mod account;
 mod attempt;
 mod board;
 mod claim;
@@ -13,6 +14,7 @@ mod handler;
 mod heartbeat;
 mod home;
 mod inbox;
+mod launch;
 mod metrics;
 mod output;
 mod peers;
@@ -20,6 +22,7 @@ mod progress;
 mod reporter;
 mod secrets;
 mod shared;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +35,13 @@ use orloj_runtime::log::{Log, Waker};
 use orloj_runtime::shutdown::Shutdown;
 use tokio::runtime::{Handle, Runtime};
 
+pub use account::AttemptUser;
 pub use config::{RunnerConfig, RunnerError};
 pub use guard::guard;
 pub use handler::{
     AttemptFacts, Handler, HandlerContext, HandlerFailure, HandlerFuture, Handlers, PayloadError, Prepared,
 };
+pub use launch::launch;
 
 use board::{Board, Phase};
 use executor::cgroup::Groups;
@@ -47,6 +52,7 @@ use executor::process::{Abort, GRACE, Host};
 use guard::Guard;
 use heartbeat::{Pulse, margin};
 use home::Home;
+use launch::Launcher;
 use metrics::RunnerMetrics;
 use reporter::Reporter;
 use secrets::Secrets;
@@ -75,7 +81,8 @@ pub fn run(
     check(&config)?;
     let metrics = RunnerMetrics::register(&config.metrics);
     let live_for = config.lease - margin(config.lease);
-    let board = Arc::new(Board::new(config.slots, live_for, clock, metrics));
+    let weights: Vec<u16> = config.queues.iter().map(|queue| config.weight_of(queue)).collect();
+    let board = Arc::new(Board::new(config.slots, &weights, live_for, clock, metrics));
     let draining = Arc::clone(&board);
     shutdown.on_request(Waker::new(move || draining.advance(Phase::Draining)));
     let executor = tokio::runtime::Builder::new_multi_thread()
@@ -149,6 +156,11 @@ fn start(
     log: Arc<dyn Log>,
     (executor, handler_runtime): Executors,
 ) -> Result<(), RunnerError> {
+    let launcher = launcher(config)?;
+    let mut variables = inherited(std::env::vars_os());
+    if let Some(launcher) = &launcher {
+        launcher.account.fit(&mut variables);
+    }
     // Handlers have no processes, and so no directories.
     let home = if config.is_handlers_only { None } else { Some(Home::open(&config.work_dir)?) };
     let work_dir = home.as_ref().map_or_else(|| config.work_dir.clone(), |home| home.path().to_owned());
@@ -165,10 +177,10 @@ fn start(
         shards: config.shards,
         quarantine_partitions: quarantine.map_or(1, |spec| spec.partitions.max(1)),
         work_dir,
-        inherited: inherited(std::env::vars_os()),
+        inherited: variables,
         board: Arc::clone(board),
         reporter: Reporter::start(board, &log)?,
-        host: Host::start(config.adopts_orphans, groups)?,
+        host: Host::start(config.adopts_orphans, groups, launcher)?,
         host_name: host_name.clone(),
         http,
         clusters: Clusters::new(config.kafka.clone(), config.topics_prefix.clone()),
@@ -181,6 +193,8 @@ fn start(
     let pulse = Pulse {
         runner: config.runner.clone(),
         queues: config.queues.clone(),
+        weights: config.weights.iter().map(|(queue, weight)| (queue.to_string(), i32::from(*weight))).collect(),
+        labels: config.labels.clone(),
         slots: config.slots,
         lease: config.lease,
         host: host_name,
@@ -191,11 +205,36 @@ fn start(
     // Before anything is claimed: what is said about a claim must not be missed.
     inbox::start(&shared)?;
     heartbeat::start(pulse, board, &log)?;
-    for queue in &config.queues {
-        claim::start(&shared, queue.clone())?;
+    for (lane, queue) in config.queues.iter().enumerate() {
+        claim::start(&shared, lane, queue.clone())?;
     }
     tracing::info!(runner = %config.runner, queues = ?config.queues, slots = config.slots, "the runner is up");
     Ok(())
+}
+
+/// What makes another user of the processes of attempts, unless they are to run as the runner's own.
+fn launcher(config: &RunnerConfig) -> Result<Option<Launcher>, RunnerError> {
+    if config.is_handlers_only {
+        return Ok(None);
+    }
+    let user = AttemptUser::of(config.user.as_deref()).map_err(RunnerError::Config)?;
+    if user.is_default_of_root() {
+        tracing::warn!(
+            "this runner is root, and `runner.user` is not set: attempts run as user {user}; set the key to another user, or to `root` \
+             if they are to have all rights"
+        );
+    } else {
+        tracing::info!(%user, "attempts run as this user");
+    }
+    let Some(account) = user.other() else { return Ok(None) };
+    if let Some(file) = config.secrets_dir.as_deref().and_then(|directory| account.readable_file(directory)) {
+        return Err(RunnerError::Config(format!(
+            "`runner.secretsDir`: attempts run as user {user}, who may read `{}`; take that right away, as with `chmod 600`",
+            file.display()
+        )));
+    }
+    let program = config.launcher.as_deref().unwrap_or_default();
+    Launcher::new(program, account.clone()).map(Some).map_err(RunnerError::Config)
 }
 
 /// Waits for the attempts in flight, then stops those that are left.

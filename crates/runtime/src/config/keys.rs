@@ -28,6 +28,8 @@ pub(super) const KEYS: &[(&str, Option<&str>)] = &[
     ("runner.callbackUrl", None),
     ("runner.secretsDir", None),
     ("runner.cgroups", Some("true")),
+    ("runner.user", None),
+    ("runner.labels", Some("")),
     ("log.format", Some("text")),
     ("otel.endpoint", None),
 ];
@@ -57,6 +59,10 @@ const CLOCK_JUMP_MIN: Duration = Duration::from_secs(1);
 const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 const SLOTS_MAX: u16 = 10_000;
+const WEIGHT_MAX: u16 = 1000;
+/// They are in every heartbeat.
+const LABELS_MAX: usize = 32;
+const LABEL_MAX: usize = 63;
 
 pub(super) fn is_known(key: &str) -> bool {
     key.strip_prefix("kafka.").map_or_else(
@@ -118,7 +124,7 @@ pub(super) fn is_secret(key: &str) -> bool {
 pub(super) fn toml_text(key: &str, value: &str) -> String {
     match key {
         "shards" | "runner.slots" => value.to_owned(),
-        "runner.queues" | "runner.http.allow" => {
+        "runner.queues" | "runner.http.allow" | "runner.labels" => {
             toml::Value::from(value.split(',').map(str::trim).collect::<Vec<_>>()).to_string()
         }
         _ => toml::Value::from(value).to_string(),
@@ -185,7 +191,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     });
     let data_dir = reader.read("data.dir", |text| non_empty(text).map(Into::into));
     let clock_jump_max = reader.read("clock.jumpMax", |text| duration(text, CLOCK_JUMP_MIN, CLOCK_JUMP_MAX));
-    let runner_queues = reader.read("runner.queues", queues);
+    let (runner_queues, runner_queue_weights) = reader.read("runner.queues", queues).unzip();
     let runner_slots = reader.read("runner.slots", slots);
     let runner_lease = reader.read("runner.lease", |text| duration(text, LEASE_MIN, LEASE_MAX));
     let runner_id = reader.read("runner.id", |text| RunnerId::new(text).map_err(|error| error.to_string()));
@@ -198,6 +204,8 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
     let runner_cgroups = reader.read("runner.cgroups", |text| {
         text.parse::<bool>().map_err(|_| format!("is `{text}`; write `true` or `false`"))
     });
+    let runner_user = reader.read("runner.user", |text| non_empty(text).map(str::to_owned));
+    let runner_labels = reader.read("runner.labels", labels);
     let log_format = reader.read("log.format", log_format);
     reader.read::<()>("otel.endpoint", |_| {
         Err("is not available in this version; remove it, and scrape `/metrics` instead".to_owned())
@@ -211,6 +219,7 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             data_dir: data_dir?,
             clock_jump_max: clock_jump_max?,
             runner_queues: runner_queues?,
+            runner_queue_weights: runner_queue_weights?,
             runner_slots: runner_slots?,
             runner_lease: runner_lease?,
             runner_id,
@@ -220,6 +229,8 @@ pub(super) fn read(merged: Merged) -> Result<Config, ConfigError> {
             runner_secrets_dir,
             runner_kafka,
             runner_cgroups: runner_cgroups?,
+            runner_user,
+            runner_labels: runner_labels?,
             log_format: log_format?,
             values: reader.values,
             unknown_variables: merged.unknown_variables,
@@ -250,13 +261,56 @@ fn shards(text: &str) -> Result<ShardCount, String> {
     text.parse().ok().and_then(ShardCount::new).ok_or_else(complaint)
 }
 
-fn queues(text: &str) -> Result<Vec<QueueName>, String> {
-    let names: Result<Vec<QueueName>, String> =
-        text.split(',').map(|name| QueueName::new(name.trim()).map_err(|error| error.to_string())).collect();
-    let mut names = names?;
+/// Names in order, and the weights of those that do not weigh 1.
+type Queues = (Vec<QueueName>, BTreeMap<QueueName, u16>);
+
+fn queues(text: &str) -> Result<Queues, String> {
+    let (mut names, mut weights) = (Vec::new(), BTreeMap::new());
+    for entry in text.split(',').map(str::trim) {
+        let (name, weight) = match entry.split_once('=') {
+            Some((name, weight)) => (name.trim(), Some(weight.trim())),
+            None => (entry, None),
+        };
+        let name = QueueName::new(name).map_err(|error| error.to_string())?;
+        if names.contains(&name) {
+            return Err(format!("names `{name}` twice; write it once"));
+        }
+        if let Some(text) = weight {
+            let weight = text.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight)).ok_or_else(|| {
+                format!(
+                    "gives `{name}` the weight `{text}`; write a whole number from 1 to {WEIGHT_MAX}, as in `{name}=3`"
+                )
+            })?;
+            if weight != 1 {
+                weights.insert(name.clone(), weight);
+            }
+        }
+        names.push(name);
+    }
     names.sort();
-    names.dedup();
-    Ok(names)
+    Ok((names, weights))
+}
+
+fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-' | '/');
+    let is_good = |text: &str| text.len() <= LABEL_MAX && text.chars().all(is_allowed);
+    let mut labels = BTreeMap::new();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let pair = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        let Some((name, value)) = pair.filter(|(name, value)| !name.is_empty() && is_good(name) && is_good(value))
+        else {
+            return Err(format!(
+                "has `{entry}`; write `name=value`, each of at most {LABEL_MAX} letters, digits, `.`, `_`, `-` and `/`, as in `zone=eu-1`"
+            ));
+        };
+        if labels.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("names `{name}` twice; write it once"));
+        }
+    }
+    if labels.len() > LABELS_MAX {
+        return Err(format!("has {} labels; write at most {LABELS_MAX}", labels.len()));
+    }
+    Ok(labels)
 }
 
 fn http_allow(text: &str) -> Result<Vec<String>, String> {

@@ -90,8 +90,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `clock.jumpMax`: how far the wall clock may jump forward before nothing is decided any more.
     pub clock_jump_max: Duration,
-    /// `runner.queues`.
+    /// `runner.queues`, without weights.
     pub runner_queues: Vec<QueueName>,
+    /// The weights of those that do not weigh 1; 1000 at most.
+    pub runner_queue_weights: BTreeMap<QueueName, u16>,
     /// `runner.slots`.
     pub runner_slots: u16,
     /// `runner.lease`.
@@ -110,6 +112,10 @@ pub struct Config {
     pub runner_kafka: BTreeMap<String, KafkaTargetConfig>,
     /// `runner.cgroups`: attempts get control groups of their own, where this process may make some.
     pub runner_cgroups: bool,
+    /// `runner.user`: whom `exec` and `shell` attempts run as, a name or a number, with or without `:group`.
+    pub runner_user: Option<String>,
+    /// `runner.labels`: what a runner says about itself, for people.
+    pub runner_labels: BTreeMap<String, String>,
     /// `log.format`.
     pub log_format: LogFormat,
     /// Where each value came from, by key, and the value as text; secrets included, so never printed as it is.

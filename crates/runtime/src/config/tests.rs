@@ -52,6 +52,25 @@ fn a_file_sets_keys_in_any_of_tomls_spellings() {
 }
 
 #[test]
+fn queues_may_have_weights_and_runners_labels() {
+    for text in [
+        "[runner]\nqueues = \"reports, default=3,same=1\"\nlabels = \"zone=eu-1, gpu=\"",
+        "[runner]\nqueues = [\"default=3\", \"reports\", \"same\"]\nlabels = [\"gpu=\", \"zone=eu-1\"]",
+    ] {
+        let config = Config::from_layers(&with_file(text)).expect(text);
+        let queues: Vec<&str> = config.runner_queues.iter().map(|queue| queue.as_str()).collect();
+        assert_eq!(queues, ["default", "reports", "same"]);
+        let weights: Vec<_> =
+            config.runner_queue_weights.iter().map(|(queue, weight)| (queue.as_str(), *weight)).collect();
+        assert_eq!(weights, [("default", 3)]);
+        let labels: Vec<_> = config.runner_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(labels, [("gpu", ""), ("zone", "eu-1")]);
+        let again = Config::from_layers(&with_file(&config.printed())).expect("readable");
+        assert_eq!(again.runner_queue_weights, config.runner_queue_weights);
+    }
+}
+
+#[test]
 fn flag_wins_over_environment_over_file() {
     let mut layers = with_file("shards = 16\nlisten = \"127.0.0.1:1\"\ntopics.prefix = \"file.\"");
     layers.environment =
@@ -112,6 +131,19 @@ fn complaints_name_the_place_the_key_and_the_fix() {
         ("runner.lease = \"soon\"", "orloj.toml:1: `runner.lease` is `soon`, which is no duration"),
         ("runner.lease = \"1s\"", "orloj.toml:1: `runner.lease` is `1s`; write 2s to 600s"),
         ("runner.queues = [\"A B\"]", "orloj.toml:1: `runner.queues` `A B` is not a valid queue"),
+        (
+            "runner.queues = \"a=0\"",
+            "orloj.toml:1: `runner.queues` gives `a` the weight `0`; write a whole number from 1 to 1000, as in `a=3`",
+        ),
+        ("runner.queues = [\"a\", \"b=1001\"]", "orloj.toml:1: `runner.queues` gives `b` the weight `1001`; write"),
+        ("runner.queues = \"a=-1\"", "orloj.toml:1: `runner.queues` gives `a` the weight `-1`; write"),
+        ("runner.queues = \"a=much\"", "orloj.toml:1: `runner.queues` gives `a` the weight `much`; write"),
+        ("runner.queues = \"a=\"", "orloj.toml:1: `runner.queues` gives `a` the weight ``; write"),
+        ("runner.queues = \"a=1,b,a\"", "orloj.toml:1: `runner.queues` names `a` twice; write it once"),
+        ("runner.queues = \"=3\"", "orloj.toml:1: `runner.queues` `` is not a valid queue"),
+        ("runner.labels = \"zone\"", "orloj.toml:1: `runner.labels` has `zone`; write `name=value`"),
+        ("runner.labels = \"a=b,a=c\"", "orloj.toml:1: `runner.labels` names `a` twice; write it once"),
+        ("runner.user = \"\"", "orloj.toml:1: `runner.user` is empty; write a value or remove it"),
         ("runner.kafka.a.topics = [\"x y\"]", "orloj.toml:1: `runner.kafka.a.topics` has `x y`; write names"),
         ("runner.kafka.a = \"x\"", "orloj.toml:1: `runner.kafka.a` is no key"),
         (

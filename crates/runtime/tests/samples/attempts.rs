@@ -1,5 +1,7 @@
 //! Fixed records of attempts and runners. Not here: the rest (`samples`). Invariant: as there.
 
+use std::collections::BTreeMap;
+
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, ReadyAttempt};
 use orloj_domain::id::QueueName;
 use orloj_domain::runner::{
@@ -55,6 +57,8 @@ pub(crate) fn heartbeat() -> RunnerHeartbeat {
         busy: 3,
         is_draining: true,
         host: "node-2 77".to_owned(),
+        queue_weights: BTreeMap::from([("reports".to_owned(), 3)]),
+        labels: BTreeMap::from([("zone".to_owned(), "eu".to_owned())]),
     }
 }
 

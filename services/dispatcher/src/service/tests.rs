@@ -49,6 +49,8 @@ fn heartbeat(session: &str, lease_ms: i64) -> Record {
         busy: 0,
         is_draining: false,
         host: String::new(),
+        queue_weights: std::collections::BTreeMap::new(),
+        labels: std::collections::BTreeMap::new(),
     });
     Record { topic: topic::RUNNER_HEARTBEATS.into(), ..state_record("", b"r", Some(value)) }
 }

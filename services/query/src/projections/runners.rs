@@ -22,6 +22,9 @@ pub(crate) struct RunnerRow {
     pub(crate) busy: i32,
     pub(crate) is_draining: bool,
     pub(crate) host: String,
+    /// JSON documents.
+    pub(crate) queue_weights: String,
+    pub(crate) labels: String,
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -41,6 +44,8 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         busy: heartbeat.busy,
         is_draining: heartbeat.is_draining,
         host: heartbeat.host,
+        queue_weights: json_text(&heartbeat.queue_weights),
+        labels: json_text(&heartbeat.labels),
     })));
     Ok(())
 }

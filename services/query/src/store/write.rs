@@ -259,7 +259,8 @@ fn dead_letter(connection: &Connection, row: &DeadLetter) -> Result<()> {
 
 fn runner(connection: &Connection, row: &RunnerRow) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO runners (runner, session, at, seen_at, since, lease_ms, queues, slots, busy,
-        is_draining, host) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        is_draining, host, queue_weights, labels)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let values = params![
         row.runner,
         row.session,
@@ -272,6 +273,8 @@ fn runner(connection: &Connection, row: &RunnerRow) -> Result<()> {
         row.busy,
         row.is_draining,
         row.host,
+        row.queue_weights,
+        row.labels,
     ];
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }

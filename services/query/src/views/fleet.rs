@@ -14,7 +14,8 @@ use super::{Items, instant, stored_json};
 /// Runners, with what their last sign of life means at `now`.
 pub(crate) fn runners(connection: &Connection, now: Timestamp) -> Result<Items> {
     let mut statement = connection.prepare_cached(
-        "SELECT runner, session, at, seen_at, since, lease_ms, queues, slots, busy, is_draining, host
+        "SELECT runner, session, at, seen_at, since, lease_ms, queues, slots, busy, is_draining, host,
+                queue_weights, labels
          FROM runners ORDER BY runner",
     )?;
     let rows = statement.query_map([], |row| {
@@ -32,6 +33,8 @@ pub(crate) fn runners(connection: &Connection, now: Timestamp) -> Result<Items> 
             "state": state,
             "session": row.get::<_, String>(1)?,
             "queues": stored_json(Some(&row.get::<_, String>(6)?)),
+            "queueWeights": stored_json(Some(&row.get::<_, String>(11)?)),
+            "labels": stored_json(Some(&row.get::<_, String>(12)?)),
             "busy": row.get::<_, i64>(8)?,
             "slots": row.get::<_, i64>(7)?,
             "host": row.get::<_, String>(10)?,

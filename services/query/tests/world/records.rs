@@ -239,6 +239,8 @@ pub(crate) fn heartbeat(runner: &str, now: Timestamp, lease_ms: i64) -> NewRecor
         busy: 1,
         is_draining: false,
         host: "host:1".to_owned(),
+        queue_weights: BTreeMap::from([("default".to_owned(), 3)]),
+        labels: BTreeMap::from([("zone".to_owned(), "eu".to_owned())]),
     };
     NewRecord::new(topic::RUNNER_HEARTBEATS, 0, runner, Some(codec::encode(&heartbeat)))
 }

@@ -24,6 +24,7 @@ use super::pipes::Pipes;
 use super::plan::{Directory, Plan};
 use super::spawner::{Spawned, Spawner};
 use super::tree::{Tree, reap_leader};
+use crate::launch::{Launcher, Launching};
 
 /// How the processes of an attempt are held together, as Started reports it: by nothing that they can't leave, or in a control
 /// group.
@@ -68,14 +69,19 @@ pub(crate) struct Host {
     pub(crate) spawner: Spawner,
     /// Orphans become ours.
     pub(crate) has_adopted: bool,
+    /// The user of attempts, by number.
+    pub(crate) user: u32,
 }
 
 impl Host {
     /// Starts the thread that makes processes. `adopts_orphans` makes this process the reaper of what
-    /// attempts leave behind; only for a process that has no other children in sessions of their own.
-    pub(crate) fn start(adopts_orphans: bool, groups: Option<Groups>) -> io::Result<Self> {
+    /// attempts leave behind; only for a process that has no other children in sessions of their own. With a `launcher`
+    /// attempts run as its user.
+    pub(crate) fn start(adopts_orphans: bool, groups: Option<Groups>, launcher: Option<Launcher>) -> io::Result<Self> {
         let has_adopted = adopts_orphans && super::tree::adopt_orphans();
-        Ok(Self { spawner: Spawner::start(groups)?, has_adopted })
+        let own = nix::unistd::geteuid().as_raw();
+        let user = launcher.as_ref().map_or(own, |launcher| launcher.account.uid);
+        Ok(Self { spawner: Spawner::start(groups, launcher)?, has_adopted, user })
     }
 }
 
@@ -110,17 +116,29 @@ pub(crate) async fn execute(
         Ok(mut spawned) => {
             let leader = spawned.leader;
             let group = spawned.group.take();
-            on_started(if group.is_some() { IN_GROUP } else { IN_SESSION });
+            let isolation = if group.is_some() { IN_GROUP } else { IN_SESSION };
             let is_bounded = group.as_ref().is_some_and(Group::bounds_processes);
-            if let Some(remark) = limits.as_ref().filter(|_| !is_bounded).and_then(Limits::remark) {
-                sink.note(&remark);
-            }
             let tree = Tree::new(leader, mark, group, host.has_adopted);
-            let outcome = match Running::new(spawned, stdin, limits) {
-                Ok(running) => running.watch(&tree, timeout, abort, sink).await,
-                Err(error) => {
+            let mut abort = pin!(abort);
+            let outcome = match begin(spawned.launching.take(), &mut abort).await {
+                Err(outcome) => {
                     tree.end(Duration::ZERO).await;
-                    Outcome::new(OutcomeKind::NotStarted, format!("the runner can't watch the process: {error}"))
+                    outcome
+                }
+                Ok(()) => {
+                    on_started(isolation);
+                    let bounding = limits.as_ref().filter(|_| !is_bounded);
+                    if let Some(remark) = bounding.and_then(|limits| limits.remark(host.user)) {
+                        sink.note(&remark);
+                    }
+                    match Running::new(spawned, stdin, limits) {
+                        Ok(running) => running.watch(&tree, timeout, abort, sink).await,
+                        Err(error) => {
+                            tree.end(Duration::ZERO).await;
+                            let message = format!("the runner can't watch the process: {error}");
+                            Outcome::new(OutcomeKind::NotStarted, message)
+                        }
+                    }
                 }
             };
             reap_leader(leader);
@@ -131,6 +149,16 @@ pub(crate) async fn execute(
         remove(path).await;
     }
     outcome
+}
+
+/// Has a process become the program, if it is not yet.
+async fn begin(launching: Option<Launching>, abort: &mut (impl Future<Output = Abort> + Unpin)) -> Result<(), Outcome> {
+    let Some(launching) = launching else { return Ok(()) };
+    tokio::select! {
+        biased;
+        abort = abort => Err(Outcome::new(abort.kind, format!("not started: {}", abort.reason))),
+        begun = launching.begin() => begun.map_err(|problem| Outcome::new(OutcomeKind::NotStarted, problem)),
+    }
 }
 
 /// Removes an attempt's own directory with all that is in it.

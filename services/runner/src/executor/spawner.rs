@@ -2,7 +2,7 @@
 //! of the whole service, several milliseconds in a large process. One plain thread does it, because the
 //! working directory of the child is that of the thread: the thread keeps one of its own (CLONE_FS). Where that
 //! is refused (some containers) a shell changes the directory before it becomes the program, and where there are
-//! limits or a control group a shell waits until it has them.
+//! limits or a control group a shell waits until it has them. Where attempts run as another user, a launcher does all that.
 
 use std::ffi::{CString, OsStr};
 use std::fs::DirBuilder;
@@ -24,6 +24,7 @@ use super::cgroup::{Group, Groups};
 use super::plan::{Directory, Plan, plain};
 use super::progress::PROGRESS_FD;
 use super::tree::{enter_leader, reap_leader};
+use crate::launch::{GATE_FD, Launcher, Launching, VERDICT_FD};
 
 /// `POSIX_SPAWN_SETSID` of glibc 2.26 and musl, which nix does not name.
 const SPAWN_SETSID: i32 = 0x80;
@@ -46,6 +47,16 @@ pub(crate) struct Spawned {
     pub(crate) progress: OwnedFd,
     /// Its control group.
     pub(crate) group: Option<Group>,
+    /// What it needs to become the program, if it is not yet.
+    pub(crate) launching: Option<Launching>,
+}
+
+/// What processes are made with.
+#[derive(Debug)]
+struct Means {
+    groups: Option<Groups>,
+    launcher: Option<Launcher>,
+    has_own_directory: bool,
 }
 
 struct Order {
@@ -58,13 +69,15 @@ struct Order {
 pub(crate) struct Spawner(mpsc::Sender<Order>);
 
 impl Spawner {
-    /// Starts the thread. Every process gets a group of its own, if there are `groups`.
-    pub(crate) fn start(groups: Option<Groups>) -> io::Result<Self> {
+    /// Starts the thread. Every process gets a group of its own, if there are `groups`, and becomes another user, if there is a
+    /// `launcher`.
+    pub(crate) fn start(groups: Option<Groups>, launcher: Option<Launcher>) -> io::Result<Self> {
         let (sender, orders) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("runner-spawn".into()).spawn(move || {
             let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
+            let means = Means { groups, launcher, has_own_directory };
             for Order { plan, answer } in orders {
-                let made = spawn(&plan, groups.as_ref(), has_own_directory);
+                let made = spawn(&plan, &means);
                 // Nobody waits for the answer any more only if the runtime is going down with the process.
                 let _ = answer.send(made);
             }
@@ -85,9 +98,7 @@ impl Spawner {
 }
 
 /// The last number that a child gets a descriptor on; ours lie above, so that none is overwritten by another.
-const CHILD_FD_LAST: i32 = GATE_FD;
-/// Where a process with limits waits until they are set.
-const GATE_FD: i32 = 4;
+const CHILD_FD_LAST: i32 = VERDICT_FD;
 /// How much of a file tells what it is.
 const MAGIC_BYTES: usize = 256;
 
@@ -99,11 +110,25 @@ struct Ends {
     progress: OwnedFd,
     /// Only of a process that waits.
     gate: Option<OwnedFd>,
+    /// Only of a launcher.
+    verdict: Option<OwnedFd>,
 }
 
-fn spawn(plan: &Plan, groups: Option<&Groups>, has_own_directory: bool) -> Result<Spawned, String> {
+/// Our ends of what a process waits for.
+enum Wait {
+    None,
+    /// A shell that waits for its limits and its group.
+    Shell(OwnedFd),
+    /// A launcher, which waits for its variables.
+    Launcher {
+        gate: OwnedFd,
+        verdict: OwnedFd,
+    },
+}
+
+fn spawn(plan: &Plan, means: &Means) -> Result<Spawned, String> {
     if let Directory::Private(path) = &plan.directory {
-        DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(|error| {
+        make_directory(path, means.launcher.as_ref()).map_err(|error| {
             format!("the attempt's own directory `{}` can't be made ({})", path.display(), plain(&error))
         })?;
     }
@@ -113,21 +138,31 @@ fn spawn(plan: &Plan, groups: Option<&Groups>, has_own_directory: bool) -> Resul
     let (stdout, stdout_child) = pipe().map_err(machine)?;
     let (stderr, stderr_child) = pipe().map_err(machine)?;
     let (progress, progress_child) = pipe().map_err(machine)?;
-    let group = groups.and_then(|groups| group_of(plan, groups));
-    let (gate_child, gate) = match (&plan.limits, &group) {
-        (Some(_), _) | (_, Some(_)) => pipe().map(|(child, ours)| (Some(child), Some(ours))).map_err(machine)?,
-        (None, None) => (None, None),
-    };
-    let ends = Ends {
+    let group = means.groups.as_ref().and_then(|groups| group_of(plan, groups));
+    let mut ends = Ends {
         stdin: stdin_child,
         stdout: stdout_child,
         stderr: stderr_child,
         progress: progress_child,
-        gate: gate_child,
+        gate: None,
+        verdict: None,
     };
-    let leader = enter_leader(|| make(plan, &ends, has_own_directory)).map_err(|errno| refusal(plan, errno))?;
-    match watch_and_release(plan, leader, group, gate) {
-        Ok((pidfd, group)) => Ok(Spawned { leader, pidfd, stdin, stdout, stderr, progress, group }),
+    let mut wait = Wait::None;
+    if let Some(launcher) = &means.launcher {
+        launcher.give([&ends.stdin, &ends.stdout, &ends.stderr, &ends.progress]).map_err(machine)?;
+        let ((gate_child, gate), (verdict, verdict_child)) = (pipe().map_err(machine)?, pipe().map_err(machine)?);
+        (ends.gate, ends.verdict) = (Some(gate_child), Some(verdict_child));
+        wait = Wait::Launcher { gate, verdict };
+    } else if plan.limits.is_some() || group.is_some() {
+        let (gate_child, gate) = pipe().map_err(machine)?;
+        ends.gate = Some(gate_child);
+        wait = Wait::Shell(gate);
+    }
+    let leader = enter_leader(|| make(plan, &ends, means)).map_err(|errno| refusal(plan, errno))?;
+    match watch_and_release(plan, leader, group, wait, means.launcher.as_ref()) {
+        Ok((pidfd, group, launching)) => {
+            Ok(Spawned { leader, pidfd, stdin, stdout, stderr, progress, group, launching })
+        }
         Err(problem) => {
             let _ = nix::sys::signal::killpg(leader, Signal::SIGKILL);
             let _ = nix::sys::wait::waitid(nix::sys::wait::Id::Pid(leader), nix::sys::wait::WaitPidFlag::WEXITED);
@@ -135,6 +170,13 @@ fn spawn(plan: &Plan, groups: Option<&Groups>, has_own_directory: bool) -> Resul
             Err(problem)
         }
     }
+}
+
+/// The attempt's own directory, which nobody else may look into.
+fn make_directory(path: &Path, launcher: Option<&Launcher>) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).recursive(true).create(path)?;
+    launcher
+        .map_or(Ok(()), |Launcher { account, .. }| std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)))
 }
 
 /// A pipe whose ends lie above what children use.
@@ -153,14 +195,15 @@ fn group_of(plan: &Plan, groups: &Groups) -> Option<Group> {
     made.map_err(|error| tracing::warn!(%error, "an attempt gets no control group")).ok()
 }
 
-/// Answers what tells the end of a process that was made, and its group if it is there. Lets it begin once it is in its group
-/// and its limits are set.
+/// Answers what tells the end of a process that was made, its group if it is there, and what a launcher still needs. Lets a
+/// shell begin once it is in its group and its limits are set.
 fn watch_and_release(
     plan: &Plan,
     leader: Pid,
     group: Option<Group>,
-    gate: Option<OwnedFd>,
-) -> Result<(OwnedFd, Option<Group>), String> {
+    wait: Wait,
+    launcher: Option<&Launcher>,
+) -> Result<(OwnedFd, Option<Group>, Option<Launching>), String> {
     // The leader stays a zombie until its tree was checked, so its number can't name another process here.
     let pidfd = rustix::process::Pid::from_raw(leader.as_raw())
         .ok_or(rustix::io::Errno::SRCH)
@@ -174,18 +217,33 @@ fn watch_and_release(
         }
     };
     let group = group.filter(is_in);
-    if let Some(gate) = gate {
-        plan.limits.as_ref().map_or(Ok(()), |limits| limits.apply(leader))?;
-        // Whoever has killed it meanwhile ended the attempt, as the watch over it will tell.
-        let _ = rustix::io::write(&gate, b"\n");
-    }
-    Ok((pidfd, group))
+    let launching = match (wait, launcher) {
+        (Wait::Shell(gate), _) => {
+            plan.limits.as_ref().map_or(Ok(()), |limits| limits.apply(leader))?;
+            // Whoever has killed it meanwhile ended the attempt, as the watch over it will tell.
+            let _ = rustix::io::write(&gate, b"\n");
+            None
+        }
+        (Wait::Launcher { gate, verdict }, Some(launcher)) => Some(Launching {
+            gate,
+            verdict,
+            variables: plan.environment.clone(),
+            user: launcher.account.name.clone(),
+            field: plan.field,
+            program: plan.program.clone(),
+            directory: plan.directory.path().to_owned(),
+        }),
+        (Wait::Launcher { .. } | Wait::None, _) => None,
+    };
+    Ok((pidfd, group, launching))
 }
 
-fn make(plan: &Plan, ends: &Ends, has_own_directory: bool) -> Result<Pid, Errno> {
+fn make(plan: &Plan, ends: &Ends, means: &Means) -> Result<Pid, Errno> {
     let mut actions = PosixSpawnFileActions::init()?;
     let standard = [&ends.stdin, &ends.stdout, &ends.stderr].into_iter().zip(0..);
-    let special = [(&ends.progress, PROGRESS_FD)].into_iter().chain(ends.gate.as_ref().map(|gate| (gate, GATE_FD)));
+    let special =
+        [(Some(&ends.progress), PROGRESS_FD), (ends.gate.as_ref(), GATE_FD), (ends.verdict.as_ref(), VERDICT_FD)];
+    let special = special.into_iter().filter_map(|(end, number)| Some((end?, number)));
     for (end, number) in standard.chain(special) {
         actions.add_dup2(end.as_raw_fd(), number)?;
     }
@@ -198,12 +256,19 @@ fn make(plan: &Plan, ends: &Ends, has_own_directory: bool) -> Result<Pid, Errno>
             | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
             | PosixSpawnFlags::from_bits_retain(SPAWN_SETSID),
     )?;
-    let shell = through_shell(plan, ends.gate.is_some(), !has_own_directory)?;
+    if let Some(launcher) = &means.launcher {
+        can_begin(&plan.program)?;
+        let user = launcher.account.uid;
+        let bounds = plan.limits.as_ref().map(|limits| limits.bounds(user)).unwrap_or_default();
+        let arguments = launcher.arguments(plan, &bounds)?;
+        return posix_spawn(launcher.program(), &actions, &attributes, &arguments, &Launcher::environment(plan));
+    }
+    let shell = through_shell(plan, ends.gate.is_some(), !means.has_own_directory)?;
     let (program, arguments) = match &shell {
         Some(arguments) => (Path::new(SHELL), arguments),
         None => (plan.program.as_path(), &plan.arguments),
     };
-    if !has_own_directory {
+    if !means.has_own_directory {
         return posix_spawn(program, &actions, &attributes, arguments, &plan.environment);
     }
     nix::unistd::chdir(plan.directory.path())?;
@@ -301,7 +366,8 @@ mod tests {
             std::thread::spawn(move || {
                 let has_own_directory = unshare(CloneFlags::CLONE_FS).is_ok();
                 for way in [false, has_own_directory] {
-                    let made = spawn(&plan, None, way).expect("process");
+                    let means = Means { groups: None, launcher: None, has_own_directory: way };
+                    let made = spawn(&plan, &means).expect("process");
                     let ended = nix::sys::wait::waitpid(made.leader, None);
                     assert_eq!(ended, Ok(WaitStatus::Exited(made.leader, 0)), "{expected}, {way}");
                     reap_leader(made.leader);

@@ -62,7 +62,7 @@ impl Bed {
     /// Each test has an attempt number of its own, so that marks do not meet.
     fn new(attempt: i32) -> Self {
         let facts = AttemptFacts { attempt, ..example() };
-        Self { host: Host::start(true, None).expect("host"), folder: tempfile::tempdir().expect("folder"), facts }
+        Self { host: Host::start(true, None, None).expect("host"), folder: tempfile::tempdir().expect("folder"), facts }
     }
 
     fn plan(&self, target: &Target) -> Result<Plan, String> {

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid, geteuid, setfsgid, setfsuid};
 use tokio::time::Instant;
 
 use super::cgroup::Group;
@@ -69,7 +71,7 @@ pub(crate) fn kill_marked(mark: &[u8]) -> usize {
     let own_session = nix::unistd::getsid(None).map_or(0, Pid::as_raw);
     let is_attempt = |process: &&Process| process.pid != me && process.session != own_session && !process.is_zombie;
     let carries = |process: &&Process| {
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let environment = environment_of(process.pid).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|found| found == mark)
     };
     let marked: Vec<&Process> = processes.values().filter(is_attempt).filter(carries).collect();
@@ -167,8 +169,8 @@ impl Tree {
     }
 
     fn is_marked(&self, process: &Process) -> bool {
-        // The environment of a process that is gone, or of another user's, can't be read: then it is not ours.
-        let Ok(environment) = fs::read(format!("/proc/{}/environ", process.pid)) else {
+        // The environment of a process that is gone can't be read, nor that of a user who can't be ours: then it is none of ours.
+        let Ok(environment) = environment_of(process.pid) else {
             return false;
         };
         !environment.is_empty()
@@ -285,6 +287,24 @@ fn process(pid: i32) -> Option<Process> {
     let mut number = || fields.next()?.parse::<i32>().ok();
     let (parent, group, session) = (number()?, number()?, number()?);
     Some(Process { pid, parent, group, session, is_zombie: matches!(state, "Z" | "X") })
+}
+
+/// The environment of a process. Root in a container may read that of another user's only in the place of that user: without
+/// the capability SYS_PTRACE the kernel asks who reads.
+fn environment_of(pid: i32) -> io::Result<Vec<u8>> {
+    let path = format!("/proc/{pid}/environ");
+    let outcome = fs::read(&path);
+    let is_refused = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    if !is_refused || !geteuid().is_root() {
+        return outcome;
+    }
+    let owner = fs::metadata(format!("/proc/{pid}"))?;
+    // Of this thread alone, and for files alone: nobody may send it a signal for that.
+    let own = (setfsuid(Uid::from_raw(owner.uid())), setfsgid(Gid::from_raw(owner.gid())));
+    let outcome = fs::read(&path);
+    setfsuid(own.0);
+    setfsgid(own.1);
+    outcome
 }
 
 /// Children of this process's first thread, to which the kernel hands orphans; absent where it lists none.

@@ -6,8 +6,10 @@ mod handlers;
 mod http;
 mod progress;
 mod support;
+mod weights;
 mod words;
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -202,4 +204,20 @@ fn a_runner_that_cannot_confirm_its_lease_kills_its_attempts_and_begins_anew() {
     let stale = bed.events(attempt.run_id);
     let told = stale.iter().find_map(|event| event.outcome.as_ref());
     assert!(told.is_none_or(|outcome| outcome.kind == OutcomeKind::Aborted), "{told:?}");
+}
+
+#[test]
+fn a_runner_that_can_not_run_attempts_as_it_is_told_does_not_start() {
+    let mut bed = Bed::start(|config| config.user = Some("no-such-user".to_owned()));
+    let refused = bed.end().expect_err("nobody it knows").to_string();
+    assert!(refused.contains("`runner.user` is `no-such-user`: this machine has no user"), "{refused}");
+    if std::fs::metadata("/proc/self").expect("a process").uid() != 0 {
+        eprintln!("skipped: only a runner of root needs a program that changes the user");
+        return;
+    }
+    for user in [None, Some("daemon".to_owned())] {
+        let mut bed = Bed::start(|config| config.user = user);
+        let refused = bed.end().expect_err("no launcher").to_string();
+        assert!(refused.contains("no program that changes the user") && refused.contains("`runner.user`"), "{refused}");
+    }
 }

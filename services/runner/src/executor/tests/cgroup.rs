@@ -9,7 +9,7 @@ fn bed(attempt: i32) -> Option<Bed> {
     if groups.is_none() {
         eprintln!("skipped: no control group (cgroup v2) can be made here");
     }
-    groups.map(|groups| Bed { host: Host::start(true, Some(groups)).expect("host"), ..Bed::new(attempt) })
+    groups.map(|groups| Bed { host: Host::start(true, Some(groups), None).expect("host"), ..Bed::new(attempt) })
 }
 
 #[tokio::test]

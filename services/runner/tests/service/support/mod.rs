@@ -2,6 +2,7 @@
 //! for a condition, with a deadline.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -112,6 +113,8 @@ impl Bed {
         let folder = tempfile::tempdir().expect("folder");
         let shards = ShardCount::new(SHARDS).expect("shards");
         let mut config = RunnerConfig::new("r1".parse().expect("runner id"), shards, folder.path().join("work"));
+        // Whoever runs the tests; what runs as another user is tested on the whole.
+        config.user = std::fs::metadata("/proc/self").ok().map(|own| own.uid().to_string());
         change(&mut config);
         let (shutdown, refuses) = (Shutdown::new(), Arc::new(AtomicBool::new(false)));
         let faulty = Arc::new(FaultyLog { inner: log.clone(), refuses: Arc::clone(&refuses) });

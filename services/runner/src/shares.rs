@@ -1,0 +1,181 @@
+//! Who gets the slots that are free, where a runner has several queues: smooth weighted round robin among those that have
+//! attempts at hand. Not here: slots and leases (`board`), taking attempts (`claim`). Invariant: no slot waits for a
+//! queue with nothing at hand, and while several have some, each gets slots as its weight is to that of all of them.
+
+/// The shares of all queues of a runner; queues are named by their place in the configuration.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    lanes: Vec<Lane>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    weight: i64,
+    /// What it has not had of its part yet; below zero: what it has had before the others.
+    credit: i64,
+    /// Attempts at hand.
+    wanted: usize,
+    /// Slots that are kept for them; at most as many.
+    granted: usize,
+}
+
+impl Shares {
+    /// Of as many queues as there are `weights`, which are 1 or more.
+    pub(crate) fn new(weights: &[u16]) -> Self {
+        let lane = |weight: &u16| Lane { weight: i64::from(*weight).max(1), credit: 0, wanted: 0, granted: 0 };
+        Self { lanes: weights.iter().map(lane).collect() }
+    }
+
+    /// True if there is anybody to share with.
+    pub(crate) fn has_rivals(&self) -> bool {
+        self.lanes.len() > 1
+    }
+
+    /// Slots kept for anybody.
+    pub(crate) fn granted(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.granted).sum()
+    }
+
+    /// A queue has so many attempts at hand; slots that it keeps for more than those are free again.
+    pub(crate) fn want(&mut self, lane: usize, wanted: usize) {
+        let lane = &mut self.lanes[lane];
+        lane.wanted = wanted;
+        lane.granted = lane.granted.min(wanted);
+    }
+
+    /// Keeps free slots for those whose turn it is; answers how many were kept.
+    pub(crate) fn share(&mut self, free: usize) -> usize {
+        (0..free).take_while(|_| self.grant()).count()
+    }
+
+    /// Slots that are kept for a queue.
+    pub(crate) fn granted_to(&self, lane: usize) -> usize {
+        self.lanes[lane].granted
+    }
+
+    /// Hands out at most `wanted` slots of those kept for a queue; how many.
+    pub(crate) fn take(&mut self, lane: usize, wanted: usize) -> usize {
+        let lane = &mut self.lanes[lane];
+        let taken = wanted.min(lane.granted);
+        lane.granted -= taken;
+        lane.wanted -= taken;
+        taken
+    }
+
+    /// One slot for whoever is next: all who want one gain their weight, and who has most pays for all.
+    fn grant(&mut self) -> bool {
+        let mut total = 0;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.granted < lane.wanted) {
+            lane.credit += lane.weight;
+            total += lane.weight;
+        }
+        let eager = self.lanes.iter_mut().filter(|lane| lane.granted < lane.wanted);
+        // The last of equals: which one is of no matter, as long as it is always the same.
+        let Some(next) = eager.max_by_key(|lane| lane.credit) else { return false };
+        next.credit -= total;
+        next.granted += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Queues that have attempts ready, and attempts that run: as the runner's threads would, one slot after the other.
+    struct Model {
+        shares: Shares,
+        ready: Vec<usize>,
+        served: Vec<usize>,
+    }
+
+    impl Model {
+        fn new(weights: &[u16], ready: &[usize]) -> Self {
+            Self { shares: Shares::new(weights), ready: ready.to_vec(), served: vec![0; weights.len()] }
+        }
+
+        /// So many slots become free, `at_once` each time, and are taken; in which order.
+        fn serve(&mut self, slots: usize, at_once: usize) -> Vec<usize> {
+            let mut order = Vec::new();
+            while order.len() < slots {
+                for (lane, ready) in self.ready.iter().enumerate() {
+                    self.shares.want(lane, *ready);
+                }
+                let kept = self.shares.share(at_once.min(slots - order.len()));
+                assert_eq!(
+                    kept,
+                    at_once.min(slots - order.len()).min(self.ready.iter().sum()),
+                    "a slot waits for nobody"
+                );
+                assert_eq!(self.shares.granted(), kept);
+                for lane in 0..self.ready.len() {
+                    let taken = self.shares.take(lane, usize::MAX);
+                    self.ready[lane] -= taken;
+                    self.served[lane] += taken;
+                    order.extend(std::iter::repeat_n(lane, taken));
+                }
+                if kept == 0 {
+                    break;
+                }
+            }
+            assert_eq!(self.shares.granted(), 0);
+            order
+        }
+    }
+
+    #[test]
+    fn slots_are_shared_by_weight_whatever_comes_at_once() {
+        for at_once in [1, 3, 7, 40] {
+            for weights in [&[1, 1][..], &[3, 1], &[1, 3], &[5, 2, 1], &[1000, 1], &[10, 10, 1, 1]] {
+                let total: usize = weights.iter().map(|weight| usize::from(*weight)).sum();
+                let mut model = Model::new(weights, &vec![100_000; weights.len()]);
+                model.serve(total * 20, at_once);
+                let expected: Vec<usize> = weights.iter().map(|weight| usize::from(*weight) * 20).collect();
+                assert_eq!(model.served, expected, "{weights:?}, {at_once} at once");
+            }
+        }
+    }
+
+    #[test]
+    fn a_light_queue_comes_between_and_is_never_left_out() {
+        let order = Model::new(&[3, 1], &[100, 100]).serve(16, 1);
+        for window in order.windows(4) {
+            assert_eq!(window.iter().filter(|lane| **lane == 1).count(), 1, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_does_not_use_the_others_get() {
+        let mut model = Model::new(&[3, 1, 1], &[0, 50, 50]);
+        model.serve(40, 4);
+        assert_eq!(model.served, [0, 20, 20]);
+        model.ready = vec![2, 0, 100];
+        model.serve(10, 1);
+        assert_eq!(model.served, [2, 20, 28], "the first has no more than two");
+        assert_eq!(Model::new(&[3, 1], &[0, 0]).serve(5, 5), Vec::<usize>::new());
+    }
+
+    /// Who has been away for long has saved nothing up, and owes nothing.
+    #[test]
+    fn who_comes_back_gets_its_part_and_no_more() {
+        let mut model = Model::new(&[1, 1], &[10_000, 0]);
+        model.serve(1000, 3);
+        model.ready[1] = 10_000;
+        let order = model.serve(20, 1);
+        assert_eq!(order.iter().filter(|lane| **lane == 1).count(), 10, "{order:?}");
+    }
+
+    #[test]
+    fn slots_that_are_not_used_are_given_back() {
+        let mut shares = Shares::new(&[1, 1]);
+        shares.want(0, 5);
+        assert_eq!(shares.share(4), 4);
+        shares.want(1, 2);
+        assert_eq!(shares.share(0), 0);
+        shares.want(0, 1);
+        assert_eq!((shares.granted_to(0), shares.granted()), (1, 1), "its records went to another member");
+        assert_eq!(shares.share(3), 2);
+        assert_eq!((shares.take(1, 1), shares.granted_to(1)), (1, 1));
+        assert_eq!(shares.take(0, 9), 1);
+    }
+}
