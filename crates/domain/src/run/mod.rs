@@ -170,6 +170,6 @@ pub struct RunEvent {
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,
-    /// Waiting: the limit it waits for, if it is one. Ready and running: limits that it holds.
+    /// Waiting for a limit: that one, last, after those that it holds. Ready and running: limits that it holds.
     pub limits: Vec<LimitId>,
 }

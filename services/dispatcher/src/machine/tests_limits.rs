@@ -91,7 +91,7 @@ fn limits_are_asked_for_in_one_order_and_given_back_together() {
     assert_eq!(all_words(&world.ask(&ask)), ["waiting a1 t0 for limit/a with 0"]);
     world.settle();
     let asked: Vec<String> = world.events.iter().map(|event| event.limits.iter().map(LimitId::as_str).collect()).collect();
-    assert_eq!(asked, ["limit/a", "limit/b", "queue/default", "limit/alimit/bqueue/default"]);
+    assert_eq!(asked, ["limit/a", "limit/alimit/b", "limit/alimit/bqueue/default", "limit/alimit/bqueue/default"]);
     world.ask(&other);
     world.settle();
     let events = finish(&mut world, &ask, OutcomeKind::Succeeded);

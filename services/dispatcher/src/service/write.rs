@@ -248,12 +248,7 @@ fn step_event(run: &Run) -> RunEvent {
         Step::Retrying { .. } => run.last_outcome.as_deref().cloned(),
         Step::Delayed { .. } | Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Running { .. } => None,
     };
-    let limits = match &run.step {
-        Step::Asking { .. } => run.asks_for().into_iter().cloned().collect(),
-        Step::Delayed { .. } | Step::Waiting | Step::Ready | Step::Running { .. } | Step::Retrying { .. } => {
-            run.limits.to_vec()
-        }
-    };
+    let limits = run.claimed_limits().to_vec();
     let attempt = if run.token == 0 { 0 } else { run.attempt };
     let redrives = run.redrives;
     RunEvent { attempt, token: run.token, due_at: run.due_at(), runner, outcome, note, redrives, limits, ..event }
