@@ -11,5 +11,6 @@ mod dev;
 mod handlers;
 mod kafka;
 mod kafka_target;
+mod limits;
 mod python;
 mod runs;
