@@ -43,12 +43,12 @@ A limit, which jobs share that name it by `limits: [database]`, and what bounds 
   apiVersion: orloj/v1
   kind: Limit
   metadata: {name: database}
-  spec: {maxConcurrent: 5, ratePerSecond: 10, burst: 20}      either or both; `paused: true` lets nobody through
+  spec: {maxConcurrent: 5, ratePerSecond: 10, burst: 20}      # or one of the two
   ---
   apiVersion: orloj/v1
   kind: Queue
   metadata: {name: default}
-  spec: {maxConcurrent: 100}")]
+  spec: {maxConcurrent: 100, paused: false}                   # while true, nobody gets it")]
 pub(crate) struct ApplyArguments {
     /// File or folder of manifests, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE|DIR|-", num_args = 1..)]

@@ -113,8 +113,8 @@ fn calendar(context: &Context, name: &str) -> Outcome {
     section(&mut shown, &calendar, &[("Calendar", "calendar")]);
     section(&mut shown, &calendar, SETTING_LINES);
     lines(&mut shown, "Manifest", &output::yaml(&[calendars::manifest(&calendar)?])?);
-    names(&mut shown, "Named by jobs", &calendar, "/status/jobs");
-    names(&mut shown, "Included by calendars", &calendar, "/status/calendars");
+    name_list(&mut shown, "Named by jobs", &names_of(&calendar, "/status/jobs"));
+    name_list(&mut shown, "Included by calendars", &names_of(&calendar, "/status/calendars"));
     output::print(&shown)?;
     Ok(Code::Ok)
 }
@@ -134,7 +134,7 @@ fn limit(context: &Context, name: &str) -> Outcome {
     section(&mut shown, &limit, &[("Limit", "limit"), ("Held by runs", "held"), ("Waiting runs", "waiting")]);
     section(&mut shown, &limit, SETTING_LINES);
     lines(&mut shown, "Manifest", &output::yaml(&[limits::manifest(&limit)?])?);
-    names(&mut shown, "Named by jobs", &limit, "/status/jobs");
+    name_list(&mut shown, "Named by jobs", &names_of(&limit, "/status/jobs"));
     waiting_for(&mut shown, &client, &id, &[])?;
     output::print(&shown)?;
     Ok(Code::Ok)
@@ -211,7 +211,11 @@ fn run_in_depth(context: &Context, id: &str) -> Outcome {
             ("Message", "outcome.message"),
         ],
     );
-    names(&mut shown, if run["state"] == "waiting" { "Waits for" } else { "Holds" }, &run, "/limits");
+    // Of one that waits, the last is the one that it waits for.
+    let mut held = names_of(&run, "/limits");
+    let awaited = if run["state"] == "waiting" { held.pop() } else { None };
+    name_list(&mut shown, "Waits for", awaited.as_slice());
+    name_list(&mut shown, "Holds", &held);
     let attempts = run.get("attempts").and_then(Value::as_array).cloned().unwrap_or_default();
     rows(
         &mut shown,
@@ -238,10 +242,13 @@ fn lines(shown: &mut String, title: &str, text: &str) {
     shown.extend(text.lines().flat_map(|line| ["  ", line, "\n"]));
 }
 
-/// A heading, and the names of a list below it, if there are any.
-fn names(shown: &mut String, title: &str, item: &Value, path: &str) {
+fn names_of<'a>(item: &'a Value, path: &str) -> Vec<&'a str> {
     let names = item.pointer(path).and_then(Value::as_array).into_iter().flatten();
-    let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+    names.filter_map(Value::as_str).collect()
+}
+
+/// A heading, and names below it, if there are any.
+fn name_list(shown: &mut String, title: &str, names: &[&str]) {
     if !names.is_empty() {
         lines(shown, title, &names.join("\n"));
     }

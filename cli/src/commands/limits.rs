@@ -153,7 +153,10 @@ fn name(item: &Value) -> String {
 pub(super) fn manifest(item: &Value) -> Result<LimitManifest, Failure> {
     let found = item.get("manifest").cloned().unwrap_or(Value::Null);
     if found.is_null() {
-        return Err(Failure::new(Code::NotFound, format!("{} has no manifest: nothing bounds it", name(item))));
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("queue {} has no manifest: nothing bounds it", text(item, "queue")),
+        ));
     }
     serde_json::from_value(found)
         .map_err(|error| Failure::error(format!("{} has no readable manifest: {error}", name(item))))
