@@ -151,7 +151,7 @@ impl Place {
             let run = self.run(id);
             let attempts = run["attempts"].as_array().into_iter().flatten();
             let mut lost = attempts.filter(|attempt| attempt["outcome"]["kind"] == "leaseLost");
-            assert!(lost.any(|attempt| attempt["token"].to_string() == *token), "{token} was not lost: {run}");
+            assert!(lost.any(|attempt| attempt["token"].as_i64() == token.parse().ok()), "{token} was not lost: {run}");
         }
         let ended: BTreeSet<String> =
             self.ledger().iter().filter(|line| line[0] == "end").map(|line| line[1].clone()).collect();
