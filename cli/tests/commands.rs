@@ -128,6 +128,22 @@ fn a_folder_is_checked_as_a_whole() {
 }
 
 #[test]
+fn limits_and_queues_are_checked_before_anything_is_sent() {
+    let good = "apiVersion: orloj/v1\nkind: Limit\nmetadata: {name: database}\nspec: {maxConcurrent: 2}\n---\n\
+                apiVersion: orloj/v1\nkind: Queue\nmetadata: {name: default}\nspec: {paused: true}\n";
+    let check = ["apply", "-f", "-", "--dry-run"];
+    let ended = orloj_with(&check, good);
+    assert_eq!(ended.out, "limit database is good (<stdin>:1)\nqueue default is good (<stdin>:6)\n", "{}", ended.err);
+    let ended = orloj_with(&[&check[..], &["-o", "json"]].concat(), good);
+    let items: Value = serde_json::from_str(&ended.out).expect("JSON");
+    assert_eq!((&items["items"][0]["limit"], &items["items"][1]["queue"]), (&"database".into(), &"default".into()));
+    let ended = orloj_with(&["apply", "-f", "-"], &good.replace("maxConcurrent: 2", "maxConcurrent: 0"));
+    assert_eq!((ended.code, ended.out.as_str()), (2, ""));
+    assert!(ended.err.contains("<stdin>:4:23: spec.maxConcurrent: must be 1 to 1000000"), "{}", ended.err);
+    assert!(orloj(&["apply", "--help"]).out.contains("kind: Limit"));
+}
+
+#[test]
 fn crontabs_become_manifests_that_apply_takes() {
     let ended =
         orloj(&["import", "crontab", &table("user-with-mail.crontab"), "--zone", "Europe/Berlin", "-o", "yaml"]);
@@ -224,11 +240,20 @@ fn commands_without_a_server_say_how_to_start_one() {
         &["get", "calendars"],
         &["describe", "calendar", "a"],
         &["delete", "calendar", "a"],
+        &["get", "limits"],
+        &["get", "queues", "default"],
+        &["describe", "limit", "a"],
+        &["describe", "queue", "a"],
+        &["delete", "limit", "a"],
+        &["delete", "queue", "a"],
         &["next", "a/b"],
     ] {
         let ended = orloj(arguments);
         assert_eq!(ended.code, 1, "{arguments:?}: {}", ended.err);
         assert!(ended.out.is_empty() && ended.err.contains("orloj dev"), "{arguments:?}: {}{}", ended.out, ended.err);
+    }
+    for arguments in [&["get", "limits", "A"][..], &["get", "queues", "a/b"], &["get", "runners", "a"]] {
+        assert_eq!(orloj(arguments).code, 2, "{arguments:?}");
     }
     for arguments in [&["get", "jobs", "A/b"][..], &["trigger", "a/b/c"], &["frobnicate"], &["pause", "a/b"]] {
         assert_eq!(orloj(arguments).code, 2, "{arguments:?}");

@@ -12,6 +12,7 @@ mod dev;
 mod handlers;
 mod kafka;
 mod kafka_target;
+mod limits;
 mod python;
 mod runs;
 mod user;

@@ -8,14 +8,14 @@ use clap::Args;
 use orloj_domain::id::JobId;
 use serde_json::{Value, json};
 
-use super::{Context, calendars, delete, offer};
+use super::{Context, calendars, delete, limits, offer};
 use crate::args::Namespace;
 use crate::client::Client;
 use crate::exit::{Code, Failure, Outcome};
 use crate::manifest_file::{self, Manifests};
 use crate::output::{self, Format};
 
-/// Offer jobs and calendars, and wait for the answer to each
+/// Offer jobs, calendars, limits and bounds of queues, and wait for the answer to each
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,18 @@ A calendar, which a schedule names by `exclude: [holidays]` or `only: [holidays]
   apiVersion: orloj/v1
   kind: Calendar
   metadata: {name: holidays}
-  spec: {yearly: [12-25, 01-01], dates: [2027-05-17], ranges: [{from: 2026-12-28, to: 2026-12-31}]}")]
+  spec: {yearly: [12-25, 01-01], dates: [2027-05-17], ranges: [{from: 2026-12-28, to: 2026-12-31}]}
+
+A limit, which jobs share that name it by `limits: [database]`, and what bounds a queue; they are sent before jobs:
+  apiVersion: orloj/v1
+  kind: Limit
+  metadata: {name: database}
+  spec: {maxConcurrent: 5, ratePerSecond: 10, burst: 20}      # or one of the two
+  ---
+  apiVersion: orloj/v1
+  kind: Queue
+  metadata: {name: default}
+  spec: {maxConcurrent: 100, paused: false}                   # while true, nobody gets it")]
 pub(crate) struct ApplyArguments {
     /// File or folder of manifests, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE|DIR|-", num_args = 1..)]
@@ -81,9 +92,10 @@ pub(crate) fn run(context: &Context, arguments: ApplyArguments) -> Outcome {
     Ok(code)
 }
 
-/// Sends calendars, then jobs, which may name them.
+/// Sends calendars and limits, then jobs, which may name them.
 pub(crate) fn send(client: &Client, loaded: Manifests, timeout: Duration, format: Format) -> Outcome {
-    let written = calendars::send(client, &loaded.calendars, timeout, format)?;
+    let mut written = calendars::send(client, &loaded.calendars, timeout, format)?;
+    written.extend(limits::send(client, &loaded.limits, timeout, format)?);
     let jobs: Vec<_> = loaded.jobs.into_iter().map(|one| (one.definition.job, one.manifest)).collect();
     offer::offer(client, &jobs, written, timeout, format)
 }
@@ -93,14 +105,21 @@ fn check(context: &Context, arguments: &ApplyArguments, loaded: &Manifests, name
     let removed = if arguments.prune { unnamed(&context.client()?, arguments, named)? } else { Vec::new() };
     let calendars = loaded.calendars.iter();
     let calendars = calendars.map(|one| json!({"calendar": one.calendar.name(), "type": "good", "origin": one.origin}));
+    let limits = loaded.limits.iter().map(|one| limits::named(&one.limit, "good", &one.origin));
     let jobs = loaded.jobs.iter().map(|one| json!({"job": one.definition.job, "type": "good", "origin": one.origin}));
-    let items: Vec<Value> =
-        calendars.chain(jobs).chain(removed.iter().map(|job| json!({"job": job, "type": "unnamed"}))).collect();
+    let items: Vec<Value> = calendars
+        .chain(limits)
+        .chain(jobs)
+        .chain(removed.iter().map(|job| json!({"job": job, "type": "unnamed"})))
+        .collect();
     if output::document(context.global.output, &json!({"items": items}), "dry-run")? {
         return Ok(Code::Ok);
     }
     for one in &loaded.calendars {
         output::print(&format!("calendar {} is good ({})", one.calendar.name(), one.origin))?;
+    }
+    for one in &loaded.limits {
+        output::print(&format!("{} is good ({})", limits::words(&one.limit), one.origin))?;
     }
     for one in &loaded.jobs {
         output::print(&format!("job {} is good ({})", one.definition.job, one.origin))?;

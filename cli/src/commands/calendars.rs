@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use orloj_domain::calendar::{CalendarManifest, CalendarSet};
 use orloj_domain::id::CalendarName;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Context;
+use super::{Context, settings};
 use crate::client::Client;
 use crate::exit::{Code, Failure, Outcome};
 use crate::manifest_file::LoadedCalendar;
@@ -39,8 +39,7 @@ pub(super) fn name(text: &str) -> Result<CalendarName, Failure> {
     CalendarName::new(text).map_err(|error| Failure::usage(error.to_string()))
 }
 
-/// Sends calendars, each after those that it includes, and waits until each is in force for readers. What was done is
-/// said line by line, or is in the answer for a document.
+/// Sends calendars, each after those that it includes, and waits until each is in force for readers.
 pub(crate) fn send(
     client: &Client,
     calendars: &[LoadedCalendar],
@@ -50,24 +49,10 @@ pub(crate) fn send(
     let mut items = Vec::new();
     for one in in_order(calendars)? {
         let name = one.calendar.name();
-        let body = serde_json::to_value(&one.manifest).map_err(|error| Failure::error(error.to_string()))?;
-        let written = client
-            .put(&path(name), &body)
-            .map_err(|failure| Failure::new(failure.code, format!("{}: calendar {name}: {failure}", one.origin)))?;
-        let position = written
-            .position
-            .ok_or_else(|| Failure::error(format!("calendar {name}: the server named no log position")))?;
-        let timeout = format!("{}ms", timeout.min(Duration::from_secs(30)).as_millis());
-        client.get(&path(name), &[("wait", &position), ("timeout", &timeout)])?;
-        let item = json!({"calendar": name, "type": "written", "position": position});
-        match format {
-            Format::Table | Format::Wide => output::print(&format!("calendar {name} written at {position}"))?,
-            Format::Name => output::print(&format!("calendar/{name}"))?,
-            Format::Jsonl => output::print(&item.to_string())?,
-            Format::Yaml => output::print(&format!("---\n{}", output::yaml(&[&item])?))?,
-            Format::Json => {}
-        }
-        items.push(item);
+        let manifest = serde_json::to_value(&one.manifest).map_err(|error| Failure::error(error.to_string()))?;
+        let (kind, path) = ("calendar", path(name));
+        let setting = settings::Setting { kind, name: name.as_str(), path, origin: &one.origin, manifest };
+        items.push(settings::send(client, &setting, timeout, format)?);
     }
     Ok(items)
 }
@@ -120,16 +105,5 @@ pub(super) fn manifest(item: &Value) -> Result<CalendarManifest, Failure> {
 
 /// Removes one calendar and says what came of it.
 pub(super) fn remove(client: &Client, name: &CalendarName) -> Outcome {
-    match client.delete(&path(name)) {
-        Ok(written) => {
-            let position = written.position.unwrap_or_default();
-            output::print(&format!("calendar {name} deleted at {position}"))?;
-            Ok(Code::Ok)
-        }
-        Err(failure) if matches!(failure.code, Code::NotFound | Code::Conflict) => {
-            output::note(&format!("error: {}", failure.message));
-            Ok(failure.code)
-        }
-        Err(failure) => Err(failure),
-    }
+    settings::remove(client, "calendar", name.as_str(), &path(name))
 }

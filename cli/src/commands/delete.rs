@@ -1,4 +1,4 @@
-//! `orloj delete`: jobs or calendars go, and the answer says where in the log. Invariant: one that does not exist is
+//! `orloj delete`: jobs, calendars, limits or bounds of queues go, and the answer says where in the log. Invariant: one that does not exist is
 //! said so (exit code 3), and the others that were named are still removed.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use orloj_domain::id::JobId;
 
-use super::{Context, calendars, job_id, job_path, offer};
+use super::{Context, calendars, job_id, job_path, limits, offer};
 use crate::args::Namespace;
 use crate::client::Client;
 use crate::exit::{Code, Outcome};
@@ -19,19 +19,25 @@ enum Kind {
     Job,
     #[value(alias = "calendars")]
     Calendar,
+    #[value(alias = "limits")]
+    Limit,
+    #[value(alias = "queues")]
+    Queue,
 }
 
-/// Remove jobs or calendars; runs that are under way end as they will
+/// Remove jobs, calendars, limits or what bounds a queue; runs that are under way end as they will
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   orloj delete job billing/nightly-invoice
-  orloj delete calendar holidays          refused while a job or a calendar names it")]
+  orloj delete calendar holidays          refused while a job or a calendar names it
+  orloj delete limit database             refused while a job names it, or a run needs it
+  orloj delete queue default              the queue stays; nothing bounds it any more")]
 pub(crate) struct DeleteArguments {
     /// What to delete
     #[arg(value_enum)]
     kind: Kind,
-    /// The jobs as NS/NAME, or the calendars
+    /// The jobs as NS/NAME, or the names of calendars, limits or queues
     #[arg(required = true, value_name = "NS/NAME|NAME")]
     names: Vec<String>,
     /// How long to wait for the answer
@@ -51,6 +57,14 @@ pub(crate) fn run(context: &Context, arguments: DeleteArguments) -> Outcome {
         Kind::Calendar => {
             let names: Result<Vec<_>, _> = arguments.names.iter().map(|text| calendars::name(text)).collect();
             each(names?, context, |client, name| calendars::remove(client, &name))
+        }
+        Kind::Limit => {
+            let names: Result<Vec<_>, _> = arguments.names.iter().map(|text| limits::limit(text)).collect();
+            each(names?, context, |client, limit| limits::remove(client, &limit))
+        }
+        Kind::Queue => {
+            let names: Result<Vec<_>, _> = arguments.names.iter().map(|text| limits::queue(text)).collect();
+            each(names?, context, |client, queue| limits::remove(client, &queue))
         }
     }
 }

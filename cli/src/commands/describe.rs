@@ -1,14 +1,16 @@
-//! `orloj describe`: one job, run or calendar in depth, in sections. Invariant: what is shown was asked for in the same
+//! `orloj describe`: one job, run, calendar, queue or limit in depth, in sections. Invariant: what is shown was asked for in the same
 //! moment from the same projection; what is not known is left out, never made up.
 
 use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
+use orloj_domain::id::LimitId;
+use serde_json::{Value, json};
 
-use super::{Context, calendars, get, job_id, job_path};
+use super::{Context, calendars, get, job_id, job_path, limits};
 use crate::args::Namespace;
-use crate::exit::{Code, Outcome};
+use crate::client::Client;
+use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, instant};
 
 /// What can be described.
@@ -20,20 +22,26 @@ enum Kind {
     Run,
     #[value(alias = "calendars")]
     Calendar,
+    #[value(alias = "queues")]
+    Queue,
+    #[value(alias = "limits")]
+    Limit,
 }
 
-/// Show a job, a run or a calendar in depth
+/// Show a job, a run, a calendar, a queue or a limit in depth
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   orloj describe job billing/nightly-invoice
   orloj describe calendar holidays
+  orloj describe limit database
+  orloj describe queue default
   orloj describe run ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09")]
 pub(crate) struct DescribeArguments {
     /// What it is
     #[arg(value_enum)]
     kind: Kind,
-    /// A job as NS/NAME, a run by its id, a calendar by its name
+    /// A job as NS/NAME, a run by its id, a calendar, a queue or a limit by its name
     #[arg(value_name = "NS/NAME|ID|NAME")]
     name: String,
     #[command(flatten)]
@@ -45,6 +53,8 @@ pub(crate) fn run(context: &Context, arguments: &DescribeArguments) -> Outcome {
         Kind::Job => job(context, arguments),
         Kind::Run => run_in_depth(context, &arguments.name),
         Kind::Calendar => calendar(context, &arguments.name),
+        Kind::Queue => queue(context, &arguments.name),
+        Kind::Limit => limit(context, &arguments.name),
     }
 }
 
@@ -78,9 +88,7 @@ fn job(context: &Context, arguments: &DescribeArguments) -> Outcome {
         ],
     );
     if job.pointer("/manifest/spec").is_some() {
-        let yaml = output::yaml(&[get::manifest(&job)?])?;
-        heading(&mut shown, "Manifest");
-        shown.extend(yaml.lines().flat_map(|line| ["  ", line, "\n"]));
+        lines(&mut shown, "Manifest", &output::yaml(&[get::manifest(&job)?])?);
     }
     let fires = client.items(&format!("{path}/fires"), &[], 5)?;
     rows(&mut shown, "Last decisions", &fires, &["fireTime", "decision", "reason", "runId"]);
@@ -92,6 +100,9 @@ fn job(context: &Context, arguments: &DescribeArguments) -> Outcome {
     Ok(Code::Ok)
 }
 
+const SETTING_LINES: &[(&str, &str)] =
+    &[("Position", "status.position"), ("Updated", "status.updatedAt"), ("Updated by", "status.actor")];
+
 fn calendar(context: &Context, name: &str) -> Outcome {
     let name = calendars::name(name)?;
     let calendar = context.client()?.get(&calendars::path(&name), &[])?;
@@ -99,25 +110,78 @@ fn calendar(context: &Context, name: &str) -> Outcome {
         return Ok(Code::Ok);
     }
     let mut shown = String::new();
+    section(&mut shown, &calendar, &[("Calendar", "calendar")]);
+    section(&mut shown, &calendar, SETTING_LINES);
+    lines(&mut shown, "Manifest", &output::yaml(&[calendars::manifest(&calendar)?])?);
+    name_list(&mut shown, "Named by jobs", &names_of(&calendar, "/status/jobs"));
+    name_list(&mut shown, "Included by calendars", &names_of(&calendar, "/status/calendars"));
+    output::print(&shown)?;
+    Ok(Code::Ok)
+}
+
+/// Most of those who wait that are shown.
+const WAITING_SHOWN: usize = 10;
+/// Most waiting runs that are looked through for those.
+const WAITING_LOOKED_AT: usize = 500;
+
+fn limit(context: &Context, name: &str) -> Outcome {
+    let (client, id) = (context.client()?, limits::limit(name)?);
+    let limit = client.get(&limits::path(&id), &[])?;
+    if output::document(context.global.output, &limit, id.as_str())? {
+        return Ok(Code::Ok);
+    }
+    let mut shown = String::new();
+    section(&mut shown, &limit, &[("Limit", "limit"), ("Held by runs", "held"), ("Waiting runs", "waiting")]);
+    section(&mut shown, &limit, SETTING_LINES);
+    lines(&mut shown, "Manifest", &output::yaml(&[limits::manifest(&limit)?])?);
+    name_list(&mut shown, "Named by jobs", &names_of(&limit, "/status/jobs"));
+    waiting_for(&mut shown, &client, &id, &[])?;
+    output::print(&shown)?;
+    Ok(Code::Ok)
+}
+
+fn queue(context: &Context, name: &str) -> Outcome {
+    let (client, id) = (context.client()?, limits::queue(name)?);
+    let queue = client.get(&limits::path(&id), &[])?;
+    if output::document(context.global.output, &queue, id.as_str())? {
+        return Ok(Code::Ok);
+    }
+    let mut shown = String::new();
     section(
         &mut shown,
-        &calendar,
-        &[("Calendar", "calendar"), ("Position", "status.position"), ("Updated", "status.updatedAt")],
+        &queue,
+        &[
+            ("Queue", "queue"),
+            ("Jobs", "jobs"),
+            ("Runners", "runners"),
+            ("Delayed", "delayed"),
+            ("Waiting", "waiting"),
+            ("Ready", "ready"),
+            ("Running", "running"),
+            ("Retrying", "retrying"),
+            ("Dead", "dead"),
+        ],
     );
-    section(&mut shown, &calendar, &[("Updated by", "status.actor")]);
-    heading(&mut shown, "Manifest");
-    let yaml = output::yaml(&[calendars::manifest(&calendar)?])?;
-    shown.extend(yaml.lines().flat_map(|line| ["  ", line, "\n"]));
-    for (title, field) in [("Named by jobs", "jobs"), ("Included by calendars", "calendars")] {
-        let names = calendar.pointer(&format!("/status/{field}")).and_then(Value::as_array).into_iter().flatten();
-        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
-        if !names.is_empty() {
-            heading(&mut shown, title);
-            shown.extend(names.into_iter().flat_map(|name| ["  ", name, "\n"]));
-        }
+    if queue["manifest"].is_null() {
+        shown.push_str("Nothing bounds it.\n");
+    } else {
+        section(&mut shown, &queue, &[("Held by runs", "held"), ("Wait for it", "waitingForLimit")]);
+        section(&mut shown, &queue, SETTING_LINES);
+        lines(&mut shown, "Manifest", &output::yaml(&[limits::manifest(&queue)?])?);
+        waiting_for(&mut shown, &client, &id, &[("queue", id.name())])?;
     }
     output::print(&shown)?;
     Ok(Code::Ok)
+}
+
+/// The first runs that wait for a limit, among the newest that wait for anything.
+fn waiting_for(shown: &mut String, client: &Client, id: &LimitId, filter: &[(&str, &str)]) -> Result<(), Failure> {
+    let query = [&[("state", "waiting")][..], filter].concat();
+    let waiting = client.items("/api/v1/runs", &query, WAITING_LOOKED_AT)?;
+    let waits = |run: &Value| run["limits"].as_array().and_then(|limits| limits.last()) == Some(&json!(id));
+    let waiting: Vec<Value> = waiting.into_iter().filter(waits).take(WAITING_SHOWN).collect();
+    rows(shown, "Waiting", &waiting, &["id", "job", "requestedAt"]);
+    Ok(())
 }
 
 fn run_in_depth(context: &Context, id: &str) -> Outcome {
@@ -141,11 +205,17 @@ fn run_in_depth(context: &Context, id: &str) -> Outcome {
             ("Started", "startedAt"),
             ("Finished", "finishedAt"),
             ("Due", "dueAt"),
+            ("Note", "note"),
             ("Outcome", "outcome.kind"),
             ("Exit code", "outcome.exitCode"),
             ("Message", "outcome.message"),
         ],
     );
+    // Of one that waits, the last is the one that it waits for.
+    let mut held = names_of(&run, "/limits");
+    let awaited = if run["state"] == "waiting" { held.pop() } else { None };
+    name_list(&mut shown, "Waits for", awaited.as_slice());
+    name_list(&mut shown, "Holds", &held);
     let attempts = run.get("attempts").and_then(Value::as_array).cloned().unwrap_or_default();
     rows(
         &mut shown,
@@ -169,6 +239,24 @@ fn heading(shown: &mut String, title: &str) {
     }
     shown.push_str(title);
     shown.push_str(":\n");
+}
+
+/// A heading, and the lines of a text below it.
+fn lines(shown: &mut String, title: &str, text: &str) {
+    heading(shown, title);
+    shown.extend(text.lines().flat_map(|line| ["  ", line, "\n"]));
+}
+
+fn names_of<'a>(item: &'a Value, path: &str) -> Vec<&'a str> {
+    let names = item.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str).collect()
+}
+
+/// A heading, and names below it, if there are any.
+fn name_list(shown: &mut String, title: &str, names: &[&str]) {
+    if !names.is_empty() {
+        lines(shown, title, &names.join("\n"));
+    }
 }
 
 /// Lines of `label: value` for what is known.

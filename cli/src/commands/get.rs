@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use orloj_domain::manifest::Manifest;
 use serde_json::Value;
 
-use super::{Context, calendars, job_id, job_path, runs};
+use super::{Context, calendars, job_id, job_path, limits, runs};
 use crate::args::Namespace;
 use crate::exit::{Code, Failure, Outcome};
 use crate::output::{self, Column, Format, column, text, wide};
@@ -28,9 +28,11 @@ enum Kind {
     Shards,
     #[value(alias = "calendar")]
     Calendars,
+    #[value(alias = "limit")]
+    Limits,
 }
 
-/// List jobs, runs, runners, queues, shards or calendars
+/// List jobs, runs, runners, queues, shards, calendars or limits
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,12 +40,14 @@ Examples:
   orloj get jobs billing/nightly-invoice -o yaml    as a manifest
   orloj get jobs -n billing -l team=billing -o wide
   orloj get runners
-  orloj get calendars holidays -o yaml")]
+  orloj get calendars holidays -o yaml
+  orloj get limits                                  who holds them, and who waits
+  orloj get queues default -o yaml                  as a manifest, where something bounds it")]
 pub(crate) struct GetArguments {
     /// What to list
     #[arg(value_enum)]
     kind: Kind,
-    /// One of them: a job as NS/NAME, a run by its id, a calendar by its name
+    /// One of them: a job as NS/NAME, a run by its id, a calendar, a queue or a limit by its name
     #[arg(value_name = "NS/NAME|ID|NAME")]
     name: Option<String>,
     /// Only jobs with this label
@@ -75,18 +79,6 @@ const RUNNER_COLUMNS: &[Column] = &[
     column("SEEN", |runner| output::age(runner, "at", super::now())),
 ];
 
-const QUEUE_COLUMNS: &[Column] = &[
-    column("QUEUE", |queue| text(queue, "queue")),
-    column("JOBS", |queue| text(queue, "jobs")),
-    column("RUNNERS", |queue| text(queue, "runners")),
-    wide("DELAYED", |queue| text(queue, "delayed")),
-    wide("WAITING", |queue| text(queue, "waiting")),
-    column("READY", |queue| text(queue, "ready")),
-    column("RUNNING", |queue| text(queue, "running")),
-    column("RETRYING", |queue| text(queue, "retrying")),
-    column("DEAD", |queue| text(queue, "dead")),
-];
-
 const SHARD_COLUMNS: &[Column] = &[
     column("SHARD", |shard| text(shard, "shard")),
     column("JOBS", |shard| text(shard, "jobs")),
@@ -106,15 +98,18 @@ pub(crate) fn run(context: &Context, arguments: &GetArguments) -> Outcome {
         (Kind::Runs, Some(id)) => runs::one(context, id),
         (Kind::Runs, None) => runs::list(context, &[]),
         (Kind::Runners, None) => plain(context, "/api/v1/runners", RUNNER_COLUMNS, |item| text(item, "runner")),
-        (Kind::Queues, None) => plain(context, "/api/v1/queues", QUEUE_COLUMNS, |item| text(item, "queue")),
+        (Kind::Queues, None) => limits::list(context, "/api/v1/queues", ITEMS_MAX),
+        (Kind::Queues, Some(name)) => limits::one(context, &limits::queue(name)?),
+        (Kind::Limits, None) => limits::list(context, "/api/v1/limits", ITEMS_MAX),
+        (Kind::Limits, Some(name)) => limits::one(context, &limits::limit(name)?),
         (Kind::Shards, None) => plain(context, "/api/v1/shards", SHARD_COLUMNS, |item| text(item, "shard")),
         (Kind::Calendars, None) => {
             let items = context.client()?.items("/api/v1/calendars", &[], ITEMS_MAX)?;
             calendars::show(context, &items)
         }
         (Kind::Calendars, Some(name)) => one_calendar(context, name),
-        (Kind::Runners | Kind::Queues | Kind::Shards, Some(_)) => {
-            Err(Failure::usage("runners, queues and shards are listed as a whole; leave the name out"))
+        (Kind::Runners | Kind::Shards, Some(_)) => {
+            Err(Failure::usage("runners and shards are listed as a whole; leave the name out"))
         }
     }
 }

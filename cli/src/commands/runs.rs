@@ -50,6 +50,7 @@ const COLUMNS: &[Column] = &[
     wide("STARTED", |run| output::instant(run, "startedAt")),
     wide("FINISHED", |run| output::instant(run, "finishedAt")),
     wide("OUTCOME", |run| text(run, "outcome.kind")),
+    wide("NOTE", |run| text(run, "note")),
     column("AGE", |run| output::age(run, "requestedAt", super::now())),
 ];
 

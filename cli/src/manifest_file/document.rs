@@ -1,18 +1,22 @@
-//! One document of a file: a job or a calendar, told apart by its `kind`. Not here: what either means. Invariant: the
+//! One document of a file: a job, a calendar, a limit or what bounds a queue, told apart by its `kind`. Not here: what either means. Invariant: the
 //! reader of the right kind reads the fields in place, so that what it complains about keeps its line and column.
 
 use std::fmt;
 
 use orloj_domain::calendar::{self, CalendarManifest, CalendarSpec};
-use orloj_domain::manifest::{Manifest, Metadata, Spec};
-use serde::de::{self, Error as _, MapAccess, Visitor};
+use orloj_domain::limit::{LIMIT_KIND, LimitManifest, LimitSpec, QUEUE_KIND};
+use orloj_domain::manifest::{self, Manifest, Metadata, Spec};
+use serde::de::{self, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A job or a calendar, as it is written.
+/// What a document is, as it is written.
 #[derive(Debug, Clone)]
 pub(super) enum Document {
     Job(Box<Manifest>),
     Calendar(Box<CalendarManifest>),
+    Limit(Box<LimitManifest>),
+    /// Of this kind, which there is not.
+    Other(String),
 }
 
 const FIELDS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
@@ -29,17 +33,19 @@ enum Field {
 enum AnySpec {
     Job(Box<Spec>),
     Calendar(Box<CalendarSpec>),
+    Limit(LimitSpec),
+    Other,
 }
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Manifest", FIELDS, OneOfBoth)
+        deserializer.deserialize_struct("Manifest", FIELDS, AnyKind)
     }
 }
 
-struct OneOfBoth;
+struct AnyKind;
 
-impl<'de> Visitor<'de> for OneOfBoth {
+impl<'de> Visitor<'de> for AnyKind {
     type Value = Document;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,24 +59,43 @@ impl<'de> Visitor<'de> for OneOfBoth {
                 Field::ApiVersion => put(&mut api_version, "apiVersion", map.next_value()?)?,
                 Field::Kind => put(&mut kind, "kind", map.next_value()?)?,
                 Field::Metadata => put(&mut metadata, "metadata", map.next_value()?)?,
-                // What says no kind before is read as most are.
-                Field::Spec if kind.as_deref() == Some(calendar::KIND) => {
-                    put(&mut spec, "spec", AnySpec::Calendar(map.next_value()?))?;
+                Field::Spec => {
+                    // What says no kind before is read as most are.
+                    let read = match kind.as_deref().unwrap_or(manifest::KIND) {
+                        manifest::KIND => AnySpec::Job(map.next_value()?),
+                        calendar::KIND => AnySpec::Calendar(map.next_value()?),
+                        QUEUE_KIND | LIMIT_KIND => AnySpec::Limit(map.next_value()?),
+                        _ => map.next_value::<IgnoredAny>().map(|_| AnySpec::Other)?,
+                    };
+                    put(&mut spec, "spec", read)?;
                 }
-                Field::Spec => put(&mut spec, "spec", AnySpec::Job(map.next_value()?))?,
             }
         }
         let api_version = api_version.ok_or_else(|| A::Error::missing_field("apiVersion"))?;
         let kind = kind.ok_or_else(|| A::Error::missing_field("kind"))?;
         let metadata = metadata.ok_or_else(|| A::Error::missing_field("metadata"))?;
-        match spec.ok_or_else(|| A::Error::missing_field("spec"))? {
-            AnySpec::Calendar(spec) => {
+        let is_limit = [QUEUE_KIND, LIMIT_KIND].contains(&kind.as_str());
+        match spec {
+            // A queue may be bound by nothing.
+            None if is_limit => Ok(limit(api_version, kind, metadata, LimitSpec::default())),
+            None => Err(A::Error::missing_field("spec")),
+            Some(AnySpec::Calendar(spec)) => {
                 Ok(Document::Calendar(Box::new(CalendarManifest { api_version, kind, metadata, spec: *spec })))
             }
-            AnySpec::Job(_) if kind == calendar::KIND => Err(A::Error::custom("write `kind` before `spec`")),
-            AnySpec::Job(spec) => Ok(Document::Job(Box::new(Manifest { api_version, kind, metadata, spec: *spec }))),
+            Some(AnySpec::Limit(spec)) => Ok(limit(api_version, kind, metadata, spec)),
+            Some(AnySpec::Other) => Ok(Document::Other(kind)),
+            Some(AnySpec::Job(_)) if is_limit || kind == calendar::KIND => {
+                Err(A::Error::custom("write `kind` before `spec`"))
+            }
+            Some(AnySpec::Job(spec)) => {
+                Ok(Document::Job(Box::new(Manifest { api_version, kind, metadata, spec: *spec })))
+            }
         }
     }
+}
+
+fn limit(api_version: String, kind: String, metadata: Metadata, spec: LimitSpec) -> Document {
+    Document::Limit(Box::new(LimitManifest { api_version, kind, metadata, spec }))
 }
 
 fn put<T, E: de::Error>(place: &mut Option<T>, field: &'static str, value: T) -> Result<(), E> {

@@ -12,9 +12,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use orloj_domain::calendar::{self, Calendar, CalendarManifest};
+use orloj_domain::id::LimitId;
 use orloj_domain::job::JobDefinition;
 use orloj_domain::job_event::FieldError;
-use orloj_domain::manifest::{Manifest, to_definition};
+use orloj_domain::limit::{self, LIMIT_KIND, LimitManifest, QUEUE_KIND};
+use orloj_domain::manifest::{KIND, Manifest, to_definition};
 use serde_saphyr::Spanned;
 
 use document::Document;
@@ -42,11 +44,23 @@ pub(crate) struct LoadedCalendar {
     pub(crate) calendar: Calendar,
 }
 
+/// A limit or what bounds a queue, that passed every check, and where it came from.
+#[derive(Debug)]
+pub(crate) struct LoadedLimit {
+    /// `FILE:LINE`.
+    pub(crate) origin: String,
+    /// As it is sent.
+    pub(crate) manifest: LimitManifest,
+    /// Which it is.
+    pub(crate) limit: LimitId,
+}
+
 /// All that files hold, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Manifests {
     pub(crate) jobs: Vec<Loaded>,
     pub(crate) calendars: Vec<LoadedCalendar>,
+    pub(crate) limits: Vec<LoadedLimit>,
 }
 
 /// Most documents of one file; one crontab of a large host makes some hundreds.
@@ -136,6 +150,12 @@ fn parse(name: &str, text: &str, namespace: Option<&str>, loaded: &mut Manifests
             Document::Job(manifest) => job(*manifest, namespace, origin).map(|job| loaded.jobs.push(job)),
             Document::Calendar(manifest) => calendar::to_calendar(&manifest)
                 .map(|calendar| loaded.calendars.push(LoadedCalendar { origin, manifest: *manifest, calendar })),
+            Document::Limit(manifest) => limit::to_rule(&manifest)
+                .map(|(limit, _)| loaded.limits.push(LoadedLimit { origin, manifest: *manifest, limit })),
+            Document::Other(kind) => {
+                let message = format!("must be `{KIND}`, `{}`, `{QUEUE_KIND}` or `{LIMIT_KIND}`", calendar::KIND);
+                Err(vec![FieldError::new("kind", kind, message)])
+            }
         };
         if let Err(errors) = taken {
             complaints.extend(errors.iter().map(|error| located(name, document, error)));
@@ -193,8 +213,9 @@ fn in_plain_words(text: &str) -> String {
 fn refuse_repeats(loaded: &Manifests, complaints: &mut Vec<String>) {
     let jobs = loaded.jobs.iter().map(|one| (format!("job {}", one.definition.job), &one.origin));
     let calendars = loaded.calendars.iter().map(|one| (format!("calendar {}", one.calendar.name()), &one.origin));
+    let limits = loaded.limits.iter().map(|one| (one.limit.as_str().replacen('/', " ", 1), &one.origin));
     let mut first_of = BTreeMap::new();
-    for (what, origin) in jobs.chain(calendars) {
+    for (what, origin) in jobs.chain(calendars).chain(limits) {
         let said = format!("{origin}: metadata.name: {what} is also at");
         if let Some(first) = first_of.insert(what, origin) {
             complaints.push(format!("{said} {first}"));

@@ -158,3 +158,68 @@ spec:
     let (_, complaints) = both(&format!("{CALENDAR}---\n{CALENDAR}"));
     assert!(complaints.is_empty(), "told once all files are read");
 }
+
+#[test]
+fn limits_and_queues_stand_beside_jobs_and_are_complained_about_in_place() {
+    const LIMITS: &str = "\
+apiVersion: orloj/v1
+kind: Limit
+metadata: {name: database}
+spec:
+  maxConcurrent: 2
+  ratePerSecond: 0.5
+---
+apiVersion: orloj/v1
+kind: Queue
+metadata: {name: default}
+";
+    let both = |limits: &str| {
+        let (mut loaded, mut complaints) = (Manifests::default(), Vec::new());
+        let job = GOOD.replace("spec:", "spec:\n  limits: [database]");
+        parse("all.yaml", &format!("{limits}---\n{job}"), Some("team"), &mut loaded, &mut complaints);
+        (loaded, complaints)
+    };
+    let (loaded, complaints) = both(LIMITS);
+    assert_eq!(complaints, Vec::<String>::new());
+    assert_eq!(loaded.jobs[0].definition.spec.limits[0].as_str(), "database");
+    let limits: Vec<(&str, &str)> = loaded.limits.iter().map(|one| (one.limit.as_str(), one.origin.as_str())).collect();
+    assert_eq!(limits, [("limit/database", "all.yaml:1"), ("queue/default", "all.yaml:8")]);
+    for (from, to, said) in [
+        ("maxConcurrent: 2", "maxConcurrent: 0", "all.yaml:5:18: spec.maxConcurrent: must be 1 to 1000000"),
+        ("maxConcurrent: 2", "maxConcurrent: two", "all.yaml:5:18: spec.maxConcurrent: expected a whole number"),
+        ("  maxC", "  maxc", "all.yaml:5:3: spec.maxconcurrent: unknown field `maxconcurrent`, expected one of max"),
+        ("0.5", "0", "all.yaml:6:18: spec.ratePerSecond: must be 0.00001 to 100000 runs per second"),
+        ("0.5", "1\n  burst: 0", "all.yaml:7:10: spec.burst: must be 1 to 1000000"),
+        ("0.5", "1\n  paused: maybe", "all.yaml:7:11: spec.paused: expected true or false"),
+        (
+            "{name: d",
+            "{namespace: a, name: d",
+            "all.yaml:3:23: metadata.namespace: queues and limits have no namespace",
+        ),
+        ("{name: database}", "{name: Data}", "all.yaml:3:18: metadata.name: is no limit name; use 1 to 63"),
+        ("kind: Limit", "kind: limit", "all.yaml:2:7: kind: must be `Job`, `Calendar`, `Queue` or `Limit`"),
+    ] {
+        let (_, complaints) = both(&LIMITS.replace(from, to));
+        assert!(complaints[0].starts_with(said), "{complaints:?}\nwanted {said}");
+    }
+    let (_, complaints) = both("apiVersion: orloj/v1\nspec: {run: {}}\nkind: Queue\nmetadata: {name: a}\n");
+    assert!(complaints[0].contains("write `kind` before `spec`"), "{complaints:?}");
+    let (_, complaints) = both("apiVersion: orloj/v1\nkind: Limit\nmetadata: {name: a}\n");
+    assert!(complaints[0].starts_with("all.yaml:1:1: spec: bounds nothing"), "{complaints:?}");
+}
+
+#[test]
+fn a_limit_and_a_queue_may_have_one_name_and_no_two_limits() {
+    let folder = tempdir("limits");
+    let manifest =
+        |kind: &str| format!("apiVersion: orloj/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{maxConcurrent: 1}}\n");
+    for (name, kind) in [("a.yaml", "Limit"), ("b.yaml", "Queue")] {
+        std::fs::write(folder.join(name), manifest(kind)).expect("a file");
+    }
+    let paths = [folder.display().to_string()];
+    assert_eq!(load(&paths, None).expect("two of them").limits.len(), 2);
+    std::fs::write(folder.join("c.yaml"), manifest("Limit")).expect("a file");
+    let complaints = load(&paths, None).expect_err("refused");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert!(complaints[0].contains("c.yaml:1: metadata.name: limit a is also at"), "{complaints:?}");
+}

@@ -53,7 +53,11 @@ impl DispatcherMetrics {
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
             registry.register("redrives_refused", "Dead runs that were not sent back", this.not_redriven.clone());
             registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
-            registry.register("limit_steps", "Steps of claims on limits, by the state reached", this.limit_steps.clone());
+            registry.register(
+                "limit_steps",
+                "Steps of claims on limits, by the state reached",
+                this.limit_steps.clone(),
+            );
             registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
         });
         this

@@ -105,7 +105,6 @@ impl Request {
     pub fn room(&self) -> usize {
         overlap::room(self.overlap.policy, self.concurrency)
     }
-
 }
 
 /// Where a live run is.

@@ -246,9 +246,7 @@ impl World {
     pub(crate) fn rule(&mut self, limit: &str, spec: Option<serde_json::Value>) {
         let (kind, name) = limit.split_once('/').expect("a limit");
         let kind = if kind == "queue" { "Queue" } else { "Limit" };
-        let manifest = |spec| {
-            serde_json::json!({"apiVersion": "orloj/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-        };
+        let manifest = |spec| serde_json::json!({"apiVersion": "orloj/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let value = spec.map(|spec| manifest(spec).to_string().into_bytes());
         let record = state_record(topic::SETTINGS, limit.as_bytes(), value);
         let inputs = self.service.read_shared(&record, self.now());

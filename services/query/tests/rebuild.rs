@@ -28,6 +28,10 @@ fn story() -> Vec<NewRecord> {
         story.push(records::report(&job, seconds, AttemptEventType::Started, 1, "s-1"));
         story.push(records::report(&job, seconds, AttemptEventType::Finished, 1, "s-1"));
         story.push(about(topic::RUN_EVENTS, &job, &records::step(&job, seconds + 100, RunState::Running, 1, 1)));
+        let mut waiting = records::step(&job, seconds + 200, RunState::Waiting, 0, 0);
+        waiting.limits = vec!["limit/database".parse().expect("a limit")];
+        story.push(about(topic::RUN_EVENTS, &job, &waiting));
+        story.push(records::requested(&job, seconds + 200));
         story.push(records::requested(&job, seconds));
         story.push(records::requested(&job, seconds + 100));
         story.push(about(topic::TRIGGER_STATE, &job, &records::state(&job, 1, Some(records::definition(&job)), 0)));
@@ -36,6 +40,9 @@ fn story() -> Vec<NewRecord> {
         story.push(NewRecord::new(topic::FIRES, shard(&job), name, Some(b"no decision".to_vec())));
         story.push(NewRecord::new(topic::FIRES, shard(&job), "__barrier", Some(b"no decision".to_vec())));
     }
+    let limit =
+        r#"{"apiVersion": "orloj/v1", "kind": "Limit", "metadata": {"name": "database"}, "spec": {"paused": true}}"#;
+    story.push(NewRecord::new(topic::SETTINGS, 0, "limit/database", Some(limit.as_bytes().to_vec())));
     story.push(records::heartbeat("r", records::at(0), 1000));
     story.push(records::owner(topic::TRIGGER_OWNERS, 0, "i-1"));
     story

@@ -88,9 +88,9 @@ pub fn to_rule(manifest: &LimitManifest) -> Result<(LimitId, LimitRule), Vec<Fie
 }
 
 fn rule(kind: &str, spec: &LimitSpec, complaints: &mut Complaints) -> LimitRule {
-    let max_concurrent = spec.max_concurrent.map(|most| {
-        whole("spec.maxConcurrent", most, "; `paused: true` lets none through", complaints)
-    });
+    let max_concurrent = spec
+        .max_concurrent
+        .map(|most| whole("spec.maxConcurrent", most, "; `paused: true` lets none through", complaints));
     let rate_per_second = spec.rate_per_second.filter(|rate| {
         // Written so that NaN is refused too.
         let is_good = (RATE_MIN..=RATE_MAX).contains(rate);
@@ -142,8 +142,7 @@ mod tests {
     fn bounds_are_read_with_their_defaults() {
         let (limit, rule) = parse("Queue", &json!({"maxConcurrent": 5, "ratePerSecond": 25})).expect("good");
         assert_eq!(limit.as_str(), "queue/db");
-        let wanted =
-            LimitRule { max_concurrent: Some(5), rate_per_second: Some(25.0), burst: 3, is_paused: false };
+        let wanted = LimitRule { max_concurrent: Some(5), rate_per_second: Some(25.0), burst: 3, is_paused: false };
         assert_eq!(rule, wanted);
         assert!(!parse("Queue", &json!({})).expect("good").1.is_bound());
         assert!(parse("Limit", &json!({"paused": true})).expect("good").1.is_bound());

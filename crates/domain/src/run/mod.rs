@@ -174,7 +174,7 @@ pub struct RunEvent {
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,
-    /// Waiting: the limit it waits for, if it is one. Ready and running: limits that it holds.
+    /// Waiting for a limit: that one, last, after those that it holds. Ready and running: limits that it holds.
     pub limits: Vec<LimitId>,
     /// Waiting: the handler that the runner which took it last has not got.
     pub missing_handler: Option<String>,

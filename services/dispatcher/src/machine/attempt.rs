@@ -26,9 +26,7 @@ impl DispatcherMachine {
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
-            | Step::Retrying { .. } => {
-                Event::Disowned(report.clone(), Ignored::Stale)
-            }
+            | Step::Retrying { .. } => Event::Disowned(report.clone(), Ignored::Stale),
         }
     }
 
@@ -45,9 +43,7 @@ impl DispatcherMachine {
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
-            | Step::Retrying { .. } => {
-                Event::Ignored(Ignored::Stale)
-            }
+            | Step::Retrying { .. } => Event::Ignored(Ignored::Stale),
         }];
         self.make_room(&mut events, now);
         events

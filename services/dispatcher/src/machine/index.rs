@@ -61,9 +61,7 @@ impl Index {
             | Step::Unserved { .. }
             | Step::Ready
             | Step::Running { .. }
-            | Step::Retrying { .. } => {
-                of_job.active.insert(id)
-            }
+            | Step::Retrying { .. } => of_job.active.insert(id),
         };
     }
 

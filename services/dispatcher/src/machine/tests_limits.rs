@@ -48,7 +48,10 @@ fn a_queue_lets_as_many_through_as_it_may() {
     assert_eq!(waits.note.as_deref(), Some("it waits for its turn at queue default"));
     assert_eq!(waits.limits, [limit("queue/default")]);
     world.check_restore();
-    assert_eq!(all_words(&finish(&mut world, &first, OutcomeKind::Succeeded)), ["succeeded a1 t1 -run.state +queue/default"]);
+    assert_eq!(
+        all_words(&finish(&mut world, &first, OutcomeKind::Succeeded)),
+        ["succeeded a1 t1 -run.state +queue/default"]
+    );
     assert_eq!(state(&world, &second), Some(RunState::Ready));
     world.check_restore();
     finish(&mut world, &second, OutcomeKind::Succeeded);
@@ -91,8 +94,9 @@ fn limits_are_asked_for_in_one_order_and_given_back_together() {
     let (ask, other) = (Ask { limits: &["b", "a"], ..Ask::of("x/y", 0) }, Ask { limits: &["a"], ..Ask::of("x/z", 1) });
     assert_eq!(all_words(&world.ask(&ask)), ["waiting a1 t0 for limit/a with 0"]);
     world.settle();
-    let asked: Vec<String> = world.events.iter().map(|event| event.limits.iter().map(LimitId::as_str).collect()).collect();
-    assert_eq!(asked, ["limit/a", "limit/b", "queue/default", "limit/alimit/bqueue/default"]);
+    let asked: Vec<String> =
+        world.events.iter().map(|event| event.limits.iter().map(LimitId::as_str).collect()).collect();
+    assert_eq!(asked, ["limit/a", "limit/alimit/b", "limit/alimit/bqueue/default", "limit/alimit/bqueue/default"]);
     world.ask(&other);
     world.settle();
     let events = finish(&mut world, &ask, OutcomeKind::Succeeded);
@@ -209,9 +213,18 @@ fn a_rate_is_kept_through_a_restart() {
 
 #[derive(Debug, Clone)]
 enum Action {
-    Ask { job: usize, number: i64 },
-    Claim { run: usize, session: usize },
-    Finish { run: usize, kind: usize },
+    Ask {
+        job: usize,
+        number: i64,
+    },
+    Claim {
+        run: usize,
+        session: usize,
+    },
+    Finish {
+        run: usize,
+        kind: usize,
+    },
     Expire(usize),
     Cancel(usize),
     /// Reads what was said next, this many times.
@@ -276,7 +289,9 @@ impl Play {
                     self.world.decide(&Input::Cancel(order(&ask, "c")));
                 }
             }
-            Action::Hear(times) => (0..*times).for_each(|_| { self.world.hear(); }),
+            Action::Hear(times) => (0..*times).for_each(|_| {
+                self.world.hear();
+            }),
             Action::Repeat => {
                 let first = self.world.said.front().cloned();
                 self.world.said.extend(first);

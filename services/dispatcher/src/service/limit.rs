@@ -30,9 +30,11 @@ pub(super) fn awaited(limit: &LimitId) -> String {
 pub(super) fn asked(shards: ShardCount, run: &Run) -> Option<NewRecord> {
     let (limit, Step::Asking { asked_at, .. }) = (run.asks_for()?, &run.step) else { return None };
     let request = &run.request;
-    let waiter =
-        Waiter { claim: run.claim(), job: request.job.clone(), priority: request.priority, since: run.since };
-    Some(message(shards.shard_of_key(limit.as_str().as_bytes()), &event(LimitEventType::Acquire, limit, &waiter, *asked_at)))
+    let waiter = Waiter { claim: run.claim(), job: request.job.clone(), priority: request.priority, since: run.since };
+    Some(message(
+        shards.shard_of_key(limit.as_str().as_bytes()),
+        &event(LimitEventType::Acquire, limit, &waiter, *asked_at),
+    ))
 }
 
 /// What a run says to the shards of limits that it gives back.

@@ -246,24 +246,21 @@ fn step_event(run: &Run) -> RunEvent {
         token: run.token,
         due_at: run.due_at(),
         redrives: run.redrives,
-        limits: run.limits.to_vec(),
+        limits: run.claimed_limits().to_vec(),
         ..bare_event(&run.request, run.step.state(), run.since)
     };
     let outcome = || run.last_outcome.as_deref().cloned();
     match &run.step {
         Step::Delayed { .. } | Step::Ready => event,
-        Step::Waiting => {
-            RunEvent { note: Some("as many runs of the job are live as it allows".to_owned()), ..event }
-        }
-        Step::Asking { .. } => {
-            let limits = run.asks_for().into_iter().cloned().collect();
-            RunEvent { note: run.asks_for().map(limit::awaited), limits, ..event }
-        }
+        Step::Waiting => RunEvent { note: Some("as many runs of the job are live as it allows".to_owned()), ..event },
+        Step::Asking { .. } => RunEvent { note: run.asks_for().map(limit::awaited), ..event },
         Step::Unserved { .. } => {
             let handler = handler_of(&run.request);
             let note = handler.as_ref().map(|handler| {
                 let queue = &run.request.queue;
-                format!("the runner of queue {queue} that took it has no handler `{handler}`; it waits for one that has")
+                format!(
+                    "the runner of queue {queue} that took it has no handler `{handler}`; it waits for one that has"
+                )
             });
             RunEvent { note, missing_handler: handler, outcome: outcome(), ..event }
         }

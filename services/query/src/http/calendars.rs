@@ -201,7 +201,7 @@ async fn check_includes(api: &Arc<Api>, calendar: Calendar) -> Result<(), Proble
 }
 
 /// The first names of a list, and whether there are more.
-fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names = names.peekable();
     let shown: Vec<&str> = names.by_ref().take(NAMES_MAX).collect();
     let more = if names.peek().is_some() { ", …" } else { "" };

@@ -19,6 +19,7 @@ use orloj_runtime::log::{NewRecord, Position};
 use serde_json::{Value, json};
 
 use super::calendars::check_calendars_of;
+use super::limits::check_limits_of;
 use super::params::Params;
 use super::wait::{LOG_POSITION, Wait};
 use super::{Api, JobPath, Problem, preconditions};
@@ -38,13 +39,14 @@ pub(super) async fn put(
     mut params: Params,
     body: Body,
 ) -> Result<Response, Problem> {
-    // For calendars that were written a moment ago.
+    // For calendars and limits that were written a moment ago.
     let wait = Wait::of(&mut params)?;
     params.finish()?;
     let text = json_body(&headers, body).await?;
     let definition = definition(&job, &text)?;
     wait.done(&api).await?;
     check_calendars_of(&api, &definition).await?;
+    check_limits_of(&api, &definition).await?;
     check_version(&api, &job, &headers).await?;
     let value = codec::encode(&definition);
     if value.len() > DEFINITION_BYTES_MAX {

@@ -1,6 +1,6 @@
 //! The HTTP API under `/api/v1`, and the routes for operations. Not here: queries and documents (`views`).
 //! Invariant: every failure is a problem document, and a request can write nothing but job records,
-//! calendars and commands.
+//! settings and commands.
 
 mod attempts;
 mod backfill;
@@ -12,6 +12,7 @@ mod guard;
 mod history;
 mod job_writes;
 mod jobs;
+mod limits;
 pub(crate) mod operations;
 mod output;
 mod page;
@@ -96,6 +97,7 @@ impl Api {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let job = get(jobs::get).put(job_writes::put).delete(job_writes::delete);
     let calendar = get(calendars::get).put(calendars::put).delete(calendars::delete);
+    let limit = get(limits::get).put(limits::put).delete(limits::delete);
     Router::new()
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{namespace}/{name}", job)
@@ -119,6 +121,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/runners", get(fleet::runners))
         .route("/api/v1/shards", get(fleet::shards))
         .route("/api/v1/queues", get(fleet::queues))
+        .route("/api/v1/queues/{name}", limit.clone())
+        .route("/api/v1/limits", get(limits::list))
+        .route("/api/v1/limits/{name}", limit)
         .route("/api/v1/calendars", get(calendars::list))
         .route("/api/v1/calendars/{name}", calendar)
         .route("/api/v1/schedules/next", get(schedules::of_expression))

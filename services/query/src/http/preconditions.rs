@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::Problem;
 
-/// Checks a write of a job or a calendar, `what`, whose version in force is `version`, or which is not there.
+/// Checks a write of a job or a setting, `what`, whose version in force is `version`, or which is not there.
 pub(super) fn check(headers: &HeaderMap, what: &str, version: Option<i64>) -> Result<(), Problem> {
     if let Some(wanted) = text(headers, &header::IF_MATCH)? {
         let is_match = version.is_some_and(|version| names(wanted, version));

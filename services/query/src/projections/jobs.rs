@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use orloj_domain::id::LimitId;
 use orloj_domain::job::JobDefinition;
 use orloj_domain::manifest;
 use orloj_domain::topic;
@@ -25,6 +26,8 @@ pub(crate) struct JobRow {
     pub(crate) queue: Option<String>,
     /// Calendars that its rules name, each once.
     pub(crate) calendars: Vec<String>,
+    /// Shared limits that its runs need, as `limit/NAME`.
+    pub(crate) limits: Vec<String>,
     /// A JSON object.
     pub(crate) pause: Option<String>,
     /// The backfill under way, a JSON object.
@@ -38,6 +41,10 @@ pub(crate) struct JobRow {
 fn calendars(definition: &JobDefinition) -> Vec<String> {
     let named = manifest::calendars_of(definition).into_iter().map(|(_, name)| name.to_string());
     named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn limits(definition: &JobDefinition) -> Vec<String> {
+    definition.spec.limits.iter().map(|name| LimitId::of_limit(name).to_string()).collect()
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -54,6 +61,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         version: state.version,
         labels: definition.map_or_else(|| "{}".to_owned(), |definition| json_text(&definition.labels)),
         calendars: definition.map(calendars).unwrap_or_default(),
+        limits: definition.map(limits).unwrap_or_default(),
         queue: definition.map(|definition| definition.spec.queue.to_string()),
         definition: definition.map(codec::encode),
         pause,

@@ -8,6 +8,7 @@ mod dead_letters;
 mod decisions;
 mod history;
 mod jobs;
+mod limits;
 mod offers;
 mod output;
 mod quarantine;
@@ -29,6 +30,7 @@ pub(crate) use dead_letters::DeadLetter;
 pub(crate) use decisions::{DecisionRow, RunRequest};
 pub(crate) use history::HistoryRow;
 pub(crate) use jobs::JobRow;
+pub(crate) use limits::LimitRow;
 pub(crate) use offers::Offer;
 pub(crate) use output::OutputRow;
 pub(crate) use quarantine::QuarantineRow;
@@ -102,6 +104,10 @@ pub(crate) enum Change {
     Calendar(Box<CalendarRow>),
     /// A calendar was removed.
     CalendarGone(String),
+    /// The bounds of a queue or a shared limit are in force.
+    Limit(Box<LimitRow>),
+    /// They were removed.
+    LimitGone(String),
     /// A record was put aside.
     Quarantined(Box<QuarantineRow>),
 }
@@ -130,7 +136,7 @@ pub(crate) fn fold(record: &Record, shards: ShardCount, changes: &mut Vec<Change
         topic::RUNNER_HEARTBEATS => runners::fold(record, changes),
         topic::TRIGGER_OWNERS => shards::fold(OwnerService::Trigger, record, changes),
         topic::DISPATCHER_OWNERS => shards::fold(OwnerService::Dispatcher, record, changes),
-        topic::SETTINGS => calendars::fold(record, changes),
+        topic::SETTINGS => calendars::fold(record, changes).and_then(|()| limits::fold(record, changes)),
         topic::QUARANTINE => {
             quarantine::fold(record, changes);
             Ok(())

@@ -28,6 +28,8 @@ pub(crate) struct RunStep {
     pub(crate) finished_at: Option<i64>,
     pub(crate) note: Option<String>,
     pub(crate) redrives: i32,
+    /// A JSON list of what it waits for or holds; absent if that is nothing.
+    pub(crate) limits: Option<String>,
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -53,6 +55,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         finished_at,
         note: event.note,
         redrives: event.redrives,
+        limits: (!event.limits.is_empty()).then(|| json_text(&event.limits)),
     })));
     Ok(())
 }

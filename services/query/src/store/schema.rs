@@ -39,7 +39,7 @@ CREATE TABLE runs (
     fire_time INTEGER NOT NULL, requested_at INTEGER NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
     attempt INTEGER NOT NULL, token INTEGER NOT NULL, due_at INTEGER, runner TEXT, outcome TEXT, disposition TEXT,
     finished_at INTEGER, command_id TEXT, actor TEXT, params TEXT, note TEXT,
-    redrives INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    redrives INTEGER NOT NULL DEFAULT 0, limits TEXT) WITHOUT ROWID;
 CREATE TABLE attempts (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, runner TEXT, session TEXT,
     claimed_at INTEGER, started_at INTEGER, finished_at INTEGER, outcome TEXT, percent INTEGER,
@@ -68,6 +68,11 @@ CREATE TABLE calendars (
     manifest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE job_calendars (
     job TEXT NOT NULL, calendar TEXT NOT NULL, PRIMARY KEY (job, calendar)) WITHOUT ROWID;
+CREATE TABLE limits (
+    name TEXT NOT NULL PRIMARY KEY, offset INTEGER NOT NULL, at INTEGER NOT NULL, actor TEXT,
+    manifest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE job_limits (
+    job TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (job, name)) WITHOUT ROWID;
 CREATE TABLE quarantine (
     partition INTEGER NOT NULL, offset INTEGER NOT NULL, at INTEGER NOT NULL, source_topic TEXT,
     source_partition INTEGER, source_offset INTEGER, error TEXT, key BLOB, value BLOB, headers TEXT NOT NULL,
@@ -85,13 +90,15 @@ CREATE INDEX IF NOT EXISTS decisions_by_fire_time ON decisions (job, fire_time);
 CREATE INDEX IF NOT EXISTS runs_by_time ON runs (requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job, requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state, requested_at, run_id) WHERE state <> 'succeeded';
+CREATE INDEX IF NOT EXISTS runs_with_limits ON runs (state, run_id) WHERE limits IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_by_limit ON job_limits (name, job);
 CREATE INDEX IF NOT EXISTS jobs_by_calendar ON job_calendars (calendar, job);
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON dead_letters (at, run_id);
 ";
 
 /// Tables that the digest covers, each with the columns that order it. Positions and versions are left out: the log
 /// may have let go of records that once moved or made them.
-pub(super) const ORDERED: [(&str, &str); 14] = [
+pub(super) const ORDERED: [(&str, &str); 16] = [
     ("answers", "topic, partition"),
     ("offers", "job"),
     ("jobs", "job"),
@@ -105,5 +112,7 @@ pub(super) const ORDERED: [(&str, &str); 14] = [
     ("owners", "service, shard, incarnation"),
     ("calendars", "name"),
     ("job_calendars", "job, calendar"),
+    ("limits", "name"),
+    ("job_limits", "job, name"),
     ("quarantine", "partition, offset"),
 ];

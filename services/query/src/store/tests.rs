@@ -46,6 +46,7 @@ fn end(run_id: &str, at: i64) -> Change {
         finished_at: Some(at),
         note: None,
         redrives: 0,
+        limits: None,
     }))
 }
 

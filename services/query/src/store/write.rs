@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Result, named_params, params};
 
 use crate::projections::{
-    AttemptEnd, AttemptReport, CalendarRow, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow,
+    AttemptEnd, AttemptReport, CalendarRow, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, LimitRow, OwnerRow,
     QuarantineRow, RunRequest, RunStep, RunnerRow,
 };
 
@@ -44,6 +44,8 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
         ),
         Change::Calendar(row) => calendar(connection, row),
         Change::CalendarGone(name) => run("DELETE FROM calendars WHERE name = ?1", params![name]),
+        Change::Limit(row) => limit(connection, row),
+        Change::LimitGone(name) => run("DELETE FROM limits WHERE name = ?1", params![name]),
         Change::Quarantined(row) => quarantine(connection, row),
     }
 }
@@ -77,11 +79,22 @@ fn job(connection: &Connection, row: &JobRow) -> Result<()> {
         let sql = "INSERT INTO job_calendars (job, calendar) VALUES (?1, ?2)";
         connection.prepare_cached(sql)?.execute(params![row.job, calendar])?;
     }
+    connection.prepare_cached("DELETE FROM job_limits WHERE job = ?1")?.execute(params![row.job])?;
+    for limit in &row.limits {
+        let sql = "INSERT OR IGNORE INTO job_limits (job, name) VALUES (?1, ?2)";
+        connection.prepare_cached(sql)?.execute(params![row.job, limit])?;
+    }
     forget_versions(connection, &row.job)
 }
 
 fn calendar(connection: &Connection, row: &CalendarRow) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO calendars (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![row.name, row.offset, row.at, row.actor, row.manifest];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+fn limit(connection: &Connection, row: &LimitRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO limits (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)";
     let values = params![row.name, row.offset, row.at, row.actor, row.manifest];
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }
@@ -161,13 +174,13 @@ fn request(connection: &Connection, row: &RunRequest) -> Result<()> {
 
 fn step(connection: &Connection, row: &RunStep) -> Result<()> {
     let sql = "INSERT INTO runs (run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token,
-            due_at, runner, outcome, disposition, finished_at, note, redrives)
+            due_at, runner, outcome, disposition, finished_at, note, redrives, limits)
         VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, :state, :attempt, :token,
-            :due_at, :runner, :outcome, :disposition, :finished_at, :note, :redrives)
+            :due_at, :runner, :outcome, :disposition, :finished_at, :note, :redrives, :limits)
         ON CONFLICT DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
             due_at = excluded.due_at, runner = excluded.runner, outcome = excluded.outcome,
             disposition = excluded.disposition, finished_at = excluded.finished_at, note = excluded.note,
-            redrives = excluded.redrives";
+            redrives = excluded.redrives, limits = excluded.limits";
     let values = named_params! {
         ":run_id": row.run_id,
         ":job": row.job,
@@ -186,6 +199,7 @@ fn step(connection: &Connection, row: &RunStep) -> Result<()> {
         ":finished_at": row.finished_at,
         ":note": row.note,
         ":redrives": row.redrives,
+        ":limits": row.limits,
     };
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }

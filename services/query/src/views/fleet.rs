@@ -9,6 +9,7 @@ use orloj_domain::topic;
 use rusqlite::{Connection, OptionalExtension, Result};
 use serde_json::{Value, json};
 
+use super::limits::queue_bounds;
 use super::{Items, instant, stored_json};
 
 /// Runners, with what their last sign of life means at `now`.
@@ -131,7 +132,11 @@ fn position_and_lag(progress: &Progress, shard: i32) -> (Value, i64) {
     (position, lag)
 }
 
-/// Queues, each with what is on it.
+/// What the documents of queues show of their bounds, and nothing where there are none.
+const BOUNDS: [&str; 8] =
+    ["maxConcurrent", "ratePerSecond", "burst", "paused", "held", "waitingForLimit", "manifest", "status"];
+
+/// Queues, each with what is on it and what bounds it.
 pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestamp) -> Result<Items> {
     let mut names: BTreeSet<String> = known.iter().map(|queue| queue.as_str().to_owned()).collect();
     let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
@@ -160,10 +165,16 @@ pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestam
             *serving.entry(queue.to_owned()).or_default() += 1;
         }
     }
+    let mut bounds = queue_bounds(connection)?;
+    names.extend(bounds.keys().cloned());
     let items = names.into_iter().map(|queue| {
         let mut document = json!({"queue": queue, "runners": serving.get(&queue).copied().unwrap_or(0)});
         for kind in ["jobs", "delayed", "waiting", "ready", "running", "retrying", "dead"] {
             document[kind] = counts.get(&(queue.clone(), kind.to_owned())).copied().unwrap_or(0).into();
+        }
+        let mut bounds = bounds.remove(&queue).unwrap_or_default();
+        for field in BOUNDS {
+            document[field] = bounds.get_mut(field).map(Value::take).unwrap_or_default();
         }
         (queue, document)
     });

@@ -22,7 +22,7 @@ pub(crate) struct RunFilter {
 }
 
 const COLUMNS: &str = "run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token, due_at,
-    runner, outcome, disposition, finished_at, command_id, actor, params, note, redrives";
+    runner, outcome, disposition, finished_at, command_id, actor, params, note, redrives, limits";
 
 /// Runs before a key, newest request first.
 pub(crate) fn runs(
@@ -164,6 +164,7 @@ fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
         "outcome": stored_json(row.get::<_, Option<String>>(12)?.as_deref()),
         "disposition": row.get::<_, Option<String>>(13)?,
         "note": row.get::<_, Option<String>>(18)?,
+        "limits": row.get_ref(20)?.as_str_or_null()?.map_or_else(|| json!([]), |limits| stored_json(Some(limits))),
         "redrives": row.get::<_, i64>(19)?,
         "commandId": row.get::<_, Option<String>>(15)?,
         "actor": row.get::<_, Option<String>>(16)?,
