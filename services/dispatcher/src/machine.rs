@@ -11,13 +11,14 @@ mod order;
 mod request;
 mod restore;
 mod room;
+mod runs;
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_orders;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use orloj_domain::id::{RunId, SessionId};
 use orloj_domain::run::{RunState, lifecycle};
@@ -26,17 +27,26 @@ use orloj_runtime::driver::Machine;
 
 use crate::event::{Event, Input};
 use crate::run::{DeadRun, Run};
+use crate::shares::Shares;
 use graveyard::{DEAD_MAX, Graveyard};
 use index::Index;
+use runs::Runs;
 
 /// The live runs of one shard.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct DispatcherMachine {
-    runs: HashMap<RunId, Run>,
+    runs: Runs,
     index: Index,
     dead: Graveyard,
     /// Copies of a live run that the log holds beside the one in `runs`; see `restore`. Almost always empty.
     older_copies: BTreeMap<RunId, Vec<Run>>,
+}
+
+/// By the runs, live and dead; the indexes over them follow.
+impl PartialEq for DispatcherMachine {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.runs, &self.dead, &self.older_copies) == (&other.runs, &other.dead, &other.older_copies)
+    }
 }
 
 impl Machine for DispatcherMachine {
@@ -67,7 +77,7 @@ impl Machine for DispatcherMachine {
             Event::Stepped { run, .. } => {
                 self.older_copies.remove(&run.request.run_id);
                 self.dead.take(run.request.run_id);
-                self.put(run.clone());
+                self.put(run);
             }
             Event::Ended(ended) => {
                 self.older_copies.remove(&ended.request.run_id);
@@ -90,10 +100,22 @@ impl Machine for DispatcherMachine {
 }
 
 impl DispatcherMachine {
+    /// A shard without runs, which shares with others of the process what their runs have in common.
+    #[must_use]
+    pub fn new(shares: Shares) -> Self {
+        Self { runs: Runs::new(shares), ..Self::default() }
+    }
+
+    /// What its runs have in common with others.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        self.runs.shares()
+    }
+
     /// A live run.
     #[must_use]
-    pub fn run(&self, run: RunId) -> Option<&Run> {
-        self.runs.get(&run)
+    pub fn run(&self, run: RunId) -> Option<Run> {
+        self.runs.get(run)
     }
 
     /// How many runs are live.
@@ -145,19 +167,29 @@ impl DispatcherMachine {
             Event::Forgotten(..) | Event::Disowned(..) | Event::Ignored(_) => return true,
         };
         let dead = self.dead.get(id).map(|_| RunState::Dead);
-        lifecycle::is_legal(self.runs.get(&id).map(|run| run.step.state()).or(dead), to)
+        lifecycle::is_legal(self.runs.get(id).map(|run| run.step.state()).or(dead), to)
     }
 
-    fn put(&mut self, run: Run) {
-        self.take(run.request.run_id);
-        self.index.insert(&run);
-        self.runs.insert(run.request.run_id, run);
+    fn put(&mut self, run: &Run) {
+        let (handle, before) = self.runs.put(run);
+        if let Some(before) = before {
+            self.index.remove(&before, handle);
+        }
+        self.index.insert(run, handle);
     }
 
     fn take(&mut self, run: RunId) -> Option<Run> {
-        let run = self.runs.remove(&run)?;
-        self.index.remove(&run);
+        let (handle, run) = self.runs.take(run)?;
+        self.index.remove(&run, handle);
         Some(run)
+    }
+
+    /// True if the indexes are those of the runs.
+    #[cfg(test)]
+    pub(crate) fn is_index_right(&self) -> bool {
+        let mut wanted = Index::default();
+        self.runs.iter().for_each(|(handle, run)| wanted.insert(&run, handle));
+        self.index == wanted
     }
 
     /// The step of a live run to `next`, with the topics that it leaves by it.

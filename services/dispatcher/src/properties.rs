@@ -69,7 +69,18 @@ fn ask() -> impl Strategy<Value = Ask> {
         let (job, overlap, concurrency, _) = JOBS[job];
         let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
         let waiting_max = i32::try_from(WAITING_MAX).expect("small");
-        Ask { job, number, overlap, delivery, delay_s, max_attempts, deadline_s, concurrency, waiting_max }
+        Ask {
+            job,
+            number,
+            version: number / 400,
+            overlap,
+            delivery,
+            delay_s,
+            max_attempts,
+            deadline_s,
+            concurrency,
+            waiting_max,
+        }
     })
 }
 

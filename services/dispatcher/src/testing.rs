@@ -10,7 +10,7 @@ use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{Incarnation, JobId, QueueName, RunId};
 use orloj_domain::job::{Delivery, ExecTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target};
 use orloj_domain::lease::LEASE_DEFAULT;
-use orloj_domain::run::RunEvent;
+use orloj_domain::run::{RecordHeader, RunEvent};
 use orloj_domain::runner::RunnerMessage;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
@@ -23,8 +23,9 @@ use orloj_runtime::log::{Header, NewRecord, Record};
 use crate::event::{Event, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
-use crate::run::Step;
+use crate::run::{Request, Step};
 use crate::service::DispatcherService;
+use crate::shares::Shares;
 use crate::{DispatcherConfig, End};
 
 /// When the world begins.
@@ -36,6 +37,8 @@ pub(crate) struct Ask {
     pub(crate) job: &'static str,
     /// Tells the runs of one job apart.
     pub(crate) number: i64,
+    /// Of the definition.
+    pub(crate) version: i64,
     pub(crate) overlap: OverlapKind,
     pub(crate) delivery: Delivery,
     pub(crate) delay_s: i64,
@@ -52,6 +55,7 @@ impl Ask {
         Self {
             job,
             number,
+            version: number,
             overlap: OverlapKind::Allow,
             delivery: Delivery::AtLeastOnce,
             delay_s: 0,
@@ -78,7 +82,7 @@ impl Ask {
     pub(crate) fn decision(&self, at: Timestamp) -> FireDecision {
         FireDecision {
             job: self.job_id(),
-            version: self.number,
+            version: self.version,
             trigger: TriggerKind::Schedule,
             fire_time: self.fire_time(),
             range_end: None,
@@ -145,6 +149,13 @@ impl Ask {
     }
 }
 
+/// A request as the dispatcher reads it.
+pub(crate) fn request(ask: &Ask, header: &[u8], shares: &Shares) -> Request {
+    let headers = [RecordHeader { key: "traceparent".to_owned(), value: header.to_vec() }];
+    let decision = ask.decision(START);
+    Request::of(&decision, 7, &headers, &codec::encode(&decision), shares).expect("a request")
+}
+
 /// A command about the run that `ask` asks for.
 pub(crate) fn order(ask: &Ask, command: &str) -> Order {
     Order {
@@ -197,9 +208,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let clock = ManualClock::new(START);
+        let service = service(Arc::new(clock.clone()));
         Self {
-            machine: DispatcherMachine::default(),
-            service: service(Arc::new(clock.clone())),
+            machine: service.machine(Shard(0)),
+            service,
             clock,
             state: BTreeMap::new(),
             events: Vec::new(),
@@ -276,8 +288,15 @@ impl World {
         machine
     }
 
+    /// How many distinct terms and outcomes are held.
+    pub(crate) fn shared(&self) -> (usize, usize) {
+        self.machine.shares().counts()
+    }
+
     pub(crate) fn check_restore(&self) {
-        assert_eq!(self.restored(), self.machine);
+        let restored = self.restored();
+        assert!(self.machine.is_index_right() && restored.is_index_right());
+        assert_eq!(restored, self.machine);
     }
 }
 

@@ -13,11 +13,11 @@ const REDRIVES_MAX: i32 = 10;
 
 impl DispatcherMachine {
     pub(super) fn decide_cancel(&self, order: &Order, now: Timestamp) -> Vec<Event> {
-        let Some(run) = self.runs.get(&order.run_id).filter(|run| run.request.job == order.job) else {
+        let Some(run) = self.runs.get(order.run_id).filter(|run| run.request.job == order.job) else {
             return vec![Event::Ignored(Ignored::NotLive)];
         };
-        let Some(cancelled) = self.cancel(run, &reason(order), now) else {
-            return vec![told_again(run)];
+        let Some(cancelled) = self.cancel(&run, &reason(order), now) else {
+            return vec![told_again(&run)];
         };
         let mut events = vec![cancelled];
         self.make_room(&mut events, now);
@@ -38,7 +38,7 @@ impl DispatcherMachine {
     pub(super) fn decide_redrive(&self, order: &Order, now: Timestamp) -> Vec<Event> {
         let Some(dead) = self.dead.get(order.run_id).filter(|dead| dead.request.job == order.job) else {
             let is_repeated =
-                self.runs.get(&order.run_id).is_some_and(|run| run.recent_commands.contains(&order.command));
+                self.runs.get(order.run_id).is_some_and(|run| run.recent_commands.contains(&order.command));
             let why = if is_repeated { Ignored::Repeated } else { Ignored::NotDead };
             return vec![Event::Ignored(why)];
         };

@@ -219,6 +219,27 @@ fn other_outcomes_end_or_retry() {
 }
 
 #[test]
+fn what_runs_have_in_common_is_held_once_and_goes_with_the_last() {
+    let mut world = World::new();
+    let asks: Vec<_> =
+        (0..3000).map(|number| Ask { version: number / 1500, max_attempts: 2, ..Ask::of("a/b", number) }).collect();
+    for ask in &asks {
+        world.ask(ask);
+        world.decide(&Input::Finished(report(ask, 1, 1, "s"), outcome(FAILED)));
+    }
+    assert_eq!(world.shared(), (2, 1));
+    world.check_restore();
+    for ask in &asks[..1500] {
+        world.decide(&Input::Cancel(order(ask, "c")));
+    }
+    assert_eq!(world.shared(), (1, 1), "nobody is left of the first version");
+    for ask in &asks[1500..] {
+        world.decide(&Input::Cancel(order(ask, "c")));
+    }
+    assert_eq!(world.shared(), (0, 0));
+}
+
+#[test]
 fn ticks_are_bounded_and_the_rest_stays_due() {
     let mut world = World::new();
     for number in 0..2500 {

@@ -160,7 +160,7 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
         attempt: run.attempt,
         token: run.token,
         ready_at: run.since,
-        request: request.bytes.clone(),
+        request: request.value(),
         deadline: run.deadline(),
         awaits_start: request.awaits_start(),
     };
@@ -172,8 +172,8 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
 fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewRecord {
     let request = &ended.request;
     let outcome = ended.end.outcome();
-    let original =
-        request.headers.iter().map(|header| Header { key: header.key.clone(), value: Some(header.value.clone()) });
+    let (headers, value) = request.record();
+    let original = headers.into_iter().map(|header| Header { key: header.key, value: Some(header.value) });
     let added = [
         Header::text("__dlq.errors.topic", topic::FIRES),
         Header::text("__dlq.errors.partition", shard),
@@ -191,7 +191,7 @@ fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewReco
         topic: topic::dead_letters(&request.queue).into(),
         partition: shard.0,
         key: Some(request.job.as_str().as_bytes().to_vec()),
-        value: Some(request.bytes.clone()),
+        value: Some(value),
         headers: original.chain(added).collect(),
     }
 }
