@@ -22,6 +22,8 @@ words! {
         Cancel = "Cancel",
         /// Send a dead letter back → dispatcher.
         Redrive = "Redrive",
+        /// Put a dead letter aside for a person → dispatcher.
+        Park = "Park",
         /// Request no further fire times → trigger.
         Pause = "Pause",
         /// Request fire times again → trigger.
@@ -66,7 +68,7 @@ pub struct Command {
     /// Parameters of the run (`RunNow`).
     #[serde(default)]
     pub params: BTreeMap<String, String>,
-    /// The run that is meant (`Cancel`, `Redrive`, `RunEnded`).
+    /// The run that is meant (`Cancel`, `Redrive`, `Park`, `RunEnded`).
     #[serde(default)]
     pub run_id: Option<RunId>,
     /// First fire time that is meant, inclusive (`Backfill`).
@@ -93,6 +95,9 @@ pub struct Command {
     /// How the run ended (`RunEnded`).
     #[serde(default)]
     pub run_state: Option<RunState>,
+    /// Not if the run is parked: it was one of many, and nobody has named it (`Redrive`).
+    #[serde(default)]
+    pub spares_parked: bool,
 }
 
 impl Command {
@@ -115,6 +120,7 @@ impl Command {
             backfill_id: None,
             missed: None,
             run_state: None,
+            spares_parked: false,
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Input {
     Cancel(Order),
     /// Somebody sends a dead run back.
     Redrive(Order),
+    /// Somebody puts a dead run aside.
+    Park(Order),
 }
 
 /// What somebody wants of a run.
@@ -43,6 +45,8 @@ pub struct Order {
     pub actor: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// To send back: not if it is parked.
+    pub spares_parked: bool,
 }
 
 /// Which attempt a runner reports about.
@@ -78,6 +82,15 @@ pub enum Event {
     Disowned(Report, Ignored),
     /// A dead run was not sent back.
     NotRedriven {
+        /// It, with the command among those that were carried out.
+        dead: Box<DeadRun>,
+        /// Why.
+        why: String,
+        /// When this was decided.
+        at: Timestamp,
+    },
+    /// A dead run is put aside: only who names it sends it back.
+    Parked {
         /// It, with the command among those that were carried out.
         dead: Box<DeadRun>,
         /// Why.
@@ -188,11 +201,13 @@ pub enum Ignored {
     NotDead,
     /// The command was carried out before.
     Repeated,
+    /// It is parked: there is nothing to put aside, and one that spares parked ones leaves it.
+    AlreadyParked,
 }
 
 impl Ignored {
     /// Every reason, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AlreadyLive,
         Self::NotLive,
         Self::Stale,
@@ -201,6 +216,7 @@ impl Ignored {
         Self::AlreadyCancelled,
         Self::NotDead,
         Self::Repeated,
+        Self::AlreadyParked,
     ];
 
     /// The reason as a metric's label.
@@ -215,6 +231,7 @@ impl Ignored {
             Self::AlreadyCancelled => "already_cancelled",
             Self::NotDead => "not_dead",
             Self::Repeated => "repeated",
+            Self::AlreadyParked => "already_parked",
         }
     }
 }

@@ -66,6 +66,7 @@ impl Machine for DispatcherMachine {
             Input::SessionExpired(session) => self.decide_lease_lost(session, now),
             Input::Cancel(order) => self.decide_cancel(order, now),
             Input::Redrive(order) => self.decide_redrive(order, now),
+            Input::Park(order) => vec![self.decide_park(order, now)],
         };
         self.forget_oldest(&mut events, now);
         events
@@ -86,7 +87,7 @@ impl Machine for DispatcherMachine {
                     self.dead.put(dead);
                 }
             }
-            Event::NotRedriven { dead, .. } => self.dead.put((**dead).clone()),
+            Event::NotRedriven { dead, .. } | Event::Parked { dead, .. } => self.dead.put((**dead).clone()),
             Event::Forgotten(dead, _) => {
                 self.dead.take(dead.request.run_id);
             }
@@ -150,7 +151,11 @@ impl DispatcherMachine {
             events.iter().any(|event| match event {
                 Event::Stepped { run, .. } => run.request.run_id == id,
                 Event::Forgotten(dead, _) => dead.request.run_id == id,
-                Event::Ended(_) | Event::NotRedriven { .. } | Event::Disowned(..) | Event::Ignored(_) => false,
+                Event::Ended(_)
+                | Event::NotRedriven { .. }
+                | Event::Parked { .. }
+                | Event::Disowned(..)
+                | Event::Ignored(_) => false,
             })
         };
         let oldest = self.dead.oldest(surplus).filter(|dead| !is_met(dead.request.run_id));
@@ -163,7 +168,7 @@ impl DispatcherMachine {
         let (id, to) = match event {
             Event::Stepped { run, .. } => (run.request.run_id, run.step.state()),
             Event::Ended(ended) => (ended.request.run_id, ended.end.state()),
-            Event::NotRedriven { dead, .. } => (dead.request.run_id, RunState::Dead),
+            Event::NotRedriven { dead, .. } | Event::Parked { dead, .. } => (dead.request.run_id, RunState::Dead),
             Event::Forgotten(..) | Event::Disowned(..) | Event::Ignored(_) => return true,
         };
         let dead = self.dead.get(id).map(|_| RunState::Dead);

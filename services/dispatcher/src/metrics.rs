@@ -24,6 +24,7 @@ pub struct DispatcherMetrics {
     /// Sessions that came back after their lease had ended.
     pub sessions_back: Counter,
     not_redriven: Counter,
+    parked: Counter,
     steps: Family<StateLabel, Counter>,
     ignored: Family<ReasonLabel, Counter>,
 }
@@ -51,6 +52,7 @@ impl DispatcherMetrics {
             registry.register("sessions_expired", "Sessions whose lease ended", this.sessions_expired.clone());
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
             registry.register("redrives_refused", "Dead runs that were not sent back", this.not_redriven.clone());
+            registry.register("dead_runs_parked", "Dead runs put aside for a person", this.parked.clone());
             registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
             registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
         });
@@ -65,6 +67,9 @@ impl DispatcherMetrics {
             Event::Ignored(reason) | Event::Disowned(_, reason) => self.ignore(*reason),
             Event::NotRedriven { .. } => {
                 self.not_redriven.inc();
+            }
+            Event::Parked { .. } => {
+                self.parked.inc();
             }
             Event::Forgotten(..) => {}
         }

@@ -446,7 +446,7 @@ pub struct DeadRun {
     pub token: i64,
     /// How its last attempt ended.
     pub outcome: Outcome,
-    /// Why it is parked.
+    /// Why it is a dead letter.
     pub disposition: Disposition,
     /// When the first of its attempts failed.
     pub first_failure: Timestamp,
@@ -479,6 +479,12 @@ impl DeadRun {
     #[must_use]
     pub fn having_answered(&self, command: &CommandId) -> Self {
         Self { recent_commands: remembered(&self.recent_commands, command), ..self.clone() }
+    }
+
+    /// It, put aside by a command.
+    #[must_use]
+    pub fn parked(&self, command: &CommandId) -> Self {
+        Self { disposition: Disposition::Parked, ..self.having_answered(command) }
     }
 }
 

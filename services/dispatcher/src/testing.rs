@@ -164,6 +164,7 @@ pub(crate) fn order(ask: &Ask, command: &str) -> Order {
         command: command.parse().expect("command"),
         actor: Some("ann".to_owned()),
         reason: None,
+        spares_parked: false,
     }
 }
 
@@ -202,6 +203,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<RunEvent>,
     pub(crate) ready: Vec<ReadyAttempt>,
     pub(crate) dead: Vec<NewRecord>,
+    /// Dead letters that stand once more.
+    pub(crate) parked: Vec<NewRecord>,
     pub(crate) inbox: Vec<RunnerMessage>,
 }
 
@@ -217,6 +220,7 @@ impl World {
             events: Vec::new(),
             ready: Vec::new(),
             dead: Vec::new(),
+            parked: Vec::new(),
             inbox: Vec::new(),
         }
     }
@@ -272,7 +276,11 @@ impl World {
             topic::RUN_EVENTS => self.events.push(codec::decode(&record.value.expect("value")).expect("run event")),
             "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
             "dlq.default" if record.value.is_none() => {}
-            "dlq.default" => self.dead.push(record),
+            "dlq.default" => {
+                let is_parked = record.headers.iter().any(|header| header.key == "orloj-parked-reason");
+                let letters = if is_parked { &mut self.parked } else { &mut self.dead };
+                letters.push(record);
+            }
             topic::RUNNER_INBOX => self.inbox.push(codec::decode(&record.value.expect("value")).expect("message")),
             other => panic!("nothing is written to {other}"),
         }
@@ -339,6 +347,7 @@ pub(crate) fn words(event: &Event) -> String {
         Event::Ignored(reason) => reason.as_str().to_owned(),
         Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
         Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
+        Event::Parked { why, .. } => format!("parked: {why}"),
         Event::Forgotten(..) => "forgotten".to_owned(),
     }
 }

@@ -338,6 +338,7 @@ pub(crate) fn command() -> Command {
         backfill_id: Some(id("c-1")),
         missed: Some(PauseMissed::Accumulate),
         run_state: Some(RunState::Dead),
+        spares_parked: true,
     }
 }
 

@@ -5,7 +5,7 @@ use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::topic;
 
-use crate::event::Input;
+use crate::event::{Input, Order};
 use crate::testing::{Ask, World, order, outcome, report, words};
 
 /// What happens to the runs of a table.
@@ -19,9 +19,12 @@ pub(super) enum Do {
     /// (run, command)
     Cancel(usize, &'static str),
     Redrive(usize, &'static str),
+    /// As one of many.
+    RedriveAll(usize, &'static str),
+    Park(usize, &'static str),
     Tick,
 }
-use Do::{Cancel, Claim, Expire, Finish, Redrive, Request, Tick};
+use Do::{Cancel, Claim, Expire, Finish, Park, Redrive, RedriveAll, Request, Tick};
 
 /// Applies these inputs, each at its second, and expects these events.
 pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
@@ -39,6 +42,10 @@ pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
             Expire(session) => world.decide(&Input::SessionExpired(session.parse().expect("session"))),
             Cancel(run, command) => world.decide(&Input::Cancel(order(&asks[*run], command))),
             Redrive(run, command) => world.decide(&Input::Redrive(order(&asks[*run], command))),
+            RedriveAll(run, command) => {
+                world.decide(&Input::Redrive(Order { spares_parked: true, ..order(&asks[*run], command) }))
+            }
+            Park(run, command) => world.decide(&Input::Park(order(&asks[*run], command))),
             Tick => world.decide(&Input::Tick),
         };
         assert_eq!(events.iter().map(words).collect::<Vec<_>>(), *wanted, "step {index}");

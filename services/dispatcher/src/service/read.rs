@@ -83,11 +83,13 @@ pub(super) fn command(record: &Record, shards: ShardCount) -> Option<Input> {
             command: command.command_id.clone(),
             actor: command.actor.clone(),
             reason: command.reason.clone(),
+            spares_parked: command.spares_parked,
         })
     };
     match command.kind {
         CommandType::Cancel if command.backfill_id.is_none() => order(command.run_id?).map(Input::Cancel),
         CommandType::Redrive => order(command.run_id?).map(Input::Redrive),
+        CommandType::Park => order(command.run_id?).map(Input::Park),
         CommandType::Cancel
         | CommandType::RunNow
         | CommandType::Backfill

@@ -5,7 +5,6 @@
 use orloj_domain::attempt::ReadyAttempt;
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::id::{CommandId, RunnerId};
-use orloj_domain::retry::Disposition;
 use orloj_domain::run::{NOT_KEPT, RunEvent, RunState};
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::Shard;
@@ -25,6 +24,7 @@ pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {
         Event::Ended(ended) => end(shard, ended),
         Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
         Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),
+        Event::Parked { dead, why, at } => parked(shard, dead, why, *at),
         Event::Forgotten(dead, at) => {
             let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
             gone.chain([run_event(shard, &dead.request, &dead_event(dead, NOT_KEPT.to_owned(), *at))]).collect()
@@ -74,9 +74,12 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         Ignored::NotLive => "the run has ended",
         Ignored::OtherSession => "another runner holds the attempt",
         Ignored::AlreadyCancelled => "its end was asked for",
-        Ignored::Stale | Ignored::AlreadyLive | Ignored::AlreadyClaimed | Ignored::NotDead | Ignored::Repeated => {
-            "the attempt is not the one in force"
-        }
+        Ignored::Stale
+        | Ignored::AlreadyLive
+        | Ignored::AlreadyClaimed
+        | Ignored::NotDead
+        | Ignored::Repeated
+        | Ignored::AlreadyParked => "the attempt is not the one in force",
     };
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
@@ -99,6 +102,14 @@ fn not_redriven(shard: Shard, dead: &DeadRun, why: &str, at: Timestamp) -> Vec<N
     vec![kept_dead(shard, dead), run_event(shard, request, &event)]
 }
 
+/// Its dead letter stands once more, with what became of it.
+fn parked(shard: Shard, dead: &DeadRun, why: &str, at: Timestamp) -> Vec<NewRecord> {
+    let note = format!("parked: {why}");
+    let mut letter = dead_letter(shard, dead);
+    letter.headers.push(Header::text("orloj-parked-reason", &note));
+    vec![letter, kept_dead(shard, dead), run_event(shard, &dead.request, &dead_event(dead, note, at))]
+}
+
 fn dead_event(dead: &DeadRun, note: String, at: Timestamp) -> RunEvent {
     RunEvent {
         attempt: dead.attempt,
@@ -118,10 +129,9 @@ fn kept_dead(shard: Shard, dead: &DeadRun) -> NewRecord {
 
 fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
     let mut records = Vec::with_capacity(3);
-    if let End::Dead(_, disposition) = &ended.end {
-        records.push(dead_letter(shard, ended, *disposition));
+    if let Some(dead) = ended.dead() {
+        records.extend([dead_letter(shard, &dead), kept_dead(shard, &dead)]);
     }
-    records.extend(ended.dead().map(|dead| kept_dead(shard, &dead)));
     records.extend(tombstones(shard, &ended.request, &ended.leaves));
     records.push(run_event(shard, &ended.request, &end_event(ended)));
     if ended.request.reports_end {
@@ -169,9 +179,8 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
 
 /// The request's own key, value and headers, byte for byte, with headers added that say what became of it. The
 /// key is the job, as in `fires`; the run is named in a header.
-fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewRecord {
-    let request = &ended.request;
-    let outcome = ended.end.outcome();
+fn dead_letter(shard: Shard, dead: &DeadRun) -> NewRecord {
+    let (request, outcome) = (&dead.request, &dead.outcome);
     let (headers, value) = request.record();
     let original = headers.into_iter().map(|header| Header { key: header.key, value: Some(header.value) });
     let added = [
@@ -181,11 +190,11 @@ fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewReco
         Header::text("__dlq.errors.message", outcome.message.as_deref().unwrap_or_default()),
         Header::text("orloj-run-id", request.run_id),
         Header::text("orloj-job", &request.job),
-        Header::text("orloj-attempt", ended.attempt),
+        Header::text("orloj-attempt", dead.attempt),
         Header::text("orloj-error-class", outcome.kind),
-        Header::text("orloj-disposition", disposition),
-        Header::text("orloj-first-failure", ended.first_failure.unwrap_or(ended.at)),
-        Header::text("orloj-redrive-count", ended.redrives),
+        Header::text("orloj-disposition", dead.disposition),
+        Header::text("orloj-first-failure", dead.first_failure),
+        Header::text("orloj-redrive-count", dead.redrives),
     ];
     NewRecord {
         topic: topic::dead_letters(&request.queue).into(),
