@@ -251,13 +251,14 @@ fn nothing_left(world: &World, findings: &mut Vec<String>) {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 6] = [
+pub(crate) const MOMENTS: [&str; 7] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
     "a dead run is sent back",
     "a dead run is not sent back",
     "a waiting run is cancelled",
+    "a dead run is parked",
 ];
 
 /// Which of [`MOMENTS`] are in this world.
@@ -268,6 +269,7 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         let from = before.insert(event.run_id, event.state);
         let moment = match (from, event.state) {
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
+            (Some(RunState::Dead), RunState::Dead) if event.disposition.as_deref() == Some("parked") => 6,
             (Some(RunState::Dead), RunState::Dead) => 4,
             (Some(RunState::Dead), _) => 3,
             (_, RunState::Expired) => 2,

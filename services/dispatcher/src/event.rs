@@ -9,7 +9,8 @@ use orloj_domain::retry::Disposition;
 use orloj_domain::run::RunState;
 use orloj_domain::time::Timestamp;
 
-use crate::run::{DeadRun, Request, Run};
+use crate::request::Request;
+use crate::run::{DeadRun, Run};
 
 /// What asks for a decision.
 #[derive(Debug, Clone)]

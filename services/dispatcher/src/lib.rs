@@ -10,6 +10,7 @@ mod metrics;
 mod packed;
 #[cfg(test)]
 mod properties;
+mod request;
 mod run;
 mod service;
 mod shares;
@@ -30,7 +31,8 @@ use orloj_runtime::shutdown::Shutdown;
 pub use event::{End, Ended, Event, Ignored, Input, Report};
 pub use machine::DispatcherMachine;
 pub use metrics::DispatcherMetrics;
-pub use run::{Request, Run, Step, Terms};
+pub use request::{Request, Terms};
+pub use run::{Run, Step};
 pub use service::DispatcherService;
 pub use shares::Shares;
 

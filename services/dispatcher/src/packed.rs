@@ -11,7 +11,8 @@ use orloj_domain::id::{CommandId, IdError, RunId, RunnerId, SessionId};
 use orloj_domain::time::Timestamp;
 
 use crate::bytes::{Packer, Unpacker};
-use crate::run::{Request, Run, Step, Terms};
+use crate::request::{Request, Terms};
+use crate::run::{Run, Step};
 use crate::shares::Shares;
 
 const _: () = assert!(size_of::<Option<Packed>>() == 48, "a run that is kept is 48 bytes and its packed part");

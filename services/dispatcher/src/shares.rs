@@ -11,7 +11,7 @@ use orloj_domain::attempt::Outcome;
 use orloj_domain::fire::FireDecision;
 use orloj_domain::job::RunSpec;
 
-use crate::run::Terms;
+use crate::request::Terms;
 
 /// Places of what is gone that are kept before anybody looks for them.
 const GONE_MAX: usize = 1024;

@@ -10,7 +10,8 @@ use orloj_domain::time::Timestamp;
 use super::DispatcherMachine;
 use super::due::expired;
 use crate::event::{End, Ended, Event, Ignored};
-use crate::run::{Request, Run, Step};
+use crate::request::Request;
+use crate::run::{Run, Step};
 
 impl DispatcherMachine {
     pub(super) fn decide_request(&self, request: &Arc<Request>, now: Timestamp) -> Vec<Event> {

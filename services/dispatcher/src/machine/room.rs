@@ -22,7 +22,8 @@ impl DispatcherMachine {
         }
         for (job, ended) in ended {
             let Some(of_job) = self.index.of_job(&job) else { continue };
-            let active = of_job.active().iter().filter(|handle| !ended.contains(&self.runs.id(**handle))).count();
+            let ended_waiting = of_job.waiting().filter(|id| ended.contains(id)).count();
+            let active = of_job.others().active - (ended.len() - ended_waiting);
             let waiting = of_job.waiting().filter(|id| !ended.contains(id));
             let waiting = waiting.filter_map(|id| self.runs.get(id));
             let first = (active..).zip(waiting).take_while(|(active, run)| *active < run.request.room());

@@ -60,11 +60,6 @@ impl Runs {
         self.packed(handle).run()
     }
 
-    /// The id of the run of a handle that is in use.
-    pub(super) fn id(&self, handle: Handle) -> RunId {
-        self.packed(handle).run_id()
-    }
-
     /// Puts a run in the place of the one with its id, if that is live, which is given back.
     pub(super) fn put(&mut self, run: &Run) -> (Handle, Option<Run>) {
         let packed = Packed::of(run, &self.shares);

@@ -14,7 +14,8 @@ use orloj_runtime::log::Record;
 
 use super::read::decode;
 use crate::machine::DispatcherMachine;
-use crate::run::{DeadRun, Request, Run, Step};
+use crate::request::Request;
+use crate::run::{DeadRun, Run, Step};
 use crate::shares::Shares;
 
 /// Folds one record of a state topic into a machine that is being restored.

@@ -15,7 +15,7 @@ use orloj_runtime::driver::{Undecodable, check_partition};
 use orloj_runtime::log::{Header, Record};
 
 use crate::event::{Input, Order, Report};
-use crate::run::Request;
+use crate::request::Request;
 use crate::shares::Shares;
 
 /// Reads a decision; `None` if it asks for no run.

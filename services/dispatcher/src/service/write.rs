@@ -15,7 +15,8 @@ use orloj_runtime::log::{Header, NewRecord};
 
 use super::live_run;
 use crate::event::{End, Ended, Event, Ignored, Report};
-use crate::run::{DeadRun, Request, Run, Step};
+use crate::request::Request;
+use crate::run::{DeadRun, Run, Step};
 
 /// The records that say what was decided.
 pub(super) fn records(shard: Shard, event: &Event) -> Vec<NewRecord> {

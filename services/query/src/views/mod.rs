@@ -21,7 +21,7 @@ pub(crate) use fleet::{queues, runners, shards};
 pub(crate) use history::{Settled, answer_of, decisions, history, settled_between};
 pub(crate) use jobs::{JobFilter, JobState, JobView, exists, find, list};
 pub(crate) use output::{OutputCursor, OutputItem, is_complete, output};
-pub(crate) use parked::{DeadLetterFilter, dead_letter, dead_letters, quarantine};
+pub(crate) use parked::{DeadLetterFilter, LetterState, dead_letter, dead_letters, quarantine};
 pub(crate) use runs::{RunFilter, RunPlace, run, run_place, run_state, runs};
 
 /// Items of a list, each with the key that a cursor continues after.
