@@ -16,13 +16,13 @@ use orloj_domain::time::Timestamp;
 use orloj_runtime::codec;
 use orloj_runtime::driver::Machine;
 
-const RUNS: usize = 100_000;
+const RUNS: usize = 50_000;
 /// As many as there are shards on Kafka; each has slack of its own.
 const MACHINES: usize = 32;
 /// Of 200 MiB for a million, without what the service needs for itself.
 const BYTES_MAX: usize = 180;
 /// Runs of jobs that have no other.
-const ALONE: usize = 20_000;
+const ALONE: usize = 5_000;
 /// A run that has nothing in common with others: its terms and the whole request are held for it alone.
 const BYTES_ALONE_MAX: usize = 1_500;
 
