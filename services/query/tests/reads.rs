@@ -212,8 +212,8 @@ fn what_is_parked_is_shown_with_its_record() {
         items.iter().map(|item| item["runId"].clone()).collect::<Vec<_>>()
     };
     let (first, second) = (json!(id), json!(run_of(&job, 1)));
-    assert_eq!(runs(""), [first.clone()], "parked ones are no work that waits");
-    assert_eq!(runs("?state=parked"), [second.clone()]);
+    assert_eq!(runs(""), [first], "parked ones are no work that waits");
+    assert_eq!(runs("?state=parked"), [second]);
     assert_eq!(runs("?state=all").len(), 2);
     assert_eq!(world.get("/api/v1/dead-letters?state=ready").status, 400);
     let reason = world.get("/api/v1/dead-letters?state=parked").items()[0]["parkedReason"].clone();

@@ -119,8 +119,8 @@ fn letter(row: &Row<'_>) -> Result<Value> {
 /// Why a dead letter is parked, by its headers.
 fn parked_reason(headers: Option<&str>) -> Value {
     let headers = stored_json(headers);
-    let headers = headers.as_array().into_iter().flatten();
-    let reason = headers.filter(|header| header["key"] == "orloj-parked-reason").next_back();
+    let mut headers = headers.as_array().into_iter().flatten();
+    let reason = headers.rfind(|header| header["key"] == "orloj-parked-reason");
     reason.map_or(Value::Null, |header| header["value"].clone())
 }
 
