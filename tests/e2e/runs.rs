@@ -182,6 +182,38 @@ fn a_dead_run_is_sent_back_and_succeeds() {
 }
 
 #[test]
+fn a_parked_run_is_left_alone_until_it_is_named() {
+    let dev = Dev::with(&[("odd", "{run: {shell: {script: 'test -e LEDGER'}}}")]);
+    let runs: Vec<String> = (0..2).map(|_| dev.trigger("odd", &[])).collect();
+    for run in &runs {
+        dev.wait_state(run, "dead");
+    }
+    let listed = |state: &str| dev.done(&["dlq", "ls", "--state", state, "-o", "name"]);
+    wait::until("the dead letters", PATIENCE, || (listed("dead").lines().count() == 2).then_some(()));
+    let said = dev.done(&["dlq", "park", &runs[0], "--reason", "ann looks into it"]);
+    assert!(said.contains(&runs[0]) && said.contains("put aside"), "{said}");
+    wait::until("the parked one", PATIENCE, || listed("parked").contains(&runs[0]).then_some(()));
+    assert!(!listed("dead").contains(&runs[0]), "it is no work that waits");
+    let parked = wait::until("the note", PATIENCE, || Some(dev.run(&runs[0])).filter(|run| !run["note"].is_null()));
+    assert_eq!((&parked["state"], &parked["disposition"]), (&"dead".into(), &"parked".into()), "{parked}");
+    assert!(parked["note"].as_str().is_some_and(|note| note.contains("ann looks into it")), "{parked}");
+
+    fs::write(dev.ledger(), "").expect("a file");
+    let preview = dev.done(&["dlq", "redrive", "--job", "test/odd", "--dry-run"]);
+    assert!(preview.contains(&runs[1]) && !preview.contains(&runs[0]), "{preview}");
+    dev.done(&["dlq", "redrive", "--job", "test/odd"]);
+    dev.wait_state(&runs[1], "succeeded");
+    assert_eq!(dev.run(&runs[0])["state"], "dead", "one of all is not named");
+    let (code, said) = dev.cli(&["dlq", "park", &runs[1]]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("is no dead letter"), "{said}");
+    dev.done(&["dlq", "redrive", &runs[0]]);
+    dev.wait_state(&runs[0], "succeeded");
+    wait::until("no letter", PATIENCE, || listed("all").trim().is_empty().then_some(()));
+    dev.end();
+}
+
+#[test]
 fn a_run_ends_at_its_deadline_with_all_attempts() {
     let dev = Dev::with(&[
         ("slow", "{deadline: 1s, run: {shell: {script: 'sleep 1000'}}}"),

@@ -299,7 +299,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 9] = [
+pub(crate) const MOMENTS: [&str; 10] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
@@ -309,6 +309,7 @@ pub(crate) const MOMENTS: [&str; 9] = [
     "a callback ends an attempt",
     "a callback counts although its runner says otherwise",
     "a run that waits for a limit gets it",
+    "a dead run is parked",
 ];
 
 /// Which of [`MOMENTS`] are in this world.
@@ -329,6 +330,7 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         }
         let moment = match (from, event.state) {
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
+            (Some(RunState::Dead), RunState::Dead) if event.disposition.as_deref() == Some("parked") => 9,
             (Some(RunState::Dead), RunState::Dead) => 4,
             (Some(RunState::Dead), _) => 3,
             (_, RunState::Expired) => 2,

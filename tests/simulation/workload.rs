@@ -80,8 +80,13 @@ fn order(
     }
     let back = usize::try_from(random.below(12)).expect("small").min(runs.len() - 1);
     let (job, run) = &runs[runs.len() - 1 - back];
-    let kind = if random.chance(50) { CommandType::Cancel } else { CommandType::Redrive };
-    let command = Command { run_id: Some(*run), ..of(kind, format!("order-{count}"), now) };
+    let kind = match random.below(10) {
+        0..5 => CommandType::Cancel,
+        5..9 => CommandType::Redrive,
+        _ => CommandType::Park,
+    };
+    let spares_parked = random.chance(30);
+    let command = Command { run_id: Some(*run), spares_parked, ..of(kind, format!("order-{count}"), now) };
     let value = Some(codec::encode(&command));
     let record = NewRecord::new(topic::COMMANDS, shards.shard_of(job).0, job.as_str(), value);
     if random.chance(30) { vec![record.clone(), record] } else { vec![record] }

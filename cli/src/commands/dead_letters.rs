@@ -1,14 +1,15 @@
-//! `orloj dlq`: runs that used up their attempts and wait for a person: looking at them, and sending them back. Invariant:
-//! looking changes nothing.
+//! `orloj dlq`: runs that used up their attempts and wait for a person: looking at them, sending them back, putting them
+//! aside. Invariant: looking changes nothing.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
 
-use super::{Context, job_id, run_orders};
+use super::{Context, actor, job_id, new_key, run_orders};
 use crate::args::Namespace;
 use crate::exit::{Code, Outcome};
 use crate::output::{self, Column, column, text, wide};
 
-/// Show dead letters, runs that used up their attempts, or send them back
+/// Show dead letters, runs that used up their attempts, send them back or put them aside
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -16,7 +17,9 @@ Examples:
   orloj dlq ls --queue default -o json
   orloj dlq show ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09
   orloj dlq redrive ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"the database is back\"
-  orloj dlq ls -o name | xargs orloj dlq redrive")]
+  orloj dlq redrive --job billing/nightly --dry-run           which ones that would be
+  orloj dlq park ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"ann looks into it\"
+  orloj dlq ls --state parked")]
 pub(crate) struct DlqArguments {
     #[command(subcommand)]
     command: DlqCommand,
@@ -32,15 +35,55 @@ enum DlqCommand {
         /// Id of the run, or of the dead letter
         id: String,
     },
-    /// Send dead letters back, each once
-    Redrive {
-        /// Ids of the runs, as `orloj dlq ls` shows them, or `dead-letter/ID`
-        #[arg(required = true, value_name = "RUN")]
-        ids: Vec<String>,
-        /// Why, for whoever looks at the runs later
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
+    /// Send dead letters back, each once; of parked ones, those that are named
+    Redrive(OrderArguments),
+    /// Put dead letters aside for a person: from then on only who names one sends it back
+    Park(OrderArguments),
+}
+
+#[derive(Debug, Args)]
+struct OrderArguments {
+    /// Ids of the runs, as `orloj dlq ls` shows them, or `dead-letter/ID`
+    #[arg(required_unless_present_any = ["job", "queue"], conflicts_with_all = ["job", "queue", "max"], value_name = "RUN")]
+    ids: Vec<String>,
+    /// All dead letters of this job that are not parked
+    #[arg(long, value_name = "NS/NAME")]
+    job: Option<String>,
+    /// All dead letters of this queue that are not parked
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// Most of them, 1 to 500
+    #[arg(long, value_name = "N")]
+    max: Option<usize>,
+    /// Only say which ones are meant
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for whoever looks at the runs later
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    namespace: Namespace,
+}
+
+/// Which dead letters are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LetterState {
+    /// Those that are not parked
+    Dead,
+    /// Those that are
+    Parked,
+    /// Either
+    All,
+}
+
+impl LetterState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Parked => "parked",
+            Self::All => "all",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +94,9 @@ struct LsArguments {
     /// Only dead letters of this queue
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
+    /// Whether somebody has put them aside
+    #[arg(long, value_enum, default_value_t = LetterState::Dead)]
+    state: LetterState,
     /// Most dead letters to show
     #[arg(long, default_value_t = 100, value_name = "N")]
     limit: usize,
@@ -66,6 +112,7 @@ const COLUMNS: &[Column] = &[
     wide("DISPOSITION", |letter| text(letter, "disposition")),
     wide("CLASS", |letter| text(letter, "errorClass")),
     wide("MESSAGE", |letter| text(letter, "message")),
+    wide("PARKED", |letter| text(letter, "parkedReason")),
     wide("FIRST FAILURE", |letter| output::instant(letter, "firstFailure")),
     wide("POSITION", |letter| text(letter, "position")),
     column("AGE", |letter| output::age(letter, "at", super::now())),
@@ -75,7 +122,9 @@ pub(crate) fn run(context: &Context, arguments: &DlqArguments) -> Outcome {
     match &arguments.command {
         DlqCommand::Ls(arguments) => list(context, arguments),
         DlqCommand::Show { id } => show(context, id),
-        DlqCommand::Redrive { ids, reason } => redrive(context, ids, reason.as_deref()),
+        DlqCommand::Redrive(order) if order.ids.is_empty() || order.dry_run => many(context, order, "redrive"),
+        DlqCommand::Redrive(order) => redrive(context, &order.ids, order.reason.as_deref()),
+        DlqCommand::Park(order) => many(context, order, "park"),
     }
 }
 
@@ -96,9 +145,35 @@ fn redrive(context: &Context, ids: &[String], reason: Option<&str>) -> Outcome {
     Ok(if is_any_refused { Code::Error } else { Code::Ok })
 }
 
+/// All in one request: those that are named, or those that the server finds.
+fn many(context: &Context, order: &OrderArguments, what: &str) -> Outcome {
+    let job = order.job.as_deref().map(|text| job_id(text, &order.namespace)).transpose()?;
+    let ids: Vec<&str> = order.ids.iter().map(|id| id.strip_prefix("dead-letter/").unwrap_or(id)).collect();
+    let mut body = json!({ "ids": ids, "dryRun": order.dry_run, "reason": order.reason, "actor": actor() });
+    for (field, value) in [("job", json!(job)), ("queue", json!(order.queue)), ("max", json!(order.max))] {
+        body[field] = value;
+    }
+    let answer = context.client()?.post(&format!("/api/v1/dead-letters/{what}"), &new_key(), &body)?.body;
+    let done = match (what, order.dry_run) {
+        ("park", false) => "is put aside",
+        ("park", true) => "would be put aside",
+        (_, false) => "is sent back",
+        (_, true) => "would be sent back",
+    };
+    for item in answer["items"].as_array().into_iter().flatten() {
+        output::print(&format!("run {} {done}", text(item, "runId")))?;
+    }
+    if answer["count"] == 0 {
+        output::note("no dead letter is meant");
+    } else if answer["isMore"] == true {
+        output::note("there are more; ask again for the rest");
+    }
+    Ok(Code::Ok)
+}
+
 fn list(context: &Context, arguments: &LsArguments) -> Outcome {
     let job = arguments.job.as_deref().map(|text| job_id(text, &arguments.namespace)).transpose()?;
-    let mut query = Vec::new();
+    let mut query = vec![("state", arguments.state.as_str())];
     if let Some(job) = &job {
         query.push(("job", job.as_str()));
     }

@@ -76,7 +76,7 @@ words! {
 }
 
 /// How an attempt or a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename = "Outcome", rename_all = "camelCase")]
 pub struct Outcome {
     /// Its class.

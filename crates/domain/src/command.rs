@@ -23,6 +23,8 @@ words! {
         Cancel = "Cancel",
         /// Send a dead letter back → dispatcher.
         Redrive = "Redrive",
+        /// Put a dead letter aside for a person → dispatcher.
+        Park = "Park",
         /// Request no further fire times → trigger.
         Pause = "Pause",
         /// Request fire times again → trigger.
@@ -69,7 +71,7 @@ pub struct Command {
     /// Parameters of the run (`RunNow`).
     #[serde(default)]
     pub params: BTreeMap<String, String>,
-    /// The run that is meant (`Cancel`, `Redrive`, `RunEnded`, `Complete`).
+    /// The run that is meant (`Cancel`, `Redrive`, `Park`, `RunEnded`, `Complete`).
     #[serde(default)]
     pub run_id: Option<RunId>,
     /// First fire time that is meant, inclusive (`Backfill`).
@@ -105,6 +107,9 @@ pub struct Command {
     /// How the attempt ended, succeeded or failed (`Complete`).
     #[serde(default)]
     pub outcome: Option<Outcome>,
+    /// Not if the run is parked: it was one of many, and nobody has named it (`Redrive`).
+    #[serde(default)]
+    pub spares_parked: bool,
 }
 
 impl Command {
@@ -130,6 +135,7 @@ impl Command {
             attempt: None,
             token: None,
             outcome: None,
+            spares_parked: false,
         }
     }
 }

@@ -21,6 +21,8 @@ words! {
         NotRetryable = "notRetryable",
         /// Nobody knows how far the attempt came, and the job asks for at most one execution.
         LeaseLost = "leaseLost",
+        /// Put aside for a person, on request or because it was sent back as often as it may be; no failure leads here.
+        Parked = "parked",
     }
 }
 

@@ -10,7 +10,8 @@ use orloj_domain::retry::Disposition;
 use orloj_domain::run::RunState;
 use orloj_domain::time::Timestamp;
 
-use crate::run::{DeadRun, Request, Run};
+use crate::request::Request;
+use crate::run::{DeadRun, Run};
 
 /// What asks for a decision.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub enum Input {
     LimitRules(Arc<LimitRules>),
     /// The callback of a target says how an attempt ended.
     Complete(Completion),
+    /// Somebody puts a dead run aside.
+    Park(Order),
 }
 
 /// What somebody wants of a run.
@@ -54,6 +57,8 @@ pub struct Order {
     pub actor: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// To send back: not if it is parked.
+    pub spares_parked: bool,
 }
 
 /// What the callback of a target says of an attempt.
@@ -106,6 +111,15 @@ pub enum Event {
     Disowned(Report, Ignored),
     /// A dead run was not sent back.
     NotRedriven {
+        /// It, with the command among those that were carried out.
+        dead: Box<DeadRun>,
+        /// Why.
+        why: String,
+        /// When this was decided.
+        at: Timestamp,
+    },
+    /// A dead run is put aside: only who names it sends it back.
+    Parked {
         /// It, with the command among those that were carried out.
         dead: Box<DeadRun>,
         /// Why.
@@ -246,11 +260,13 @@ pub enum Ignored {
     AlreadyCompleted,
     /// Its target ends attempts by its answer alone.
     NoCallback,
+    /// It is parked: there is nothing to put aside, and one that spares parked ones leaves it.
+    AlreadyParked,
 }
 
 impl Ignored {
     /// Every reason, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AlreadyLive,
         Self::NotLive,
         Self::Stale,
@@ -262,6 +278,7 @@ impl Ignored {
         Self::NoClaim,
         Self::AlreadyCompleted,
         Self::NoCallback,
+        Self::AlreadyParked,
     ];
 
     /// The reason as a metric's label.
@@ -279,6 +296,7 @@ impl Ignored {
             Self::NoClaim => "no_claim",
             Self::AlreadyCompleted => "already_completed",
             Self::NoCallback => "no_callback",
+            Self::AlreadyParked => "already_parked",
         }
     }
 }

@@ -2,13 +2,18 @@
 //! runners. Not here: schedules (trigger), executing (runner), the rule of retries (`orloj_domain::retry`).
 //! Invariant: each run ends once, and no attempt is ready before the one before it has ended.
 
+mod bytes;
+mod difference;
 mod event;
 mod machine;
 mod metrics;
+mod packed;
 #[cfg(test)]
 mod properties;
+mod request;
 mod run;
 mod service;
+mod shares;
 #[cfg(test)]
 mod testing;
 
@@ -26,8 +31,10 @@ use orloj_runtime::shutdown::Shutdown;
 pub use event::{End, Ended, Event, GivenBack, Ignored, Input, Report};
 pub use machine::DispatcherMachine;
 pub use metrics::DispatcherMetrics;
-pub use run::{Request, Run, Step};
+pub use request::{Request, Terms};
+pub use run::{Run, Step};
 pub use service::DispatcherService;
+pub use shares::Shares;
 
 /// What a dispatcher is told.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ mod order;
 mod request;
 mod restore;
 mod room;
+mod runs;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ mod tests_orders;
 #[cfg(test)]
 mod tests_unserved;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orloj_domain::id::{RunId, SessionId};
@@ -36,14 +37,16 @@ use orloj_runtime::driver::Machine;
 
 use crate::event::{Event, GivenBack, Input};
 use crate::run::{DeadRun, Run};
+use crate::shares::Shares;
 use graveyard::{DEAD_MAX, Graveyard};
 use index::Index;
 use limit::Gates;
+use runs::Runs;
 
 /// The live runs of one shard.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct DispatcherMachine {
-    runs: HashMap<RunId, Run>,
+    runs: Runs,
     index: Index,
     dead: Graveyard,
     /// Limits that belong to this shard.
@@ -52,6 +55,13 @@ pub struct DispatcherMachine {
     rules: Arc<LimitRules>,
     /// Copies of a live run that the log holds beside the one in `runs`; see `restore`. Almost always empty.
     older_copies: BTreeMap<RunId, Vec<Run>>,
+}
+
+/// By the runs, live and dead; the indexes over them follow.
+impl PartialEq for DispatcherMachine {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.runs, &self.dead, &self.older_copies) == (&other.runs, &other.dead, &other.older_copies)
+    }
 }
 
 impl Machine for DispatcherMachine {
@@ -76,6 +86,7 @@ impl Machine for DispatcherMachine {
             Input::LimitGranted(limit, waiter) => vec![self.decide_granted(limit, waiter, now)],
             Input::LimitRules(rules) => vec![Event::LimitRulesTaken(Arc::clone(rules))],
             Input::Complete(completion) => vec![self.decide_complete(completion)],
+            Input::Park(order) => vec![self.decide_park(order, now)],
         };
         self.forget_oldest(&mut events, now);
         events
@@ -87,7 +98,7 @@ impl Machine for DispatcherMachine {
             Event::Stepped { run, .. } => {
                 self.older_copies.remove(&run.request.run_id);
                 self.dead.take(run.request.run_id);
-                self.put(run.clone());
+                self.put(run);
             }
             Event::Ended(ended) => {
                 self.older_copies.remove(&ended.request.run_id);
@@ -96,7 +107,7 @@ impl Machine for DispatcherMachine {
                     self.dead.put(dead);
                 }
             }
-            Event::NotRedriven { dead, .. } => self.dead.put((**dead).clone()),
+            Event::NotRedriven { dead, .. } | Event::Parked { dead, .. } => self.dead.put((**dead).clone()),
             Event::Forgotten(dead, _) => {
                 self.dead.take(dead.request.run_id);
             }
@@ -117,10 +128,22 @@ impl Machine for DispatcherMachine {
 }
 
 impl DispatcherMachine {
+    /// A shard without runs, which shares with others of the process what their runs have in common.
+    #[must_use]
+    pub fn new(shares: Shares) -> Self {
+        Self { runs: Runs::new(shares), ..Self::default() }
+    }
+
+    /// What its runs have in common with others.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        self.runs.shares()
+    }
+
     /// A live run.
     #[must_use]
-    pub fn run(&self, run: RunId) -> Option<&Run> {
-        self.runs.get(&run)
+    pub fn run(&self, run: RunId) -> Option<Run> {
+        self.runs.get(run)
     }
 
     /// How many runs are live.
@@ -157,6 +180,7 @@ impl DispatcherMachine {
                 Event::Forgotten(dead, _) => dead.request.run_id == id,
                 Event::Ended(_)
                 | Event::NotRedriven { .. }
+                | Event::Parked { .. }
                 | Event::Disowned(..)
                 | Event::LimitJoined(..)
                 | Event::LimitHeld { .. }
@@ -176,7 +200,7 @@ impl DispatcherMachine {
         let (id, to) = match event {
             Event::Stepped { run, .. } => (run.request.run_id, run.step.state()),
             Event::Ended(ended) => (ended.request.run_id, ended.end.state()),
-            Event::NotRedriven { dead, .. } => (dead.request.run_id, RunState::Dead),
+            Event::NotRedriven { dead, .. } | Event::Parked { dead, .. } => (dead.request.run_id, RunState::Dead),
             Event::Forgotten(..)
             | Event::Disowned(..)
             | Event::LimitJoined(..)
@@ -187,19 +211,29 @@ impl DispatcherMachine {
             | Event::Ignored(_) => return true,
         };
         let dead = self.dead.get(id).map(|_| RunState::Dead);
-        lifecycle::is_legal(self.runs.get(&id).map(|run| run.step.state()).or(dead), to)
+        lifecycle::is_legal(self.runs.get(id).map(|run| run.step.state()).or(dead), to)
     }
 
-    fn put(&mut self, run: Run) {
-        self.take(run.request.run_id);
-        self.index.insert(&run);
-        self.runs.insert(run.request.run_id, run);
+    fn put(&mut self, run: &Run) {
+        let (handle, before) = self.runs.put(run);
+        if let Some(before) = before {
+            self.index.remove(&before, handle);
+        }
+        self.index.insert(run, handle);
     }
 
     fn take(&mut self, run: RunId) -> Option<Run> {
-        let run = self.runs.remove(&run)?;
-        self.index.remove(&run);
+        let (handle, run) = self.runs.take(run)?;
+        self.index.remove(&run, handle);
         Some(run)
+    }
+
+    /// True if the indexes are those of the runs.
+    #[cfg(test)]
+    pub(crate) fn is_index_right(&self) -> bool {
+        let mut wanted = Index::default();
+        self.runs.iter().for_each(|(handle, run)| wanted.insert(&run, handle));
+        self.index == wanted
     }
 
     /// The step of a live run to `next`, with the topics that it leaves by it.

@@ -24,6 +24,7 @@ pub struct DispatcherMetrics {
     /// Sessions that came back after their lease had ended.
     pub sessions_back: Counter,
     not_redriven: Counter,
+    parked: Counter,
     steps: Family<StateLabel, Counter>,
     ignored: Family<ReasonLabel, Counter>,
     limit_steps: Family<StateLabel, Counter>,
@@ -52,6 +53,7 @@ impl DispatcherMetrics {
             registry.register("sessions_expired", "Sessions whose lease ended", this.sessions_expired.clone());
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
             registry.register("redrives_refused", "Dead runs that were not sent back", this.not_redriven.clone());
+            registry.register("dead_runs_parked", "Dead runs put aside for a person", this.parked.clone());
             registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
             registry.register(
                 "limit_steps",
@@ -71,6 +73,9 @@ impl DispatcherMetrics {
             Event::Ignored(reason) | Event::Disowned(_, reason) => self.ignore(*reason),
             Event::NotRedriven { .. } => {
                 self.not_redriven.inc();
+            }
+            Event::Parked { .. } => {
+                self.parked.inc();
             }
             Event::LimitJoined(..) => self.limit("waiting"),
             Event::LimitHeld { .. } => self.limit("held"),

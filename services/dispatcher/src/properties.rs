@@ -65,6 +65,7 @@ enum Action {
     /// The run, and which of three commands.
     Cancel(usize, usize),
     Redrive(usize, usize),
+    Park(usize, usize),
     Advance(u64),
     Restart,
 }
@@ -78,6 +79,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let waiting_max = i32::try_from(WAITING_MAX).expect("small");
             Ask {
+                version: number / 400,
                 overlap,
                 delivery,
                 delay_s,
@@ -110,6 +112,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..3_usize).prop_map(Action::Expire),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Cancel(run, command)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Redrive(run, command)),
+        1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Park(run, command)),
         4 => (0..5_u64).prop_map(Action::Advance),
         1 => Just(Action::Restart),
     ]
@@ -139,6 +142,7 @@ impl Play {
             }
             Action::Cancel(run, command) => self.order(*run, *command, Input::Cancel),
             Action::Redrive(run, command) => self.order(*run, *command, Input::Redrive),
+            Action::Park(run, command) => self.order(*run, *command, Input::Park),
             Action::Advance(seconds) => {
                 self.second += seconds;
                 self.world.advance_to(self.second);

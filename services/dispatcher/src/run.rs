@@ -1,111 +1,20 @@
 //! A live run in memory: its request, which never changes, and the step it is at, with the data of that step.
-//! Not here: which step comes next (`machine`), how it stands in the log (`service`). Invariant: the token
-//! grows with each ready step and the attempt with each retry; nothing else moves them.
+//! Not here: which step comes next (`machine`), how it stands in the log (`service`), how it is kept (`packed`). Invariant:
+//! the token grows with each ready step and the attempt with each retry; nothing else moves them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::attempt::Outcome;
-use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
-use orloj_domain::id::{CommandId, JobId, LimitId, LimitName, QueueName, RunId, RunnerId, SessionId};
-use orloj_domain::job::{Delivery, HttpCompletion, OverlapKind, OverlapPolicy, RetryPolicy, Target};
+use orloj_domain::fire::TriggerKind;
+use orloj_domain::id::{CommandId, LimitId, RunnerId, SessionId};
+use orloj_domain::job::OverlapKind;
 use orloj_domain::limit::Claim;
-use orloj_domain::overlap;
 use orloj_domain::retry::Disposition;
-use orloj_domain::run::{RecordHeader, RunState};
+use orloj_domain::run::RunState;
 use orloj_domain::time::Timestamp;
 
-/// What was asked for, as far as the dispatcher looks at it, and the request's own bytes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// The run.
-    pub run_id: RunId,
-    /// The job; also the key of the request's record.
-    pub job: JobId,
-    /// The definition version.
-    pub version: i64,
-    /// What caused it.
-    pub trigger: TriggerKind,
-    /// Its nominal instant.
-    pub fire_time: Timestamp,
-    /// When the trigger decided.
-    pub requested_at: Timestamp,
-    /// The queue.
-    pub queue: QueueName,
-    /// Wait between request and first attempt.
-    pub start_delay: Duration,
-    /// What it does while other runs of the job are live.
-    pub overlap: OverlapPolicy,
-    /// Most live runs of the job, where the policy asks for that.
-    pub concurrency: Option<i32>,
-    /// How long after it was due the run must have ended.
-    pub deadline: Option<Duration>,
-    /// 0 lowest ..= 9 highest.
-    pub priority: i32,
-    /// Limits that it shares with other jobs.
-    pub limits: Vec<LimitName>,
-    /// When a failed attempt is followed by another.
-    pub retry: RetryPolicy,
-    /// What a lost attempt means.
-    pub delivery: Delivery,
-    /// It sends a request or a message, which can't be taken back.
-    pub is_request: bool,
-    /// Its target may say later how an attempt ended.
-    pub awaits_callback: bool,
-    /// The trigger waits for the end.
-    pub reports_end: bool,
-    /// Offset in `fires`.
-    pub offset: i64,
-    /// Headers, byte for byte.
-    pub headers: Vec<RecordHeader>,
-    /// Value, byte for byte.
-    pub bytes: Vec<u8>,
-}
-
-impl Request {
-    /// The request that a decision makes; `None` if it lacks what a run needs.
-    #[must_use]
-    pub fn of(decision: FireDecision, offset: i64, headers: Vec<RecordHeader>, bytes: Vec<u8>) -> Option<Self> {
-        let (Decision::Requested, Some(run_id), Some(spec)) = (decision.decision, decision.run_id, decision.spec)
-        else {
-            return None;
-        };
-        Some(Self {
-            run_id,
-            job: decision.job,
-            version: decision.version,
-            trigger: decision.trigger,
-            fire_time: decision.fire_time,
-            requested_at: decision.decided_at,
-            queue: spec.queue.clone(),
-            start_delay: Duration::from_millis(u64::try_from(spec.start_delay_ms).unwrap_or(0)),
-            overlap: spec.overlap.clone(),
-            concurrency: spec.concurrency,
-            deadline: spec.deadline_ms.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
-            priority: spec.priority,
-            limits: spec.limits.clone(),
-            retry: spec.retry.clone(),
-            delivery: spec.delivery,
-            awaits_callback: matches!(
-                &spec.target,
-                Target::HttpTarget(target) if target.completion == HttpCompletion::Callback
-            ),
-            is_request: matches!(spec.target, Target::HttpTarget(_) | Target::KafkaTarget(_)),
-            reports_end: decision.reports_end,
-            offset,
-            headers,
-            bytes,
-        })
-    }
-}
-
-impl Request {
-    /// Most runs of the job that take up room beside and with this one.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        overlap::room(self.overlap.policy, self.concurrency)
-    }
-}
+use crate::request::Request;
 
 /// Where a live run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -465,7 +374,7 @@ pub struct DeadRun {
     pub token: i64,
     /// How its last attempt ended.
     pub outcome: Outcome,
-    /// Why it is parked.
+    /// Why it is a dead letter.
     pub disposition: Disposition,
     /// When the first of its attempts failed.
     pub first_failure: Timestamp,
@@ -498,6 +407,12 @@ impl DeadRun {
     #[must_use]
     pub fn having_answered(&self, command: &CommandId) -> Self {
         Self { recent_commands: remembered(&self.recent_commands, command), ..self.clone() }
+    }
+
+    /// It, put aside by a command.
+    #[must_use]
+    pub fn parked(&self, command: &CommandId) -> Self {
+        Self { disposition: Disposition::Parked, ..self.having_answered(command) }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::DispatcherConfig;
 use crate::event::{Event, Input};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
+use crate::shares::Shares;
 
 /// The dispatcher over all shards that this instance owns.
 pub struct DispatcherService {
@@ -39,13 +40,22 @@ pub struct DispatcherService {
     /// The longest lease that was heard of; sessions known only from restored attempts get this one.
     lease_longest: Duration,
     rules: Arc<LimitRules>,
+    shares: Shares,
     metrics: DispatcherMetrics,
 }
 
 impl DispatcherService {
     pub(crate) fn new(config: DispatcherConfig, clock: Arc<dyn Clock>, metrics: DispatcherMetrics) -> Self {
         let lease_longest = config.lease.clamp(lease::LEASE_MIN, lease::LEASE_MAX);
-        Self { config, clock, sessions: Sessions::default(), lease_longest, rules: Arc::default(), metrics }
+        Self {
+            config,
+            clock,
+            sessions: Sessions::default(),
+            lease_longest,
+            rules: Arc::default(),
+            shares: Shares::default(),
+            metrics,
+        }
     }
 
     fn touch(&mut self, session: &SessionId, lease: Duration) {
@@ -109,7 +119,7 @@ impl Service for DispatcherService {
     }
 
     fn machine(&self, _shard: Shard) -> DispatcherMachine {
-        DispatcherMachine::default()
+        DispatcherMachine::new(self.shares.clone())
     }
 
     fn replay(&self, machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
@@ -118,7 +128,7 @@ impl Service for DispatcherService {
 
     fn read(&mut self, record: &Record, _now: Timestamp) -> Inbound<Input> {
         let read = match record.topic.as_str() {
-            topic::FIRES => read::fire(record, self.config.shards),
+            topic::FIRES => read::fire(record, self.config.shards, &self.shares),
             topic::ATTEMPT_EVENTS => read::report(record, self.config.shards).map(|report| {
                 self.touch_claimer(&report);
                 read::input_of(report)
@@ -137,6 +147,7 @@ impl Service for DispatcherService {
     fn observe(&self, machines: &mut dyn Iterator<Item = &DispatcherMachine>) {
         let counts = machines.map(|machine| (machine.live(), machine.dead()));
         let (live, dead) = counts.fold((0, 0), |sum, of_shard| (sum.0 + of_shard.0, sum.1 + of_shard.1));
+        self.shares.tidy(live + dead);
         for (gauge, count) in [(&self.metrics.live_runs, live), (&self.metrics.dead_runs, dead)] {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }

@@ -12,7 +12,7 @@ use orloj_domain::job::{
     Delivery, ExecTarget, HttpCompletion, HttpTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target,
 };
 use orloj_domain::lease::LEASE_DEFAULT;
-use orloj_domain::run::RunEvent;
+use orloj_domain::run::{RecordHeader, RunEvent};
 use orloj_domain::runner::RunnerMessage;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
@@ -25,8 +25,10 @@ use orloj_runtime::log::{Header, NewRecord, Record};
 use crate::event::{Completion, Event, GivenBack, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
+use crate::request::Request;
 use crate::run::Step;
 use crate::service::DispatcherService;
+use crate::shares::Shares;
 use crate::{DispatcherConfig, End};
 
 /// When the world begins.
@@ -38,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) job: &'static str,
     /// Tells the runs of one job apart.
     pub(crate) number: i64,
+    /// Of the definition.
+    pub(crate) version: i64,
     pub(crate) overlap: OverlapKind,
     pub(crate) delivery: Delivery,
     pub(crate) delay_s: i64,
@@ -58,6 +62,7 @@ impl Ask {
         Self {
             job,
             number,
+            version: number,
             overlap: OverlapKind::Allow,
             delivery: Delivery::AtLeastOnce,
             delay_s: 0,
@@ -87,7 +92,7 @@ impl Ask {
     pub(crate) fn decision(&self, at: Timestamp) -> FireDecision {
         FireDecision {
             job: self.job_id(),
-            version: self.number,
+            version: self.version,
             trigger: TriggerKind::Schedule,
             fire_time: self.fire_time(),
             range_end: None,
@@ -175,6 +180,13 @@ pub(crate) fn completion(ask: &Ask, attempt: i32, token: i64, kind: OutcomeKind)
     Completion { run_id: ask.run_id(), job: ask.job_id(), attempt, token, outcome: Outcome::new(kind, "called back") }
 }
 
+/// A request as the dispatcher reads it.
+pub(crate) fn request(ask: &Ask, header: &[u8], shares: &Shares) -> Request {
+    let headers = [RecordHeader { key: "traceparent".to_owned(), value: header.to_vec() }];
+    let decision = ask.decision(START);
+    Request::of(&decision, 7, &headers, &codec::encode(&decision), shares).expect("a request")
+}
+
 /// A command about the run that `ask` asks for.
 pub(crate) fn order(ask: &Ask, command: &str) -> Order {
     Order {
@@ -183,6 +195,7 @@ pub(crate) fn order(ask: &Ask, command: &str) -> Order {
         command: command.parse().expect("command"),
         actor: Some("ann".to_owned()),
         reason: None,
+        spares_parked: false,
     }
 }
 
@@ -221,6 +234,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<RunEvent>,
     pub(crate) ready: Vec<ReadyAttempt>,
     pub(crate) dead: Vec<NewRecord>,
+    /// Dead letters that stand once more.
+    pub(crate) parked: Vec<NewRecord>,
     pub(crate) inbox: Vec<RunnerMessage>,
     /// What shards said to each other about limits, not read yet.
     pub(crate) said: VecDeque<NewRecord>,
@@ -229,14 +244,16 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let clock = ManualClock::new(START);
+        let service = service(Arc::new(clock.clone()));
         Self {
-            machine: DispatcherMachine::default(),
-            service: service(Arc::new(clock.clone())),
+            machine: service.machine(Shard(0)),
+            service,
             clock,
             state: BTreeMap::new(),
             events: Vec::new(),
             ready: Vec::new(),
             dead: Vec::new(),
+            parked: Vec::new(),
             inbox: Vec::new(),
             said: VecDeque::new(),
         }
@@ -328,8 +345,12 @@ impl World {
             topic::RUN_EVENTS => self.events.push(codec::decode(&record.value.expect("value")).expect("run event")),
             "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
             "dlq.default" if record.value.is_none() => {}
-            "dlq.default" => self.dead.push(record),
             topic::LIMITS => self.said.push_back(NewRecord { key: Some(key), ..record }),
+            "dlq.default" => {
+                let is_parked = record.headers.iter().any(|header| header.key == "orloj-parked-reason");
+                let letters = if is_parked { &mut self.parked } else { &mut self.dead };
+                letters.push(record);
+            }
             topic::RUNNER_INBOX => self.inbox.push(codec::decode(&record.value.expect("value")).expect("message")),
             other => panic!("nothing is written to {other}"),
         }
@@ -348,8 +369,15 @@ impl World {
         machine
     }
 
+    /// How many distinct terms and outcomes are held.
+    pub(crate) fn shared(&self) -> (usize, usize) {
+        self.machine.shares().counts()
+    }
+
     pub(crate) fn check_restore(&self) {
-        assert_eq!(self.restored(), self.machine);
+        let restored = self.restored();
+        assert!(self.machine.is_index_right() && restored.is_index_right());
+        assert_eq!(restored, self.machine);
     }
 }
 
@@ -396,6 +424,7 @@ pub(crate) fn words(event: &Event) -> String {
         Event::Ignored(reason) => reason.as_str().to_owned(),
         Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
         Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
+        Event::Parked { why, .. } => format!("parked: {why}"),
         Event::Forgotten(..) => "forgotten".to_owned(),
         Event::LimitJoined(limit, _) => format!("in line for {limit}"),
         Event::LimitHeld { limit, .. } => format!("{limit} is had"),

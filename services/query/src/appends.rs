@@ -42,8 +42,28 @@ impl Appends {
         Ok(Self(sender))
     }
 
+    /// Appends records, together where they can be; some may be on the log although others are not.
+    pub(crate) async fn append_all(
+        &self,
+        records: impl Iterator<Item = NewRecord>,
+    ) -> Result<Vec<Position>, AppendFailure> {
+        let mut answers = Vec::new();
+        for record in records {
+            answers.push(self.hand_over(record)?);
+        }
+        let mut positions = Vec::new();
+        for answer in answers {
+            positions.push(answered(answer).await?);
+        }
+        Ok(positions)
+    }
+
     /// Appends a record.
     pub(crate) async fn append(&self, record: NewRecord) -> Result<Position, AppendFailure> {
+        answered(self.hand_over(record)?).await
+    }
+
+    fn hand_over(&self, record: NewRecord) -> Result<Answer, AppendFailure> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Request { record, reply }).map_err(|error| {
             AppendFailure::Unavailable(match error {
@@ -51,8 +71,14 @@ impl Appends {
                 TrySendError::Disconnected(_) => "the service is shutting down".to_owned(),
             })
         })?;
-        answer.await.unwrap_or_else(|_| Err(AppendFailure::Unknown("the appender ended".to_owned())))
+        Ok(answer)
     }
+}
+
+type Answer = oneshot::Receiver<Result<Position, AppendFailure>>;
+
+async fn answered(answer: Answer) -> Result<Position, AppendFailure> {
+    answer.await.unwrap_or_else(|_| Err(AppendFailure::Unknown("the appender ended".to_owned())))
 }
 
 fn serve(log: &dyn Log, requests: &Receiver<Request>) {

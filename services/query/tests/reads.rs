@@ -202,6 +202,23 @@ fn what_is_parked_is_shown_with_its_record() {
             && one["record"]["headers"].as_array().is_some_and(|list| list.len() == 11)
     );
     assert_eq!(world.get(&format!("/api/v1/dead-letters/{}", run_of(&job, 1))).status, 404);
+    let mut parked = records::dead_letter(&job, 1, "default");
+    parked.headers.retain(|header| header.key != "orloj-disposition");
+    parked.headers.push(Header::text("orloj-disposition", "parked"));
+    parked.headers.push(Header::text("orloj-parked-reason", "parked: somebody looks into it"));
+    world.fold(parked);
+    let runs = |query: &str| {
+        let items = world.get(&format!("/api/v1/dead-letters{query}")).items();
+        items.iter().map(|item| item["runId"].clone()).collect::<Vec<_>>()
+    };
+    let (first, second) = (json!(id), json!(run_of(&job, 1)));
+    assert_eq!(runs(""), [first], "parked ones are no work that waits");
+    assert_eq!(runs("?state=parked"), [second]);
+    assert_eq!(runs("?state=all").len(), 2);
+    assert_eq!(world.get("/api/v1/dead-letters?state=ready").status, 400);
+    let reason = world.get("/api/v1/dead-letters?state=parked").items()[0]["parkedReason"].clone();
+    assert_eq!(reason, "parked: somebody looks into it");
+    assert!(items[0]["parkedReason"].is_null());
 
     let mut bad = NewRecord::new(topic::QUARANTINE, 0, "k", Some(b"\xfe".to_vec()));
     bad.headers = vec![

@@ -8,7 +8,7 @@ use orloj_domain::id::RunId;
 use orloj_domain::job_event::JobEventType;
 use orloj_domain::topic;
 use orloj_runtime::codec::{self, input};
-use orloj_runtime::log::{Isolation, Log, Position, Record, TopicPartition};
+use orloj_runtime::log::{Header, Isolation, Log, Position, Record, TopicPartition};
 use serde_json::json;
 use std::time::Duration;
 use world::records::{self, about, job};
@@ -136,6 +136,61 @@ fn a_command_names_its_run_and_asks_once_per_key() {
         let answer = world.ask("POST", &format!("/api/v1/jobs/a/b/{path}"), headers, body);
         assert_eq!(answer.status, status, "{path} {body:?}: {}", answer.text);
     }
+}
+
+#[test]
+fn dead_letters_are_parked_and_sent_back_by_name_or_all_of_a_job() {
+    let (world, _directory) = world();
+    let job = job("a/b");
+    for (seconds, disposition) in [(1, "attemptsExhausted"), (2, "leaseLost"), (3, "parked")] {
+        let mut letter = records::dead_letter(&job, seconds, "default");
+        letter.headers.push(Header::text("orloj-disposition", disposition));
+        world.fold(letter);
+    }
+    let ids = [1, 2, 3].map(|seconds| records::run_of(&job, seconds));
+    let ask = |what: &str, body: &str| world.ask("POST", &format!("/api/v1/dead-letters/{what}"), &[], Some(body));
+    for (body, field) in [
+        ("{}".to_owned(), "ids"),
+        (r#"{"job": "a"}"#.to_owned(), "job"),
+        (r#"{"queue": "A"}"#.to_owned(), "queue"),
+        (r#"{"job": "a/b", "max": 0}"#.to_owned(), "max"),
+        (r#"{"job": "a/b", "max": 501}"#.to_owned(), "max"),
+        (format!(r#"{{"job": "a/b", "ids": ["{}"]}}"#, ids[0]), "ids"),
+        (format!(r#"{{"ids": ["{}", "{}"]}}"#, ids[0], records::run_of(&job, 9)), "ids[1]"),
+        (r#"{"ids": ["nine"]}"#.to_owned(), "ids[0]"),
+        (r#"{"job": "a/b", "ratePerSecond": 5}"#.to_owned(), "body"),
+    ] {
+        let refused = ask("park", &body);
+        assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!(field)), "{}", refused.text);
+    }
+    let preview = ask("redrive", r#"{"job": "a/b", "max": 1, "dryRun": true}"#);
+    assert_eq!((preview.status, &preview.json()["count"]), (200, &json!(1)), "{}", preview.text);
+    assert_eq!(preview.json()["isMore"], true);
+    assert_eq!(ask("redrive", r#"{"job": "a/c"}"#).json()["count"], 0);
+
+    let commands = |answer: &world::Answer| {
+        let last = position_of(answer);
+        let count = answer.json()["count"].as_i64().expect("a count");
+        let at = |back| Position { offset: last.offset - back, ..last.clone() };
+        let read = |back| codec::decode(record_at(&world, &at(back)).value.as_deref().expect("a value"));
+        (0..count).rev().map(|back| read(back).expect("readable")).collect::<Vec<orloj_domain::command::Command>>()
+    };
+    let all = commands(&ask("redrive", r#"{"job": "a/b", "queue": "default", "reason": "it is back"}"#));
+    let mut found: Vec<_> = all.iter().map(|command| command.run_id.expect("a run")).collect();
+    found.sort();
+    let mut wanted = ids[..2].to_vec();
+    wanted.sort();
+    assert_eq!(found, wanted, "the parked one stays");
+    let is_one_order = |command: &orloj_domain::command::Command| {
+        command.kind == CommandType::Redrive && command.spares_parked && command.command_id == all[0].command_id
+    };
+    assert!(all.iter().all(is_one_order), "{all:?}");
+
+    let named = commands(&ask("redrive", &format!(r#"{{"ids": ["{}"]}}"#, ids[2])));
+    assert_eq!((named[0].run_id, named[0].spares_parked), (Some(ids[2]), false));
+    let parked = commands(&ask("park", &format!(r#"{{"ids": ["{}"], "reason": "odd", "actor": "ann"}}"#, ids[0])));
+    assert_eq!((parked[0].kind, parked[0].run_id), (CommandType::Park, Some(ids[0])));
+    assert_eq!((parked[0].reason.as_deref(), parked[0].actor.as_deref()), (Some("odd"), Some("ann")));
 }
 
 #[test]

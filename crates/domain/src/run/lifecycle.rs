@@ -60,7 +60,7 @@ pub const STEPS: &[StepRule] = {
         step(Retrying, Expired, "its deadline passed"),
         step(Dead, Ready, "it was sent back"),
         step(Dead, Waiting, "it was sent back, and as many runs of the job are live as it allows, or a limit keeps it"),
-        step(Dead, Dead, "it was not sent back, or is kept no longer; a note says why"),
+        step(Dead, Dead, "it was parked or not sent back, or is kept no longer; a note says why"),
     ]
 };
 

@@ -122,7 +122,7 @@ pub struct LiveRun {
     pub redriven_at: Option<Timestamp>,
     /// Attempts that it had used when it was sent back last; the policy counts from there.
     pub attempts_before: i32,
-    /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
+    /// Dead: why it is a dead letter (`attemptsExhausted`, `notRetryable`, `leaseLost`, `parked`).
     pub disposition: Option<String>,
     /// Limits that its attempt asks for, one after the other, or holds.
     pub limits: Vec<LimitId>,
@@ -168,9 +168,10 @@ pub struct RunEvent {
     pub runner: Option<RunnerId>,
     /// Retrying: how the attempt ended. Terminal: how the run ended.
     pub outcome: Option<Outcome>,
-    /// Dead: why it is parked (`attemptsExhausted`, `notRetryable`, `leaseLost`).
+    /// Dead: why it is a dead letter (`attemptsExhausted`, `notRetryable`, `leaseLost`, `parked`).
     pub disposition: Option<String>,
-    /// Running: why its end was asked for, or what its callback said. Waiting: what for. Dead: why it was not sent back.
+    /// Running: why its end was asked for, or what its callback said. Waiting: what for. Dead: why it was not sent back, or is
+    /// parked.
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,

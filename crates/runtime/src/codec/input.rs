@@ -274,6 +274,7 @@ fn command_of_json(text: &str) -> Result<Command, Vec<FieldError>> {
             attempt: None,
             token: None,
             outcome: None,
+            spares_parked: false,
         }),
         _ => Err(fields.errors),
     }
@@ -319,7 +320,7 @@ mod tests {
                 "fireTimes":["2026-03-01T00:00:00Z",7],"max":1.5,"missed":"all"}"#
             ),
             [
-                "type: must be one of RunNow, Backfill, Cancel, Redrive, Pause, Resume",
+                "type: must be one of RunNow, Backfill, Cancel, Redrive, Park, Pause, Resume",
                 "commandId: must be a text",
                 "params.a: must be a text; put it in quotes",
                 "runId: must be a UUID, as `orloj runs` shows it",

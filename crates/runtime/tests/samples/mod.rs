@@ -344,6 +344,7 @@ pub(crate) fn command() -> Command {
         attempt: Some(2),
         token: Some(7),
         outcome: Some(failed()),
+        spares_parked: true,
     }
 }
 

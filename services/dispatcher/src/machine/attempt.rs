@@ -20,7 +20,7 @@ impl DispatcherMachine {
             Err(ignored) => return Event::Disowned(report.clone(), ignored),
         };
         match &run.step {
-            Step::Ready => self.step(run, run.claimed(report.runner.clone(), report.session.clone(), now)),
+            Step::Ready => self.step(&run, run.claimed(report.runner.clone(), report.session.clone(), now)),
             Step::Running { .. } => Event::Ignored(Ignored::AlreadyClaimed),
             Step::Delayed { .. }
             | Step::Waiting
@@ -38,7 +38,7 @@ impl DispatcherMachine {
             Err(ignored) => return vec![Event::Ignored(ignored)],
         };
         let mut events = vec![match &run.step {
-            Step::Ready | Step::Running { .. } => self.end_attempt(run, outcome.clone(), now),
+            Step::Ready | Step::Running { .. } => self.end_attempt(&run, outcome.clone(), now),
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
@@ -114,8 +114,8 @@ impl DispatcherMachine {
     }
 
     /// The run that a report is about, if the report is about the attempt in force.
-    fn reported(&self, report: &Report) -> Result<&Run, Ignored> {
-        let run = self.runs.get(&report.run_id).filter(|run| run.request.job == report.job);
+    fn reported(&self, report: &Report) -> Result<Run, Ignored> {
+        let run = self.runs.get(report.run_id).filter(|run| run.request.job == report.job);
         let run = run.ok_or(Ignored::NotLive)?;
         if (run.attempt, run.token) != (report.attempt, report.token) {
             return Err(Ignored::Stale);

@@ -9,7 +9,7 @@ use crate::run::Step;
 impl DispatcherMachine {
     /// Keeps the completion with the run and passes it to the runner that holds the attempt.
     pub(super) fn decide_complete(&self, completion: &Completion) -> Event {
-        let run = self.runs.get(&completion.run_id).filter(|run| run.request.job == completion.job);
+        let run = self.runs.get(completion.run_id).filter(|run| run.request.job == completion.job);
         let Some(run) = run else { return Event::Ignored(Ignored::NotLive) };
         if (run.attempt, run.token) != (completion.attempt, completion.token) {
             return Event::Ignored(Ignored::Stale);
@@ -20,7 +20,7 @@ impl DispatcherMachine {
         match &run.step {
             Step::Running { .. } if run.completion.is_some() => Event::Ignored(Ignored::AlreadyCompleted),
             Step::Running { .. } if run.cancel_reason.is_some() => Event::Ignored(Ignored::AlreadyCancelled),
-            Step::Running { .. } => self.step(run, run.completed(completion.outcome.clone())),
+            Step::Running { .. } => self.step(&run, run.completed(completion.outcome.clone())),
             // The token is handed out after the claim was seen, so nobody can have it for these.
             Step::Ready
             | Step::Delayed { .. }

@@ -7,6 +7,7 @@ use orloj_domain::id::{JobId, RunId, SessionId};
 use orloj_domain::overlap::Others;
 use orloj_domain::time::Timestamp;
 
+use super::runs::Handle;
 use crate::run::{Run, Step};
 
 /// The place of a run among those that wait: by fire time, then by when it was asked for.
@@ -15,7 +16,7 @@ type Place = (Timestamp, Timestamp, RunId);
 /// The live runs of one job.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct OfJob {
-    active: BTreeSet<RunId>,
+    active: BTreeSet<Handle>,
     waiting: BTreeSet<Place>,
 }
 
@@ -24,7 +25,7 @@ impl OfJob {
         Others { active: self.active.len(), waiting: self.waiting.len() }
     }
 
-    pub(super) fn active(&self) -> &BTreeSet<RunId> {
+    pub(super) fn active(&self) -> &BTreeSet<Handle> {
         &self.active
     }
 
@@ -36,16 +37,17 @@ impl OfJob {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Index {
-    due: BTreeSet<(Timestamp, RunId)>,
+    due: BTreeSet<(Timestamp, Handle)>,
     by_job: HashMap<JobId, OfJob>,
     running_by_session: BTreeMap<SessionId, BTreeSet<RunId>>,
 }
 
 impl Index {
-    pub(super) fn insert(&mut self, run: &Run) {
+    /// Takes in a run that is kept under a handle.
+    pub(super) fn insert(&mut self, run: &Run, handle: Handle) {
         let id = run.request.run_id;
         if let Some(wakes_at) = run.wakes_at() {
-            self.due.insert((wakes_at, id));
+            self.due.insert((wakes_at, handle));
         }
         if let Some(session) = run.session() {
             self.running_by_session.entry(session.clone()).or_default().insert(id);
@@ -61,14 +63,14 @@ impl Index {
             | Step::Unserved { .. }
             | Step::Ready
             | Step::Running { .. }
-            | Step::Retrying { .. } => of_job.active.insert(id),
+            | Step::Retrying { .. } => of_job.active.insert(handle),
         };
     }
 
-    pub(super) fn remove(&mut self, run: &Run) {
+    pub(super) fn remove(&mut self, run: &Run, handle: Handle) {
         let id = run.request.run_id;
         if let Some(wakes_at) = run.wakes_at() {
-            self.due.remove(&(wakes_at, id));
+            self.due.remove(&(wakes_at, handle));
         }
         if let Some(session) = run.session()
             && let Some(running) = self.running_by_session.get_mut(session)
@@ -79,7 +81,7 @@ impl Index {
             }
         }
         if let Some(of_job) = self.by_job.get_mut(&run.request.job) {
-            of_job.active.remove(&id);
+            of_job.active.remove(&handle);
             of_job.waiting.remove(&place(run));
             if of_job.active.is_empty() && of_job.waiting.is_empty() {
                 self.by_job.remove(&run.request.job);
@@ -92,7 +94,7 @@ impl Index {
     }
 
     /// Runs that are due at `now`, the longest due first.
-    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = RunId> {
+    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = Handle> {
         self.due.iter().take_while(move |(due_at, _)| *due_at <= now).map(|(_, run)| *run)
     }
 

@@ -12,8 +12,8 @@ use crate::run::{Run, Step};
 impl DispatcherMachine {
     /// All attempts of a session at once; a runner's slots bound how many there are.
     pub(super) fn decide_lease_lost(&self, session: &SessionId, now: Timestamp) -> Vec<Event> {
-        let lost = self.index.running_of(session).filter_map(|id| self.runs.get(&id));
-        let mut events = lost.map(|run| self.end_attempt(run, outcome(run), now)).collect();
+        let lost = self.index.running_of(session).filter_map(|id| self.runs.get(id));
+        let mut events = lost.map(|run| self.end_attempt(&run, outcome(&run), now)).collect();
         self.make_room(&mut events, now);
         events
     }

@@ -111,7 +111,7 @@ impl DispatcherMachine {
     /// A run of this shard has got a limit: it asks for the next one, or is ready.
     pub(super) fn decide_granted(&self, limit: &LimitId, waiter: &Waiter, now: Timestamp) -> Event {
         let (id, _) = waiter.claim;
-        let run = self.runs.get(&id).filter(|run| run.request.job == waiter.job);
+        let run = self.runs.get(id).filter(|run| run.request.job == waiter.job);
         let Some(run) = run.filter(|run| run.claim() == waiter.claim && run.limits.contains(limit)) else {
             return Event::LimitDeclined(limit.clone(), waiter.clone());
         };
@@ -119,7 +119,7 @@ impl DispatcherMachine {
             Step::Asking { held, .. } if run.asks_for() == Some(limit) => {
                 let held = held + 1;
                 let next = if held < run.limits.len() { run.asking_on(held, now) } else { run.made_ready(now) };
-                self.step(run, next)
+                self.step(&run, next)
             }
             // It was told before.
             Step::Asking { .. } | Step::Ready | Step::Running { .. } => Event::Ignored(Ignored::NoClaim),

@@ -10,12 +10,13 @@ use orloj_domain::time::Timestamp;
 use super::DispatcherMachine;
 use super::due::expired;
 use crate::event::{End, Ended, Event, Ignored};
-use crate::run::{Request, Run, Step};
+use crate::request::Request;
+use crate::run::{Run, Step};
 
 impl DispatcherMachine {
     pub(super) fn decide_request(&self, request: &Arc<Request>, now: Timestamp) -> Vec<Event> {
         // One that died and is kept is not begun anew by being asked for: it can be sent back.
-        if self.runs.contains_key(&request.run_id) || self.dead.get(request.run_id).is_some() {
+        if self.runs.contains(request.run_id) || self.dead.get(request.run_id).is_some() {
             return vec![Event::Ignored(Ignored::AlreadyLive)];
         }
         let run = Run::waiting(Arc::clone(request), now);
@@ -53,8 +54,12 @@ impl DispatcherMachine {
         let mut events = Vec::new();
         let mut is_any_running = false;
         let of_job = self.index.of_job(&run.request.job);
-        let others = of_job.into_iter().flat_map(|of_job| of_job.active().iter().copied().chain(of_job.waiting()));
-        for other in others.filter_map(|id| self.runs.get(&id)) {
+        let active = of_job.into_iter().flat_map(|of_job| of_job.active()).map(|handle| self.runs.at(*handle));
+        let mut others: Vec<Run> = active.collect();
+        others.sort_by_key(|other| other.request.run_id);
+        let waiting = of_job.into_iter().flat_map(|of_job| of_job.waiting());
+        others.extend(waiting.filter_map(|id| self.runs.get(id)));
+        for other in &others {
             is_any_running |= matches!(other.step, Step::Running { .. });
             events.extend(self.cancel(other, &reason, now));
         }

@@ -78,7 +78,7 @@ impl DispatcherMachine {
         copies.sort_by_key(Run::rank);
         if self.dead.get(id).is_none() {
             let Some(newest) = copies.pop() else { return };
-            self.put(newest);
+            self.put(&newest);
         }
         if !copies.is_empty() {
             self.older_copies.insert(id, copies);

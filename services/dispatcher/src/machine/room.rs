@@ -15,18 +15,19 @@ impl DispatcherMachine {
         let mut ended: BTreeMap<JobId, BTreeSet<RunId>> = BTreeMap::new();
         for event in &*events {
             if let Event::Ended(end) = event
-                && self.runs.contains_key(&end.request.run_id)
+                && self.runs.contains(end.request.run_id)
             {
                 ended.entry(end.request.job.clone()).or_default().insert(end.request.run_id);
             }
         }
         for (job, ended) in ended {
             let Some(of_job) = self.index.of_job(&job) else { continue };
-            let active = of_job.active().difference(&ended).count();
+            let ended_waiting = of_job.waiting().filter(|id| ended.contains(id)).count();
+            let active = of_job.others().active - (ended.len() - ended_waiting);
             let waiting = of_job.waiting().filter(|id| !ended.contains(id));
-            let waiting = waiting.filter_map(|id| self.runs.get(&id));
+            let waiting = waiting.filter_map(|id| self.runs.get(id));
             let first = (active..).zip(waiting).take_while(|(active, run)| *active < run.request.room());
-            events.extend(first.map(|(_, run)| self.step(run, self.begin(run, now))));
+            events.extend(first.map(|(_, run)| self.step(&run, self.begin(&run, now))));
         }
     }
 }

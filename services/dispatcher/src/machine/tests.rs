@@ -5,7 +5,7 @@ use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::topic;
 
-use crate::event::Input;
+use crate::event::{Input, Order};
 use crate::testing::{Ask, World, completion, order, outcome, report, words};
 
 /// What happens to the runs of a table.
@@ -19,11 +19,14 @@ pub(super) enum Do {
     /// (run, command)
     Cancel(usize, &'static str),
     Redrive(usize, &'static str),
+    /// As one of many.
+    RedriveAll(usize, &'static str),
+    Park(usize, &'static str),
     /// (run, attempt, token)
     Complete(usize, i32, i64, OutcomeKind),
     Tick,
 }
-use Do::{Cancel, Claim, Complete, Expire, Finish, Redrive, Request, Tick};
+use Do::{Cancel, Claim, Complete, Expire, Finish, Park, Redrive, RedriveAll, Request, Tick};
 
 /// Applies these inputs, each at its second, and expects these events.
 pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
@@ -44,6 +47,10 @@ pub(super) fn check(asks: &[Ask], steps: &[(u64, Do, &[&str])]) -> World {
             Complete(run, attempt, token, kind) => {
                 world.decide(&Input::Complete(completion(&asks[*run], *attempt, *token, *kind)))
             }
+            RedriveAll(run, command) => {
+                world.decide(&Input::Redrive(Order { spares_parked: true, ..order(&asks[*run], command) }))
+            }
+            Park(run, command) => world.decide(&Input::Park(order(&asks[*run], command))),
             Tick => world.decide(&Input::Tick),
         };
         assert_eq!(events.iter().map(words).collect::<Vec<_>>(), *wanted, "step {index}");
@@ -221,6 +228,27 @@ fn other_outcomes_end_or_retry() {
             (0, Finish(2, 1, 1, "s", OutcomeKind::Unknown), &["retrying a2 t1 due 1 -run.state"]),
         ],
     );
+}
+
+#[test]
+fn what_runs_have_in_common_is_held_once_and_goes_with_the_last() {
+    let mut world = World::new();
+    let asks: Vec<_> =
+        (0..3000).map(|number| Ask { version: number / 1500, max_attempts: 2, ..Ask::of("a/b", number) }).collect();
+    for ask in &asks {
+        world.ask(ask);
+        world.decide(&Input::Finished(report(ask, 1, 1, "s"), outcome(FAILED)));
+    }
+    assert_eq!(world.shared(), (2, 1));
+    world.check_restore();
+    for ask in &asks[..1500] {
+        world.decide(&Input::Cancel(order(ask, "c")));
+    }
+    assert_eq!(world.shared(), (1, 1), "nobody is left of the first version");
+    for ask in &asks[1500..] {
+        world.decide(&Input::Cancel(order(ask, "c")));
+    }
+    assert_eq!(world.shared(), (0, 0));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::job::OverlapKind;
 use orloj_domain::runner::RunnerMessageType;
 
-use super::tests::Do::{Cancel, Claim, Expire, Finish, Redrive, Request, Tick};
+use super::tests::Do::{Cancel, Claim, Expire, Finish, Park, Redrive, RedriveAll, Request, Tick};
 use super::tests::check;
 use crate::event::Input;
 use crate::testing::{Ask, World, words};
@@ -190,6 +190,45 @@ fn a_dead_run_is_sent_back_once_for_each_command() {
 }
 
 #[test]
+fn a_parked_run_goes_back_only_by_its_name() {
+    let ask = |number| Ask::of("a/b", number);
+    let world = check(
+        &[ask(1), ask(2)],
+        &[
+            (0, Park(0, "p1"), &["not_dead"]),
+            (0, Request(0), &["ready a1 t1"]),
+            (0, Park(0, "p1"), &["not_dead"]),
+            (1, Finish(0, 1, 1, "s", FAILED), &["dead a1 t1 failed attemptsExhausted"]),
+            (2, Park(0, "p1"), &["parked: put aside on request by ann"]),
+            (2, Park(0, "p1"), &["repeated"]),
+            (2, Park(0, "p2"), &["already_parked"]),
+            (3, RedriveAll(0, "all"), &["already_parked"]),
+            (4, Redrive(0, "r1"), &["ready a2 t2"]),
+            (4, Redrive(0, "r1"), &["repeated"]),
+            (5, Park(0, "p3"), &["not_dead"]),
+            // Whatever it was before, this is another end.
+            (5, Finish(0, 2, 2, "s", FAILED), &["dead a2 t2 failed attemptsExhausted"]),
+            (6, RedriveAll(0, "all"), &["ready a3 t3"]),
+            (7, Request(1), &["ready a1 t1"]),
+            (7, Park(1, "p1"), &["not_dead"]),
+        ],
+    );
+    let [letter] = world.parked.as_slice() else { panic!("{:?}", world.parked) };
+    let first = &world.dead[0];
+    assert_eq!((&letter.key, &letter.value), (&first.key, &first.value));
+    let added = |name: &str| {
+        let header = letter.headers.iter().find(|header| header.key == name)?;
+        header.value.as_deref().map(String::from_utf8_lossy)
+    };
+    assert_eq!(added("orloj-disposition").as_deref(), Some("parked"));
+    assert_eq!(added("orloj-error-class").as_deref(), Some("failed"));
+    assert_eq!(added("orloj-parked-reason").as_deref(), Some("parked: put aside on request by ann"));
+    let event = world.events.iter().find(|event| event.note.is_some()).expect("a note");
+    assert_eq!(event.disposition.as_deref(), Some("parked"));
+    assert_eq!(event.note.as_deref(), Some("parked: put aside on request by ann"));
+}
+
+#[test]
 fn a_dead_run_obeys_the_overlap_policy() {
     let forbid = |number| Ask { max_attempts: 1, ..under(OverlapKind::Forbid, number) };
     let refused = "not sent back: another run of the job is live, and it forbids overlap";
@@ -224,7 +263,11 @@ fn a_dead_run_is_sent_back_ten_times_and_kept_for_ninety_days() {
     }
     let events = world.decide(&Input::Redrive(crate::testing::order(&ask, "once-more")));
     let found: Vec<_> = events.iter().map(words).collect();
-    assert_eq!(found, ["not sent back: it was sent back 10 times already, which is the most"]);
+    let too_often = "it was sent back 10 times already, which is the most";
+    assert_eq!(found, [format!("parked: {too_often}")]);
+    world.check_restore();
+    let events = world.decide(&Input::Redrive(crate::testing::order(&ask, "and-again")));
+    assert_eq!(events.iter().map(words).collect::<Vec<_>>(), [format!("not sent back: {too_often}")]);
     world.check_restore();
     world.advance_to(90 * 86_400 - 1);
     assert!(world.decide(&Input::Tick).is_empty());

@@ -15,7 +15,8 @@ use orloj_runtime::log::{NewRecord, Record};
 use super::read::decode;
 use crate::event::{GivenBack, Input};
 use crate::machine::DispatcherMachine;
-use crate::run::{Request, Run, Step};
+use crate::request::Request;
+use crate::run::{Run, Step};
 
 /// What keys of `run.state` begin with that are about limits: no run id does.
 pub(super) const KEY_PREFIX: &str = "limit:";

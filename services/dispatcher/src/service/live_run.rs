@@ -15,7 +15,9 @@ use orloj_runtime::log::Record;
 use super::limit;
 use super::read::decode;
 use crate::machine::DispatcherMachine;
-use crate::run::{DeadRun, Request, Run, Step};
+use crate::request::Request;
+use crate::run::{DeadRun, Run, Step};
+use crate::shares::Shares;
 
 /// Folds one record of a state topic into a machine that is being restored.
 pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
@@ -33,10 +35,10 @@ pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result
         if record.topic != topic::RUN_STATE {
             return Err(Undecodable::new("state", live.state.as_str(), "a dead run is kept in run.state"));
         }
-        machine.restore_dead(dead_of_wire(live)?);
+        machine.restore_dead(dead_of_wire(live, machine.shares())?);
         return Ok(());
     }
-    let run = of_wire(live)?;
+    let run = of_wire(live, machine.shares())?;
     if run.topic() != record.topic {
         let state = run.step.state();
         return Err(Undecodable::new(
@@ -106,6 +108,7 @@ pub(super) fn dead_to_wire(dead: &DeadRun) -> LiveRun {
 }
 
 fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
+    let (request_headers, value) = request.record();
     LiveRun {
         run_id: request.run_id,
         job: request.job.clone(),
@@ -122,8 +125,8 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         redrives: 0,
         recent_commands: Vec::new(),
         request_offset: request.offset,
-        request_headers: request.headers.clone(),
-        request: request.bytes.clone(),
+        request_headers,
+        request: value,
         cancel_reason: None,
         redriven_at: None,
         attempts_before: 0,
@@ -136,11 +139,10 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
     }
 }
 
-/// What was asked for, from the copy that is kept with the run; taken out of it.
-fn request_of(live: &mut LiveRun) -> Result<Arc<Request>, Undecodable> {
+/// What was asked for, from the copy that is kept with the run.
+fn request_of(live: &LiveRun, shares: &Shares) -> Result<Arc<Request>, Undecodable> {
     let decision: FireDecision = decode(&live.request)?;
-    let (headers, bytes) = (std::mem::take(&mut live.request_headers), std::mem::take(&mut live.request));
-    let request = Request::of(decision, live.request_offset, headers, bytes);
+    let request = Request::of(&decision, live.request_offset, &live.request_headers, &live.request, shares);
     let request = request.ok_or_else(|| Undecodable::new("request", "", "it asks for no run"))?;
     if request.run_id != live.run_id {
         return Err(Undecodable::new("request", &request.run_id.to_string(), format!("it is of run {}", live.run_id)));
@@ -148,13 +150,13 @@ fn request_of(live: &mut LiveRun) -> Result<Arc<Request>, Undecodable> {
     Ok(Arc::new(request))
 }
 
-fn dead_of_wire(mut live: LiveRun) -> Result<DeadRun, Undecodable> {
+fn dead_of_wire(live: LiveRun, shares: &Shares) -> Result<DeadRun, Undecodable> {
     let word = live.disposition.as_deref().unwrap_or_default();
     let disposition = Disposition::ALL.iter().copied().find(|disposition| disposition.as_str() == word);
     let lacks = |field: &str, value: &str| Undecodable::new(field, value, "a dead run has one");
     let disposition = disposition.ok_or_else(|| lacks("disposition", word))?;
     Ok(DeadRun {
-        request: request_of(&mut live)?,
+        request: request_of(&live, shares)?,
         attempt: live.attempt,
         token: live.token,
         outcome: live.last_outcome.ok_or_else(|| lacks("lastOutcome", ""))?,
@@ -166,10 +168,10 @@ fn dead_of_wire(mut live: LiveRun) -> Result<DeadRun, Undecodable> {
     })
 }
 
-fn of_wire(mut live: LiveRun) -> Result<Run, Undecodable> {
+fn of_wire(live: LiveRun, shares: &Shares) -> Result<Run, Undecodable> {
     let step = step_of(&live)?;
     Ok(Run {
-        request: request_of(&mut live)?,
+        request: request_of(&live, shares)?,
         step,
         attempt: live.attempt,
         token: live.token,

@@ -15,10 +15,11 @@ use orloj_runtime::driver::{Undecodable, check_partition};
 use orloj_runtime::log::{Header, Record};
 
 use crate::event::{Completion, Input, Order, Report};
-use crate::run::Request;
+use crate::request::Request;
+use crate::shares::Shares;
 
 /// Reads a decision; `None` if it asks for no run.
-pub(super) fn fire(record: &Record, shards: ShardCount) -> Result<Option<Input>, Undecodable> {
+pub(super) fn fire(record: &Record, shards: ShardCount, shares: &Shares) -> Result<Option<Input>, Undecodable> {
     check_partition(record, shards)?;
     // Compaction of `fires` may be helped by a tombstone; it decides nothing.
     let Some(value) = record.value.as_deref() else { return Ok(None) };
@@ -28,8 +29,8 @@ pub(super) fn fire(record: &Record, shards: ShardCount) -> Result<Option<Input>,
         Decision::Requested => {}
         Decision::Skipped | Decision::Coalesced | Decision::Unknown => return Ok(None),
     }
-    let headers = record.headers.iter().map(header).collect();
-    let request = Request::of(decision, record.offset, headers, value.to_vec());
+    let headers: Vec<_> = record.headers.iter().map(header).collect();
+    let request = Request::of(&decision, record.offset, &headers, value, shares);
     let complaint = || Undecodable::new("decision", "requested", "a requested decision needs `runId` and `spec`");
     request.map(|request| Some(Input::Requested(Arc::new(request)))).ok_or_else(complaint)
 }
@@ -81,10 +82,12 @@ pub(super) fn command(record: &Record, shards: ShardCount) -> Option<Input> {
         command: command.command_id.clone(),
         actor: command.actor.clone(),
         reason: command.reason.clone(),
+        spares_parked: command.spares_parked,
     };
     match command.kind {
         CommandType::Cancel if command.backfill_id.is_none() => command.run_id.map(order).map(Input::Cancel),
         CommandType::Redrive => command.run_id.map(order).map(Input::Redrive),
+        CommandType::Park => command.run_id.map(order).map(Input::Park),
         CommandType::Complete => completion(job, command).map(Input::Complete),
         CommandType::Cancel
         | CommandType::RunNow

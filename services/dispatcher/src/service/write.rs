@@ -7,7 +7,6 @@ use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{CommandId, RunnerId};
 use orloj_domain::job::Target;
-use orloj_domain::retry::Disposition;
 use orloj_domain::run::{NOT_KEPT, RunEvent, RunState};
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::{Shard, ShardCount};
@@ -18,7 +17,8 @@ use orloj_runtime::log::{Header, NewRecord};
 
 use super::{limit, live_run};
 use crate::event::{End, Ended, Event, Ignored, Report};
-use crate::run::{DeadRun, Request, Run, Step};
+use crate::request::Request;
+use crate::run::{DeadRun, Run, Step};
 
 /// The records that say what was decided.
 pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<NewRecord> {
@@ -42,6 +42,7 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
         Event::LimitDeclined(limit, waiter) => vec![limit::declined(shards, limit, waiter)],
         Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
         Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),
+        Event::Parked { dead, why, at } => parked(shard, dead, why, *at),
         Event::Forgotten(dead, at) => {
             let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
             gone.chain([run_event(shard, &dead.request, &dead_event(dead, NOT_KEPT.to_owned(), *at))]).collect()
@@ -103,7 +104,8 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         | Ignored::Repeated
         | Ignored::NoClaim
         | Ignored::AlreadyCompleted
-        | Ignored::NoCallback => "the attempt is not the one in force",
+        | Ignored::NoCallback
+        | Ignored::AlreadyParked => "the attempt is not the one in force",
     };
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
@@ -127,6 +129,14 @@ fn not_redriven(shard: Shard, dead: &DeadRun, why: &str, at: Timestamp) -> Vec<N
     vec![kept_dead(shard, dead), run_event(shard, request, &event)]
 }
 
+/// Its dead letter stands once more, with what became of it.
+fn parked(shard: Shard, dead: &DeadRun, why: &str, at: Timestamp) -> Vec<NewRecord> {
+    let note = format!("parked: {why}");
+    let mut letter = dead_letter(shard, dead);
+    letter.headers.push(Header::text("orloj-parked-reason", &note));
+    vec![letter, kept_dead(shard, dead), run_event(shard, &dead.request, &dead_event(dead, note, at))]
+}
+
 fn dead_event(dead: &DeadRun, note: String, at: Timestamp) -> RunEvent {
     RunEvent {
         attempt: dead.attempt,
@@ -146,10 +156,9 @@ fn kept_dead(shard: Shard, dead: &DeadRun) -> NewRecord {
 
 fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
     let mut records = Vec::with_capacity(3);
-    if let End::Dead(_, disposition) = &ended.end {
-        records.push(dead_letter(shard, ended, *disposition));
+    if let Some(dead) = ended.dead() {
+        records.extend([dead_letter(shard, &dead), kept_dead(shard, &dead)]);
     }
-    records.extend(ended.dead().map(|dead| kept_dead(shard, &dead)));
     records.extend(tombstones(shard, &ended.request, &ended.leaves));
     records.push(run_event(shard, &ended.request, &end_event(ended)));
     if ended.request.reports_end {
@@ -188,7 +197,7 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
         attempt: run.attempt,
         token: run.token,
         ready_at: run.since,
-        request: request.bytes.clone(),
+        request: request.value(),
         deadline: run.deadline(),
         awaits_start: run.awaits_start(),
     };
@@ -197,11 +206,10 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
 
 /// The request's own key, value and headers, byte for byte, with headers added that say what became of it. The
 /// key is the job, as in `fires`; the run is named in a header.
-fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewRecord {
-    let request = &ended.request;
-    let outcome = ended.end.outcome();
-    let original =
-        request.headers.iter().map(|header| Header { key: header.key.clone(), value: Some(header.value.clone()) });
+fn dead_letter(shard: Shard, dead: &DeadRun) -> NewRecord {
+    let (request, outcome) = (&dead.request, &dead.outcome);
+    let (headers, value) = request.record();
+    let original = headers.into_iter().map(|header| Header { key: header.key, value: Some(header.value) });
     let added = [
         Header::text("__dlq.errors.topic", topic::FIRES),
         Header::text("__dlq.errors.partition", shard),
@@ -209,17 +217,17 @@ fn dead_letter(shard: Shard, ended: &Ended, disposition: Disposition) -> NewReco
         Header::text("__dlq.errors.message", outcome.message.as_deref().unwrap_or_default()),
         Header::text("orloj-run-id", request.run_id),
         Header::text("orloj-job", &request.job),
-        Header::text("orloj-attempt", ended.attempt),
+        Header::text("orloj-attempt", dead.attempt),
         Header::text("orloj-error-class", outcome.kind),
-        Header::text("orloj-disposition", disposition),
-        Header::text("orloj-first-failure", ended.first_failure.unwrap_or(ended.at)),
-        Header::text("orloj-redrive-count", ended.redrives),
+        Header::text("orloj-disposition", dead.disposition),
+        Header::text("orloj-first-failure", dead.first_failure),
+        Header::text("orloj-redrive-count", dead.redrives),
     ];
     NewRecord {
         topic: topic::dead_letters(&request.queue).into(),
         partition: shard.0,
         key: Some(request.job.as_str().as_bytes().to_vec()),
-        value: Some(request.bytes.clone()),
+        value: Some(value),
         headers: original.chain(added).collect(),
     }
 }
@@ -275,7 +283,7 @@ fn step_event(run: &Run) -> RunEvent {
 
 /// The handler that a request names. Looked up in its bytes: it is asked for where something is amiss only.
 fn handler_of(request: &Request) -> Option<String> {
-    let spec = codec::decode::<FireDecision>(&request.bytes).ok()?.spec?;
+    let spec = codec::decode::<FireDecision>(&request.value()).ok()?.spec?;
     match &spec.target {
         Target::HandlerTarget(target) => Some(target.name.clone()),
         Target::ExecTarget(_) | Target::ShellTarget(_) | Target::HttpTarget(_) | Target::KafkaTarget(_) => None,

@@ -6,6 +6,7 @@ mod attempts;
 mod backfill;
 mod calendars;
 mod commands;
+mod dead_letter_orders;
 mod explain;
 mod fleet;
 mod guard;
@@ -117,6 +118,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/attempts/{id}/complete", post(attempts::complete))
         .route("/api/v1/dead-letters", get(parked::dead_letters))
         .route("/api/v1/dead-letters/{id}", get(parked::dead_letter))
+        .route("/api/v1/dead-letters/redrive", post(dead_letter_orders::redrive))
+        .route("/api/v1/dead-letters/park", post(dead_letter_orders::park))
         .route("/api/v1/quarantine", get(parked::quarantine))
         .route("/api/v1/runners", get(fleet::runners))
         .route("/api/v1/shards", get(fleet::shards))

@@ -12,12 +12,13 @@ use super::params::Params;
 use super::runs::time_and_id;
 use super::wait::Wait;
 use super::{Api, Problem, RunPath, document};
-use crate::views::{self, DeadLetterFilter};
+use crate::views::{self, DeadLetterFilter, LetterState};
 
 pub(super) async fn dead_letters(State(api): State<Arc<Api>>, mut params: Params) -> Result<Response, Problem> {
     let (page, wait) = (Page::of(&mut params)?, Wait::of(&mut params)?);
     let job = params.parsed::<JobId>("job", "`namespace/name`")?.map(|job| job.to_string());
-    let filter = DeadLetterFilter { job, queue: params.text("queue")? };
+    let state = params.word("state", LetterState::ALL, LetterState::as_str)?.unwrap_or_default();
+    let filter = DeadLetterFilter { job, queue: params.text("queue")?, state };
     params.finish()?;
     wait.done(&api).await?;
     let before = page.after_as(time_and_id)?;

@@ -13,10 +13,45 @@ use super::{Items, base64, instant, optional_instant, sql_count, stored_json};
 pub(crate) struct DeadLetterFilter {
     pub(crate) job: Option<String>,
     pub(crate) queue: Option<String>,
+    pub(crate) state: LetterState,
+}
+
+/// Which dead letters, by whether somebody has put them aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum LetterState {
+    /// Those that are not parked.
+    #[default]
+    Dead,
+    /// Those that are.
+    Parked,
+    /// Either.
+    All,
+}
+
+impl LetterState {
+    /// Every word, in order.
+    pub(crate) const ALL: &'static [Self] = &[Self::Dead, Self::Parked, Self::All];
+
+    /// The word as it stands in a query.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Parked => "parked",
+            Self::All => "all",
+        }
+    }
+
+    fn condition(self) -> &'static str {
+        match self {
+            Self::Dead => " AND disposition IS NOT 'parked'",
+            Self::Parked => " AND disposition = 'parked'",
+            Self::All => "",
+        }
+    }
 }
 
 const COLUMNS: &str = "run_id, queue, partition, offset, at, job, attempt, error_class, message, disposition,
-    first_failure, redrive_count, fire_time, trigger, source";
+    first_failure, redrive_count, fire_time, trigger, source, iif(disposition = 'parked', headers, NULL)";
 
 /// Dead letters before a key, newest first.
 pub(crate) fn dead_letters(
@@ -25,7 +60,7 @@ pub(crate) fn dead_letters(
     before: Option<(i64, String)>,
     limit: usize,
 ) -> Result<Items> {
-    let mut sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE 1");
+    let mut sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE 1{}", filter.state.condition());
     let mut values: Vec<Sql> = Vec::new();
     for (column, value) in [("job", &filter.job), ("queue", &filter.queue)] {
         if let Some(value) = value {
@@ -51,7 +86,7 @@ pub(crate) fn dead_letter(connection: &Connection, run_id: &str) -> Result<Optio
     let sql = format!("SELECT {COLUMNS}, key, value, headers FROM dead_letters WHERE run_id = ?1");
     let found = connection.prepare_cached(&sql)?.query_row([run_id], |row| {
         let mut document = letter(row)?;
-        document["record"] = record(row, 15)?;
+        document["record"] = record(row, 16)?;
         Ok(document)
     });
     found.optional()
@@ -72,12 +107,21 @@ fn letter(row: &Row<'_>) -> Result<Value> {
         "errorClass": row.get::<_, Option<String>>(7)?,
         "message": row.get::<_, Option<String>>(8)?,
         "disposition": row.get::<_, Option<String>>(9)?,
+        "parkedReason": parked_reason(row.get::<_, Option<String>>(15)?.as_deref()),
         "firstFailure": row.get::<_, Option<String>>(10)?,
         "redriveCount": row.get::<_, Option<i64>>(11)?,
         "at": instant(row.get(4)?),
         "position": position,
         "sourcePosition": row.get::<_, Option<String>>(14)?,
     }))
+}
+
+/// Why a dead letter is parked, by its headers.
+fn parked_reason(headers: Option<&str>) -> Value {
+    let headers = stored_json(headers);
+    let mut headers = headers.as_array().into_iter().flatten();
+    let reason = headers.rfind(|header| header["key"] == "orloj-parked-reason");
+    reason.map_or(Value::Null, |header| header["value"].clone())
 }
 
 /// Key, value and headers in three columns from `first` on.

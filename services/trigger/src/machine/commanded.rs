@@ -44,7 +44,7 @@ impl TriggerMachine {
             CommandType::RunEnded => self.run_ended(entry, offset, at, command, now),
             CommandType::Backfill => self.start_backfill(entry, offset, command, now),
             CommandType::Cancel if command.backfill_id.is_some() => self.cancel_backfill(entry, offset, command, now),
-            CommandType::Cancel | CommandType::Redrive => {
+            CommandType::Cancel | CommandType::Redrive | CommandType::Park => {
                 let message = "is missing: it says which run is meant";
                 self.refuse(job, offset, command, vec![FieldError::new("runId", "", message)], now)
             }
@@ -53,7 +53,7 @@ impl TriggerMachine {
                 self.refuse(job, offset, command, vec![FieldError::new("outcome", "", message)], now)
             }
             CommandType::Unknown => {
-                let message = "is no command: send RunNow, Backfill, Cancel, Redrive, Pause or Resume";
+                let message = "is no command: send RunNow, Backfill, Cancel, Redrive, Park, Pause or Resume";
                 self.refuse(job, offset, command, vec![FieldError::new("type", command.kind, message)], now)
             }
         }
@@ -202,7 +202,7 @@ fn fires_after(events: &[TriggerEvent]) -> Option<i64> {
 fn is_about_a_run(command: &Command) -> bool {
     match command.kind {
         CommandType::Cancel => command.run_id.is_some() && command.backfill_id.is_none(),
-        CommandType::Redrive => command.run_id.is_some(),
+        CommandType::Redrive | CommandType::Park => command.run_id.is_some(),
         CommandType::Complete => {
             let Command { run_id, attempt, token, outcome, .. } = command;
             run_id.is_some() && attempt.is_some() && token.is_some() && outcome.is_some()
