@@ -29,6 +29,8 @@ use crate::shared::Shared;
 const POLL_WAIT: Duration = Duration::from_secs(5);
 /// With no free slot: how often the group is shown that this member lives. Well below any session.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// How soon a queue that is paused no longer is noticed.
+const PAUSED_WAIT: Duration = Duration::from_millis(200);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
@@ -170,6 +172,11 @@ impl QueueClaimer {
 
     /// One turn: looks for records, or claims as many of those at hand as there are slots for this queue.
     fn work(&mut self, claimer: &mut dyn Claimer) -> Result<(), RunnerError> {
+        if self.shared.paused.contains(&self.queue) {
+            self.board().give_back(self.lane);
+            self.board().pause(PAUSED_WAIT, Phase::Draining);
+            return self.poll(claimer, 0, Duration::ZERO);
+        }
         match self.board().wait_turn(self.lane, self.pending.len(), SIGN_OF_LIFE) {
             Turn::Stop => Ok(()),
             Turn::Wait => self.poll(claimer, 0, Duration::ZERO),

@@ -17,6 +17,7 @@ mod inbox;
 mod launch;
 mod metrics;
 mod output;
+mod paused;
 mod peers;
 mod progress;
 mod reporter;
@@ -54,6 +55,7 @@ use heartbeat::{Pulse, margin};
 use home::Home;
 use launch::Launcher;
 use metrics::RunnerMetrics;
+use paused::Paused;
 use reporter::Reporter;
 use secrets::Secrets;
 use shared::Shared;
@@ -189,6 +191,7 @@ fn start(
         is_handlers_only: config.is_handlers_only,
         executor,
         log: Arc::clone(&log),
+        paused: Paused::default(),
     });
     let pulse = Pulse {
         runner: config.runner.clone(),
@@ -202,8 +205,9 @@ fn start(
         guard: Guard::new(config.guard.clone()),
         home,
     };
-    // Before anything is claimed: what is said about a claim must not be missed.
+    // Before anything is claimed: what is said about a claim must not be missed, and what is paused must be known.
     inbox::start(&shared)?;
+    paused::start(&shared)?;
     heartbeat::start(pulse, board, &log)?;
     for (lane, queue) in config.queues.iter().enumerate() {
         claim::start(&shared, lane, queue.clone())?;

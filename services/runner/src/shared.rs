@@ -15,6 +15,7 @@ use crate::executor::http::Http;
 use crate::executor::kafka::Clusters;
 use crate::executor::process::Host;
 use crate::handler::Handlers;
+use crate::paused::Paused;
 use crate::reporter::Reporter;
 
 /// What all parts of one runner use.
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) inherited: Environment,
     pub(crate) board: Arc<Board>,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) paused: Paused,
     pub(crate) reporter: Reporter,
     pub(crate) host: Host,
     /// Host name and process id.

@@ -4,6 +4,7 @@
 mod callbacks;
 mod handlers;
 mod http;
+mod paused;
 mod progress;
 mod support;
 mod weights;

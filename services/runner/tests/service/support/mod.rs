@@ -96,6 +96,15 @@ impl Bed {
 
     /// With a clock of its own for runner and log.
     pub(crate) fn start_with(clock: Arc<dyn Clock>, change: impl FnOnce(&mut RunnerConfig)) -> Self {
+        Self::start_on(clock, |_| {}, change)
+    }
+
+    /// As [`Bed::start_with`]; `prepare` is called with the log before the runner starts.
+    pub(crate) fn start_on(
+        clock: Arc<dyn Clock>,
+        prepare: impl FnOnce(&EmbeddedLog),
+        change: impl FnOnce(&mut RunnerConfig),
+    ) -> Self {
         let log = EmbeddedLog::in_memory(Arc::clone(&clock));
         let ready = topic::run_ready(&QueueName::default());
         for (name, partitions) in [
@@ -105,11 +114,13 @@ impl Bed {
             (topic::QUARANTINE, 2),
             (topic::RUNNER_HEARTBEATS, 1),
             (topic::RUNNER_INBOX, SHARDS),
+            (topic::SETTINGS, 1),
         ] {
             let settings = BTreeMap::new();
             let spec = TopicSpec { name: name.to_owned(), partitions, replication: 1, settings };
             log.create_topic(&spec).expect("topic");
         }
+        prepare(&log);
         let folder = tempfile::tempdir().expect("folder");
         let shards = ShardCount::new(SHARDS).expect("shards");
         let mut config = RunnerConfig::new("r1".parse().expect("runner id"), shards, folder.path().join("work"));
