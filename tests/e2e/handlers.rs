@@ -31,13 +31,18 @@ struct Service {
 
 impl Service {
     fn start(installation: &Installation, calls: &Sender<(u32, i32)>) -> Self {
+        Self::with(installation, "send-invoices", calls)
+    }
+
+    /// With one handler, by this name.
+    fn with(installation: &Installation, handler: &str, calls: &Sender<(u32, i32)>) -> Self {
         let calls = calls.clone();
         let runner = Runner::builder()
             .kafka(&installation.bootstrap)
             .prefix(&installation.prefix)
             .queue("billing")
             .slots(4)
-            .handler("send-invoices", move |context: Context<Invoices>| {
+            .handler(handler, move |context: Context<Invoices>| {
                 let calls = calls.clone();
                 async move {
                     calls.send((context.payload().tenant, context.attempt()))?;
@@ -105,6 +110,24 @@ fn a_service_publishes_a_job_and_runs_it_by_its_own_function() {
     }
     assert_eq!(called.try_iter().count(), 20, "each ran once");
     second.end();
+
+    // Runners of its queue that have not got its handler use up no attempt of a run.
+    let stranger = Service::with(&installation, "remind", &calls);
+    let run = run_now("unserved", &[]);
+    let mut steps = reader(&installation.log, topic::RUN_EVENTS);
+    wait::until("a run that waits for its handler", PATIENCE, || {
+        let records = steps.poll(1000, Duration::from_millis(100)).expect("a readable log");
+        let mut events = records
+            .iter()
+            .filter_map(|record| codec::decode::<RunEvent>(record.value.as_deref().unwrap_or_default()).ok());
+        let is_it = |event: &RunEvent| event.run_id == run && event.missing_handler.as_deref() == Some("send-invoices");
+        events.any(|event| is_it(&event) && event.state == RunState::Waiting).then_some(())
+    });
+    let third = Service::start(&installation, &calls);
+    assert_eq!(end_of(run), RunState::Succeeded);
+    assert_eq!(called.try_iter().collect::<Vec<_>>(), [(7, 1)], "its first attempt");
+    stranger.end();
+    third.end();
     assert!(trigger.stop().success());
     assert!(dispatcher.stop().success());
 }

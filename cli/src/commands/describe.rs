@@ -162,6 +162,10 @@ fn queue(context: &Context, name: &str) -> Outcome {
             ("Dead", "dead"),
         ],
     );
+    let missing = limits::missing_handlers(&queue);
+    if missing != "-" {
+        let _ = writeln!(shown, "Runs wait for a runner with the handler {missing}.");
+    }
     if queue["manifest"].is_null() {
         shown.push_str("Nothing bounds it.\n");
     } else {

@@ -41,7 +41,15 @@ const QUEUE_COLUMNS: &[Column] = &[
     column("RUNNING", |queue| text(queue, "running")),
     column("RETRYING", |queue| text(queue, "retrying")),
     column("DEAD", |queue| text(queue, "dead")),
+    column("MISSING HANDLERS", missing_handlers),
 ];
+
+/// Handlers that runs wait for, and no runner that took one has.
+pub(super) fn missing_handlers(queue: &Value) -> String {
+    let names = queue["missingHandlers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+}
 
 /// What a queue lets through: how many at once, how many per second, or both.
 fn bounds(queue: &Value) -> String {

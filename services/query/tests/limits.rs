@@ -213,3 +213,19 @@ fn a_run_says_what_it_waits_for_and_what_it_holds() {
     assert_eq!(run()["limits"], json!([]));
     assert_eq!(uses(), [(0, 0), (0, 0)]);
 }
+
+#[test]
+fn a_queue_names_the_handlers_that_its_runs_wait_for() {
+    let (world, _directory) = world();
+    let job = job("unserved");
+    let queue = |world: &World| {
+        let queues: Value = world.ask("GET", "/api/v1/queues", &[], None).json();
+        queues["items"].as_array().into_iter().flatten().find(|queue| queue["queue"] == "default").cloned()
+    };
+    let mut event = records::step(&job, 0, RunState::Waiting, 1, 1);
+    event.missing_handler = Some("send-invoices".to_owned());
+    world.fold(about(topic::RUN_EVENTS, &job, &event));
+    assert_eq!(queue(&world).expect("a queue")["missingHandlers"], json!(["send-invoices"]));
+    world.fold(about(topic::RUN_EVENTS, &job, &records::step(&job, 0, RunState::Running, 1, 2)));
+    assert_eq!(queue(&world).expect("a queue")["missingHandlers"], json!([]));
+}

@@ -30,6 +30,8 @@ pub(crate) struct RunStep {
     pub(crate) redrives: i32,
     /// A JSON list of what it waits for or holds; absent if that is nothing.
     pub(crate) limits: Option<String>,
+    /// It waits for a runner that has this handler.
+    pub(crate) missing_handler: Option<String>,
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -56,6 +58,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         note: event.note,
         redrives: event.redrives,
         limits: (!event.limits.is_empty()).then(|| json_text(&event.limits)),
+        missing_handler: event.missing_handler,
     })));
     Ok(())
 }

@@ -39,7 +39,7 @@ CREATE TABLE runs (
     fire_time INTEGER NOT NULL, requested_at INTEGER NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
     attempt INTEGER NOT NULL, token INTEGER NOT NULL, due_at INTEGER, runner TEXT, outcome TEXT, disposition TEXT,
     finished_at INTEGER, command_id TEXT, actor TEXT, params TEXT, note TEXT,
-    redrives INTEGER NOT NULL DEFAULT 0, limits TEXT) WITHOUT ROWID;
+    redrives INTEGER NOT NULL DEFAULT 0, limits TEXT, missing_handler TEXT) WITHOUT ROWID;
 CREATE TABLE attempts (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, runner TEXT, session TEXT,
     claimed_at INTEGER, started_at INTEGER, finished_at INTEGER, outcome TEXT, percent INTEGER,
@@ -91,6 +91,7 @@ CREATE INDEX IF NOT EXISTS runs_by_time ON runs (requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job, requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state, requested_at, run_id) WHERE state <> 'succeeded';
 CREATE INDEX IF NOT EXISTS runs_with_limits ON runs (state, run_id) WHERE limits IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_unserved ON runs (queue, missing_handler) WHERE missing_handler IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_limit ON job_limits (name, job);
 CREATE INDEX IF NOT EXISTS jobs_by_calendar ON job_calendars (calendar, job);
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON dead_letters (at, run_id);

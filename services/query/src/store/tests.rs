@@ -47,6 +47,7 @@ fn end(run_id: &str, at: i64) -> Change {
         note: None,
         redrives: 0,
         limits: None,
+        missing_handler: None,
     }))
 }
 

@@ -136,6 +136,22 @@ fn position_and_lag(progress: &Progress, shard: i32) -> (Value, i64) {
 const BOUNDS: [&str; 8] =
     ["maxConcurrent", "ratePerSecond", "burst", "paused", "held", "waitingForLimit", "manifest", "status"];
 
+/// Most handlers that are listed as missing.
+const MISSING_MAX: i64 = 100;
+
+/// Handlers that runs of a queue wait for because the runner that took them has not got them, by queue.
+fn missing_handlers(connection: &Connection) -> Result<BTreeMap<String, Vec<String>>> {
+    let sql = "SELECT DISTINCT queue, missing_handler FROM runs WHERE missing_handler IS NOT NULL
+        ORDER BY queue, missing_handler LIMIT ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([MISSING_MAX])?;
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        missing.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    Ok(missing)
+}
+
 /// Queues, each with what is on it and what bounds it.
 pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestamp) -> Result<Items> {
     let mut names: BTreeSet<String> = known.iter().map(|queue| queue.as_str().to_owned()).collect();
@@ -165,6 +181,7 @@ pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestam
             *serving.entry(queue.to_owned()).or_default() += 1;
         }
     }
+    let mut missing = missing_handlers(connection)?;
     let mut bounds = queue_bounds(connection)?;
     names.extend(bounds.keys().cloned());
     let items = names.into_iter().map(|queue| {
@@ -172,6 +189,7 @@ pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestam
         for kind in ["jobs", "delayed", "waiting", "ready", "running", "retrying", "dead"] {
             document[kind] = counts.get(&(queue.clone(), kind.to_owned())).copied().unwrap_or(0).into();
         }
+        document["missingHandlers"] = json!(missing.remove(&queue).unwrap_or_default());
         let mut bounds = bounds.remove(&queue).unwrap_or_default();
         for field in BOUNDS {
             document[field] = bounds.get_mut(field).map(Value::take).unwrap_or_default();
