@@ -191,7 +191,8 @@ fn words_and_fields_of_a_newer_version_are_survived() {
 fn a_target_of_a_newer_version_is_refused_by_name() {
     let writer = edited("JobDefinition", |schema| {
         let spec = schema["fields"].as_array_mut().expect("fields").last_mut().expect("spec");
-        let target = spec["type"]["fields"].as_array_mut().expect("fields").last_mut().expect("target");
+        let fields = spec["type"]["fields"].as_array_mut().expect("fields");
+        let target = fields.iter_mut().find(|field| field["name"] == "target").expect("target");
         let fields = json!([{"name": "image", "type": "string"}]);
         let branch = json!({"type": "record", "name": "PodTarget", "fields": fields});
         target["type"].as_array_mut().expect("branches").push(branch);

@@ -75,7 +75,6 @@ fn a_payload_that_does_not_fit_is_told_by_its_field() {
         ("text", r#"{"name": "send-invoices", "payload": {"tenant": "x"}}"#, "spec.run.handler.payload.tenant: "),
         ("more", r#"{"name": "send-invoices", "payload": {"tenant": 1, "to": 2}}"#, "spec.run.handler.payload.to: "),
         ("none", r#"{"name": "send-invoices"}"#, "spec.run.handler.payload: "),
-        ("name", r#"{"name": "send-invoice", "payload": {"tenant": 7}}"#, "spec.run.handler.name: "),
     ];
     for (name, handler, said) in handlers {
         let published = producer.publish(&manifest(name, handler, r#"{"maxAttempts": 1}"#)).expect("sent");
@@ -88,6 +87,27 @@ fn a_payload_that_does_not_fit_is_told_by_its_field() {
         let message = outcomes[0].message.as_deref().unwrap_or_default();
         assert!(message.starts_with(said), "{name}: {message}");
     }
+    running.end().expect("a clean end");
+}
+
+#[test]
+fn a_run_waits_for_a_service_that_has_its_handler() {
+    let installation = Installation::start();
+    let other = installation.run(Runner::builder().handler("remind", send_invoices));
+    let producer = installation.producer();
+    let handler = r#"{"name": "send-invoices", "payload": {"tenant": 7}}"#;
+    let published = producer.publish(&manifest("early", handler, r#"{"maxAttempts": 1}"#)).expect("sent");
+    assert_eq!(published.accepted(ANSWER).expect("an answer"), Answer::Accepted { version: 1 });
+    let run = producer.run_now(published.job(), &"early".parse().expect("an id"), BTreeMap::new()).expect("sent");
+    let message = installation.wait_for("an attempt by whom has not got the handler", || {
+        let outcomes = installation.attempts(run).into_iter().filter_map(|event| event.outcome);
+        outcomes.filter(|outcome| outcome.kind == OutcomeKind::NoHandler).find_map(|outcome| outcome.message)
+    });
+    assert!(message.starts_with("spec.run.handler.name: ") && message.contains("`remind`"), "{message}");
+    let running = installation.run(Runner::builder().handler("send-invoices", send_invoices));
+    assert_eq!(installation.end_of(run), RunState::Succeeded);
+    assert!(installation.attempts(run).iter().all(|event| event.attempt == 1), "nothing was used up");
+    other.end().expect("a clean end");
     running.end().expect("a clean end");
 }
 
