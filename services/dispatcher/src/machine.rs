@@ -57,10 +57,11 @@ pub struct DispatcherMachine {
     older_copies: BTreeMap<RunId, Vec<Run>>,
 }
 
-/// By the runs, live and dead; the indexes over them follow.
+/// By the runs, live and dead, and by who claims what; the indexes over runs follow.
 impl PartialEq for DispatcherMachine {
     fn eq(&self, other: &Self) -> bool {
         (&self.runs, &self.dead, &self.older_copies) == (&other.runs, &other.dead, &other.older_copies)
+            && (&self.gates, &self.rules) == (&other.gates, &other.rules)
     }
 }
 

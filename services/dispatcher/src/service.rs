@@ -166,7 +166,7 @@ impl Service for DispatcherService {
 
     fn read_shared(&mut self, record: &Record, _now: Timestamp) -> Vec<Input> {
         if record.topic.as_str() == topic::SETTINGS {
-            let has_changed = limit::take_setting(Arc::make_mut(&mut self.rules), record);
+            let has_changed = limit::take_setting(&mut self.rules, record);
             return if has_changed { self.shared_state() } else { Vec::new() };
         }
         // A runner that left for good may have tombstoned its key.

@@ -10,6 +10,8 @@ use crate::time::Timestamp;
 
 /// After how long a holder is asked whether it still holds: what it said may have been lost.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
+/// Nanoseconds of a millisecond.
+const NANOS: i64 = 1_000_000;
 /// Longest burst, in time: a year; the clock in nanoseconds has room for it until the year 2261.
 const BURST_NANOS_MAX: i64 = 366 * 86_400 * 1_000_000_000;
 
@@ -36,15 +38,23 @@ pub struct Gate {
     line: Line,
     holders: BTreeMap<Claim, Holder>,
     told: BTreeSet<(Timestamp, Claim)>,
-    /// Up to when the rate is used up, in nanoseconds since the Unix epoch.
-    used_until_nanos: i64,
+    rate: Used,
+}
+
+/// How far a rate is used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Used {
+    /// Up to then, in nanoseconds since the Unix epoch; 0 if it never was.
+    until_nanos: i64,
+    /// When it was used last. Under any rule it is used up no further from there than one may use it at once.
+    at: Timestamp,
 }
 
 impl Gate {
     /// True if nobody waits, nobody holds, and no rate has to be remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.holders.is_empty() && self.used_until_nanos == 0
+        self.line.is_empty() && self.holders.is_empty() && self.rate.until_nanos == 0
     }
 
     /// How many wait.
@@ -75,7 +85,7 @@ impl Gate {
     /// This one holds from `at` on, whether it waited or not, or was told so again.
     pub fn grant(&mut self, waiter: &Waiter, at: Timestamp, used_until_nanos: i64) {
         self.line.serve(waiter.claim);
-        self.use_until(used_until_nanos);
+        self.use_until(used_until_nanos, at);
         let holder = Holder { waiter: waiter.clone(), told_at: at };
         if let Some(before) = self.holders.insert(waiter.claim, holder) {
             self.told.remove(&(before.told_at, waiter.claim));
@@ -83,9 +93,11 @@ impl Gate {
         self.told.insert((at, waiter.claim));
     }
 
-    /// Its rate is used up until then, in nanoseconds since the Unix epoch, at least.
-    pub fn use_until(&mut self, nanos: i64) {
-        self.used_until_nanos = self.used_until_nanos.max(nanos);
+    /// Its rate was used at an instant, up to then, in nanoseconds since the Unix epoch; 0 if it was not.
+    pub fn use_until(&mut self, nanos: i64, at: Timestamp) {
+        if nanos != 0 {
+            self.rate = Used { until_nanos: nanos, at };
+        }
     }
 
     /// This one neither waits nor holds any more. True if it did.
@@ -125,7 +137,7 @@ impl Gate {
     }
 
     fn used_with_one_more(&self, rule: Option<&LimitRule>, now: Timestamp) -> i64 {
-        rule.and_then(Rate::of).map_or(0, |rate| rate.used_with_one_more(self.used_until_nanos, now))
+        rule.and_then(Rate::of).map_or(0, |rate| rate.used_with_one_more(self.rate, now))
     }
 
     fn grant_due(&self, limit: &LimitId, rule: Option<&LimitRule>) -> Option<Timestamp> {
@@ -139,7 +151,7 @@ impl Gate {
         if rule.is_paused || self.holders.len() >= room {
             return None;
         }
-        Some(Rate::of(rule).map_or(Timestamp::MIN, |rate| rate.due(self.used_until_nanos)))
+        Some(Rate::of(rule).map_or(Timestamp::MIN, |rate| rate.due(self.rate)))
     }
 }
 
@@ -165,15 +177,24 @@ impl Rate {
     }
 
     /// When it has room for one more.
-    fn due(&self, used_until_nanos: i64) -> Timestamp {
-        let at_nanos = used_until_nanos.saturating_sub(self.ahead_nanos);
-        Timestamp::from_millis(at_nanos.div_euclid(1_000_000) + i64::from(at_nanos.rem_euclid(1_000_000) > 0))
+    fn due(&self, used: Used) -> Timestamp {
+        let at_nanos = self.used_until(used).saturating_sub(self.ahead_nanos);
+        Timestamp::from_millis(at_nanos.div_euclid(NANOS) + i64::from(at_nanos.rem_euclid(NANOS) > 0))
     }
 
     /// Up to when it is used up with one more at `now`.
-    fn used_with_one_more(&self, used_until_nanos: i64, now: Timestamp) -> i64 {
-        used_until_nanos.max(now.millis().saturating_mul(1_000_000)).saturating_add(self.step_nanos)
+    fn used_with_one_more(&self, used: Used, now: Timestamp) -> i64 {
+        self.used_until(used).max(nanos(now)).saturating_add(self.step_nanos)
     }
+
+    /// A rule that was edited does not make anybody wait for what the one before it would have.
+    fn used_until(&self, used: Used) -> i64 {
+        used.until_nanos.min(nanos(used.at).saturating_add(self.ahead_nanos).saturating_add(self.step_nanos))
+    }
+}
+
+fn nanos(at: Timestamp) -> i64 {
+    at.millis().saturating_mul(NANOS)
 }
 
 #[cfg(test)]
@@ -258,6 +279,21 @@ mod tests {
         assert_eq!(gate.due(&limit(), Some(&rule)), Some(at(500)));
         assert_eq!((gate.next(&limit(), Some(&rule), at(499)), gate.is_empty()), (None, false));
         assert_eq!(grant_all(&mut gate, &rule, at(500)), 1);
+    }
+
+    #[test]
+    fn an_edited_rate_counts_from_now_on() {
+        let rule = |rate, burst| LimitRule { rate_per_second: Some(rate), burst, ..LimitRule::default() };
+        for (before, taken) in [(rule(0.000_01, 1), 1), (rule(0.001, 1000), 1000)] {
+            let mut gate = Gate::default();
+            (0..1010).for_each(|number| gate.join(&waiter(number)));
+            assert_eq!(grant_all(&mut gate, &before, at(0)), taken);
+            assert!(gate.due(&limit(), Some(&before)) > Some(at(100_000)), "nobody for long");
+            let due = gate.due(&limit(), Some(&rule(10.0, 1)));
+            assert!(due <= Some(at(101)), "{due:?}, {before:?}");
+            assert_eq!(grant_all(&mut gate, &rule(10.0, 1), at(101)), 1);
+            assert_eq!(gate.due(&limit(), Some(&rule(10.0, 1))), Some(at(201)));
+        }
     }
 
     #[test]

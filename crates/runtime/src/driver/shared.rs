@@ -89,7 +89,9 @@ impl<S: Service> Driver<S> {
         if !is_due || self.shards.is_empty() || self.parts.clock.monotonic() < self.shared_retry_at {
             return;
         }
-        for (at, next) in &self.shared.next {
+        // Settings say nothing of who lives, and their last offset may be the mark of a transaction, which is never read.
+        let recent = self.topics.shared.iter().filter(|shared| shared.start == SharedStart::Recent);
+        for (at, next) in recent.filter_map(|shared| self.shared.next.get_key_value(&shared.at)) {
             match self.parts.log.end(at, Isolation::Committed) {
                 Ok(end) if *next >= end => {}
                 Ok(_) => {

@@ -27,8 +27,8 @@ impl Gates {
         self.0.entry(limit.clone()).or_default().grant(waiter, at, used_until_nanos);
     }
 
-    pub(super) fn use_until(&mut self, limit: &LimitId, nanos: i64) {
-        self.0.entry(limit.clone()).or_default().use_until(nanos);
+    pub(super) fn use_until(&mut self, limit: &LimitId, nanos: i64, at: Timestamp) {
+        self.0.entry(limit.clone()).or_default().use_until(nanos, at);
     }
 
     pub(super) fn give_back(&mut self, limit: &LimitId, claim: Claim) {
@@ -76,6 +76,7 @@ impl DispatcherMachine {
         let shared = run.request.limits.iter().map(LimitId::of_limit);
         let mut limits: Vec<LimitId> = self.rules.of_queue(&run.request.queue).into_iter().chain(shared).collect();
         limits.sort_unstable();
+        limits.dedup();
         limits.into()
     }
 

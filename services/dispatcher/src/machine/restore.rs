@@ -58,9 +58,9 @@ impl DispatcherMachine {
         self.gates.grant(limit, waiter, at, 0);
     }
 
-    /// Takes what `run.state` keeps of a limit's rate, in nanoseconds since the Unix epoch.
-    pub fn restore_rate(&mut self, limit: &LimitId, used_until_nanos: i64) {
-        self.gates.use_until(limit, used_until_nanos);
+    /// Takes what `run.state` keeps of a limit's rate: used at an instant, up to then, in nanoseconds since the Unix epoch.
+    pub fn restore_rate(&mut self, limit: &LimitId, used_until_nanos: i64, at: Timestamp) {
+        self.gates.use_until(limit, used_until_nanos, at);
     }
 
     /// Takes a tombstone: the claim neither waits nor holds.

@@ -2,6 +2,8 @@
 //! to a shard, and their rules (topic `settings`). Not here: who gets one (`machine`). Invariant: each key in `run.state` is of
 //! one claim, or of one rate, and its last record is what is so.
 
+use std::sync::Arc;
+
 use orloj_domain::id::{IdError, LimitId};
 use orloj_domain::limit::{Claim, LimitRules, Waiter};
 use orloj_domain::setting::{LimitEvent, LimitEventType};
@@ -151,7 +153,7 @@ pub(super) fn replay(machine: &mut DispatcherMachine, key: &str, record: &Record
     };
     let event: Option<LimitEvent> = record.value.as_deref().map(decode).transpose()?;
     match (claim, event) {
-        (None, Some(event)) => machine.restore_rate(&limit, event.used_until_nanos),
+        (None, Some(event)) => machine.restore_rate(&limit, event.used_until_nanos, event.at),
         (None, None) => {}
         (Some(claim), None) => machine.restore_given_back(&limit, claim),
         (Some(_), Some(event)) => {
@@ -171,7 +173,7 @@ pub(super) fn replay(machine: &mut DispatcherMachine, key: &str, record: &Record
 
 /// Takes a record of `settings`; true if it changed a rule. Every dispatcher reads it, so that one that can't be used is not
 /// put into quarantine, once by each: the warning says where it is, and the rule before it stays.
-pub(super) fn take_setting(rules: &mut LimitRules, record: &Record) -> bool {
+pub(super) fn take_setting(rules: &mut Arc<LimitRules>, record: &Record) -> bool {
     let limit = match codec::input::limit_of_key(record.key.as_deref()) {
         Ok(Some(limit)) => limit,
         Ok(None) => return false,
@@ -180,9 +182,9 @@ pub(super) fn take_setting(rules: &mut LimitRules, record: &Record) -> bool {
             return false;
         }
     };
-    let Some(value) = record.value.as_deref() else { return rules.remove(&limit) };
+    let Some(value) = record.value.as_deref() else { return Arc::make_mut(rules).remove(&limit) };
     match codec::input::decode_limit(&limit, value) {
-        Ok(setting) => rules.put(limit, setting.rule),
+        Ok(setting) => Arc::make_mut(rules).put(limit, setting.rule),
         Err(reason) => {
             let position = record.position();
             tracing::warn!(%position, %limit, %reason, "a limit can't be used: the rule before it stays in force");

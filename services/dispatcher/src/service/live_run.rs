@@ -194,7 +194,12 @@ fn step_of(live: &LiveRun) -> Result<Step, Undecodable> {
     let step = match state {
         RunState::Delayed => live.due_at.map(|due_at| Step::Delayed { due_at }),
         RunState::Waiting => Some(match (live.asked_at, live.due_at) {
-            (Some(asked_at), _) => Step::Asking { held: usize::try_from(live.limits_held).unwrap_or(0), asked_at },
+            (Some(asked_at), _) => {
+                let held = usize::try_from(live.limits_held).ok().filter(|held| *held < live.limits.len());
+                let bad =
+                    || Undecodable::new("limitsHeld", &live.limits_held.to_string(), "is not below those it asks for");
+                Step::Asking { held: held.ok_or_else(bad)?, asked_at }
+            }
             (None, Some(due_at)) => Step::Unserved { due_at },
             (None, None) => Step::Waiting,
         }),

@@ -60,11 +60,11 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
         records.push(ready(shard, run));
     }
     records.extend(word_to_runner(shard, run));
-    if run.redriven_at == Some(run.since) {
-        records.push(no_dead_letter(shard, &run.request));
-    }
     // That it asks again is news to nobody else.
     if !matches!(run.step, Step::Asking { asked_at, .. } if asked_at != run.since) {
+        if run.redriven_at == Some(run.since) {
+            records.push(no_dead_letter(shard, &run.request));
+        }
         records.push(run_event(shard, &run.request, &step_event(run)));
     }
     records
