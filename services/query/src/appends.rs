@@ -42,20 +42,28 @@ impl Appends {
         Ok(Self(sender))
     }
 
-    /// Appends records, together where they can be; some may be on the log although others are not.
+    /// Appends records, together where they can be. Where some are on the log and others are not, nobody is told that nothing
+    /// was appended: it is [`AppendFailure::Unknown`].
     pub(crate) async fn append_all(
         &self,
-        records: impl Iterator<Item = NewRecord>,
+        records: impl ExactSizeIterator<Item = NewRecord>,
     ) -> Result<Vec<Position>, AppendFailure> {
-        let mut answers = Vec::new();
+        let count = records.len();
+        let mut outcomes = Vec::with_capacity(count);
+        let mut answers = Vec::with_capacity(count);
         for record in records {
-            answers.push(self.hand_over(record)?);
+            match self.hand_over(record) {
+                Ok(answer) => answers.push(answer),
+                Err(failure) => {
+                    outcomes.push(Err(failure));
+                    break;
+                }
+            }
         }
-        let mut positions = Vec::new();
         for answer in answers {
-            positions.push(answered(answer).await?);
+            outcomes.push(answered(answer).await);
         }
-        Ok(positions)
+        all_or_none(outcomes, count)
     }
 
     /// Appends a record.
@@ -72,6 +80,25 @@ impl Appends {
             })
         })?;
         Ok(answer)
+    }
+}
+
+/// The positions of all of `count` records, or what became of them.
+fn all_or_none(outcomes: Vec<Result<Position, AppendFailure>>, count: usize) -> Result<Vec<Position>, AppendFailure> {
+    let (mut positions, mut failures) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(position) => positions.push(position),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.into_iter().next() {
+        None => Ok(positions),
+        Some(failure) if positions.is_empty() => Err(failure),
+        Some(failure) => {
+            let done = positions.len();
+            Err(AppendFailure::Unknown(format!("{done} of {count} are on the log, and then: {failure:?}")))
+        }
     }
 }
 
@@ -131,5 +158,20 @@ fn failure(error: &AppendError) -> AppendFailure {
         AppendError::Refused(_) | AppendError::Retriable(_) | AppendError::Stalled(_) | AppendError::NoSuchTopic(_) => {
             AppendFailure::Unavailable(text)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_in_part_is_not_said_to_be_undone() {
+        let done = || Ok(Position { topic: "commands".into(), partition: 0, offset: 7 });
+        let failed = || Err(AppendFailure::Unavailable("no broker".to_owned()));
+        assert_eq!(all_or_none(vec![done(), done()], 2).map(|positions| positions.len()), Ok(2));
+        assert_eq!(all_or_none(vec![failed()], 3), Err(AppendFailure::Unavailable("no broker".to_owned())));
+        let partly = all_or_none(vec![failed(), done()], 3);
+        assert!(matches!(&partly, Err(AppendFailure::Unknown(text)) if text.starts_with("1 of 3 ")), "{partly:?}");
     }
 }

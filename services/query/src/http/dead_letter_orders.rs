@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::id::{JobId, QueueName, RunId};
@@ -21,6 +21,7 @@ use super::commands::{actor, asked, command_id};
 use super::job_writes::{accepted, invalid};
 use super::params::Params;
 use super::{Api, Problem, document};
+use crate::appends::AppendFailure;
 use crate::views::{self, DeadLetterFilter, LetterState};
 
 /// Most dead letters of one request.
@@ -93,9 +94,18 @@ async fn ask(
         let value = codec::encode(&Command { run_id: Some(*run_id), ..command.clone() });
         NewRecord::new(topic::COMMANDS, api.shards.shard_of(job).0, job.as_str(), Some(value))
     };
-    let positions = api.appends.append_all(letters.iter().map(record)).await?;
+    let written = api.appends.append_all(letters.iter().map(record)).await;
+    let positions = written.map_err(|failure| if is_named { failure.into() } else { in_part(failure) })?;
     let Some(last) = positions.last() else { return Ok(document(&answer)) };
     Ok(accepted(last, answer))
+}
+
+/// What became of an order about letters that were looked for: who sends it again does not mean the same ones.
+fn in_part(failure: AppendFailure) -> Problem {
+    let AppendFailure::Unknown(text) = failure else { return failure.into() };
+    let detail =
+        format!("it may have been done in part: {text}; see what is left by GET /dead-letters, and ask for that");
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "doneInPart", detail)
 }
 
 /// A dead letter that is meant.

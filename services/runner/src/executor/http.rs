@@ -132,7 +132,7 @@ pub(crate) async fn execute(
     on_started(callback.as_ref().map(Callback::digest));
     let mut veil = Veil::over(callback.as_ref());
     let mut is_accepted = false;
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
         outcome = completion(ends.completed) => outcome,
         abort = ends.abort => Outcome::new(abort.kind, abort.reason),
@@ -141,6 +141,16 @@ pub(crate) async fn execute(
             Outcome::new(OutcomeKind::TimedOut, format!("given up: {what} its timeout of {timeout:?}"))
         }
         outcome = exchange(http, target, request, (&mut is_accepted, &mut veil), sink) => outcome,
+    };
+    show_rest(&mut veil, sink);
+    outcome
+}
+
+/// Hands on what was held back of the answer because the token might have begun there.
+fn show_rest(veil: &mut Veil, sink: &mut impl Sink) {
+    let rest = veil.rest();
+    if !rest.is_empty() {
+        sink.push(OutputStream::Stdout, &rest);
     }
 }
 
@@ -160,10 +170,7 @@ async fn exchange(
     sink.note(&format!("[orloj] {:?} {}", answer.version(), answer.status()));
     *is_accepted = target.completion == HttpCompletion::Callback && answer.status() == StatusCode::ACCEPTED;
     let kept = keep(answer, veil, sink).await;
-    let rest = veil.rest();
-    if !rest.is_empty() {
-        sink.push(OutputStream::Stdout, &rest);
-    }
+    show_rest(veil, sink);
     if *is_accepted {
         // The status has said it; what is lost of the answer changes nothing.
         if let Err(error) = kept {
