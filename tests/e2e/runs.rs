@@ -183,7 +183,7 @@ fn a_dead_run_is_sent_back_and_succeeds() {
 
 #[test]
 fn a_parked_run_is_left_alone_until_it_is_named() {
-    let dev = Dev::with(&[("odd", "{run: {shell: {script: 'test -e LEDGER'}}}")]);
+    let dev = Dev::with(&[("odd", "{overlap: {policy: allow}, run: {shell: {script: 'test -e LEDGER'}}}")]);
     let runs: Vec<String> = (0..2).map(|_| dev.trigger("odd", &[])).collect();
     for run in &runs {
         dev.wait_state(run, "dead");

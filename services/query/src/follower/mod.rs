@@ -256,17 +256,20 @@ impl Session<'_> {
     fn catch_up(&mut self) -> Result<(), Fault> {
         let clock = Arc::clone(&self.follower.clock);
         let mut heard_at = clock.monotonic();
+        let mut least = i64::MAX;
         loop {
             let lag = self.lag();
+            // What is written meanwhile, heartbeats above all, is no reason to wait on.
+            if lag < least {
+                (least, heard_at) = (lag, clock.monotonic());
+            }
             self.follower.metrics.lag.set(lag);
             let is_quiet = clock.monotonic().saturating_sub(heard_at) >= QUIET;
             if lag == 0 || is_quiet || self.follower.shutdown.is_requested() {
                 break;
             }
             self.follower.component.not_ready(&format!("the projection is catching up: {lag} records behind"));
-            if self.turn(Duration::from_millis(200))? > 0 {
-                heard_at = clock.monotonic();
-            }
+            self.turn(Duration::from_millis(200))?;
         }
         if self.follower.shutdown.is_requested() {
             return Ok(());
