@@ -237,6 +237,14 @@ fn launcher(config: &RunnerConfig) -> Result<Option<Launcher>, RunnerError> {
             file.display()
         )));
     }
+    if let Some(directory) = account.changeable_directory(&config.work_dir) {
+        return Err(RunnerError::Config(format!(
+            "`data.dir`: attempts have their directories in `{}` and run as user {user} (`runner.user`), who owns `{}` or may write to it, and \
+             could put something else there; give it and all above it to root with `chown root` and `chmod go-w`, or name another",
+            config.work_dir.display(),
+            directory.display()
+        )));
+    }
     let program = config.launcher.as_deref().unwrap_or_default();
     Launcher::new(program, account.clone()).map(Some).map_err(RunnerError::Config)
 }

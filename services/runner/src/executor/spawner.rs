@@ -172,11 +172,12 @@ fn spawn(plan: &Plan, means: &Means) -> Result<Spawned, String> {
     }
 }
 
-/// The attempt's own directory, which nobody else may look into.
+/// The attempt's own directory, which nobody else may look into. It must not be there yet, and no link is followed: root
+/// gives away what it has just made and nothing else.
 fn make_directory(path: &Path, launcher: Option<&Launcher>) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).recursive(true).create(path)?;
-    launcher
-        .map_or(Ok(()), |Launcher { account, .. }| std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)))
+    DirBuilder::new().mode(0o700).create(path)?;
+    let Some(Launcher { account, .. }) = launcher else { return Ok(()) };
+    std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
 }
 
 /// A pipe whose ends lie above what children use.
@@ -376,6 +377,23 @@ mod tests {
             .join()
             .expect("both ways");
         }
+    }
+
+    /// What is there already may be a link that somebody has laid out, or have a content of somebody's.
+    #[test]
+    fn a_directory_of_an_attempts_own_is_new_or_not_given_away() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (link, there, own) =
+            (folder.path().join("link"), folder.path().join("there"), folder.path().join("own"));
+        std::fs::create_dir(&there).expect("directory");
+        std::os::unix::fs::symlink(&there, &link).expect("link");
+        for taken in [&link, &there] {
+            let refused = make_directory(taken, None).map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::AlreadyExists), "{}", taken.display());
+        }
+        let refused = make_directory(&folder.path().join("missing/own"), None).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::NotFound), "the way to it is the runner's, made before");
+        make_directory(&own, None).expect("a new one");
     }
 
     /// What a shell would take for a script of its own is refused by every way, as the kernel does.
