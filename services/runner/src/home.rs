@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use crate::guard;
+use crate::removal::remove_tree;
 
 /// Held for as long as the process lives; one session in each line.
 const SESSIONS: &str = "sessions";
@@ -81,7 +82,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         // What can't be removed now, the next runner removes.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
 }
 
@@ -105,7 +106,7 @@ fn clear(path: &Path) -> io::Result<()> {
         // The kernel holds them; the next runner looks again.
         return Err(io::Error::other(format!("processes of the sessions {} do not end", left.join(", "))));
     }
-    fs::remove_dir_all(path)
+    remove_tree(path)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod output;
 mod paused;
 mod peers;
 mod progress;
+mod removal;
 mod reporter;
 mod secrets;
 mod shared;
