@@ -256,7 +256,7 @@ fn check_way(work_dir: &Path, account: &Account) -> Result<(), RunnerError> {
     )))
 }
 
-/// Where attempts have their directories; handlers have no processes, and so no directories.
+/// Where attempts have their directories, and that they can have them; handlers have no processes, and so no directories.
 fn home_of(config: &RunnerConfig, launcher: Option<&Launcher>) -> Result<Option<Home>, RunnerError> {
     if config.is_handlers_only {
         return Ok(None);
@@ -265,7 +265,9 @@ fn home_of(config: &RunnerConfig, launcher: Option<&Launcher>) -> Result<Option<
     let Some(launcher) = launcher else { return Ok(Some(Home::open(&work_dir)?)) };
     // Somebody may have been quicker where everybody may write. From here on it is what it is.
     check_way(&work_dir, &launcher.account)?;
-    Ok(Some(Home::open(&work_dir)?))
+    let home = Home::open(&work_dir)?;
+    launcher.try_out(home.path()).map_err(RunnerError::Config)?;
+    Ok(Some(home))
 }
 
 /// Waits for the attempts in flight, then stops those that are left.

@@ -200,7 +200,7 @@ fn directory_of(given: Option<&str>, private_dir: PathBuf, field: &str) -> Resul
 }
 
 /// The words of an I/O error without its number.
-pub(super) fn plain(error: &std::io::Error) -> String {
+pub(crate) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

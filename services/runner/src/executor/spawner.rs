@@ -188,7 +188,7 @@ fn spawn(plan: &Plan, means: &Means) -> Result<Spawned, String> {
 
 /// The attempt's own directory, which nobody else may look into. It must not be there yet, and no link is followed: root
 /// gives away what it has just made and nothing else.
-fn make_directory(path: &Path, launcher: Option<&Launcher>) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path, launcher: Option<&Launcher>) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)?;
     let Some(Launcher { account, .. }) = launcher else { return Ok(()) };
     std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
@@ -314,17 +314,17 @@ fn through_shell(plan: &Plan, waits: bool, changes_directory: bool) -> Result<Op
 /// Why the kernel would not execute a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unfit {
-    NoFile,
-    NoFormat,
-    NoInterpreter,
+    Irregular,
+    UnknownFormat,
+    MissingInterpreter,
 }
 
 impl Unfit {
     fn sentence(self, plan: &Plan) -> String {
         match self {
-            Self::NoFile => format!("{}: {}", plan.field, no_file(&plan.program.display())),
-            Self::NoFormat => refusal(plan, Errno::ENOEXEC),
-            Self::NoInterpreter => refusal(plan, Errno::ENOENT),
+            Self::Irregular => format!("{}: {}", plan.field, no_file(&plan.program.display())),
+            Self::UnknownFormat => refusal(plan, Errno::ENOEXEC),
+            Self::MissingInterpreter => refusal(plan, Errno::ENOENT),
         }
     }
 }
@@ -338,18 +338,18 @@ fn can_begin(program: &Path) -> Result<(), Unfit> {
     // Who may execute a file need not be allowed to read it; then the shell or the launcher has the last word.
     let Ok(mut file) = opened else { return Ok(()) };
     if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err(Unfit::NoFile);
+        return Err(Unfit::Irregular);
     }
     let mut magic = [0; MAGIC_BYTES];
     let Ok(count) = file.read(&mut magic) else { return Ok(()) };
     let magic = &magic[..count];
     let Some(line) = magic.strip_prefix(b"#!") else {
-        return if magic.contains(&0) { Ok(()) } else { Err(Unfit::NoFormat) };
+        return if magic.contains(&0) { Ok(()) } else { Err(Unfit::UnknownFormat) };
     };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
     let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let is_missing = interpreter.starts_with(b"/") && !Path::new(OsStr::from_bytes(interpreter)).exists();
-    if is_missing { Err(Unfit::NoInterpreter) } else { Ok(()) }
+    if is_missing { Err(Unfit::MissingInterpreter) } else { Ok(()) }
 }
 
 fn refusal(plan: &Plan, errno: Errno) -> String {
@@ -437,9 +437,9 @@ mod tests {
     fn a_shell_on_the_way_takes_no_more_than_the_kernel() {
         let folder = tempfile::tempdir().expect("folder");
         for (text, expected) in [
-            ("echo no program\n", Err(Unfit::NoFormat)),
-            ("", Err(Unfit::NoFormat)),
-            ("#!/no/such/interpreter -x\n", Err(Unfit::NoInterpreter)),
+            ("echo no program\n", Err(Unfit::UnknownFormat)),
+            ("", Err(Unfit::UnknownFormat)),
+            ("#!/no/such/interpreter -x\n", Err(Unfit::MissingInterpreter)),
             ("#! /bin/sh\n", Ok(())),
             ("\u{7f}ELF\0\0", Ok(())),
         ] {
@@ -463,7 +463,7 @@ mod tests {
         });
         let long = std::time::Duration::from_secs(60);
         for what in ["a pipe", "a directory", "a device"] {
-            assert_eq!(found.recv_timeout(long), Ok(Err(Unfit::NoFile)), "{what}");
+            assert_eq!(found.recv_timeout(long), Ok(Err(Unfit::Irregular)), "{what}");
         }
     }
 }
