@@ -238,3 +238,82 @@ fn nor_where_root_has_only_the_rights_of_a_container() {
     }
     no_process_is_left(&wrapper);
 }
+
+/// Capabilities that a root runner needs, less one.
+fn rights_without(missing: &str) -> String {
+    let needed = ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"];
+    let kept = needed.into_iter().filter(|name| *name != missing).map(|name| format!(",+{name}"));
+    format!("-all{}", kept.collect::<String>())
+}
+
+#[test]
+fn a_runner_that_could_not_end_or_remove_what_it_starts_does_not_start() {
+    const TEST: &str = "a_runner_that_could_not_end_or_remove_what_it_starts_does_not_start";
+    if !is_root(TEST) {
+        return;
+    }
+    if !Command::new("setpriv").arg("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("{TEST}: skipped, there is no `setpriv` that takes capabilities away");
+        return;
+    }
+    for (missing, words) in [
+        ("chown", "no directory can be given to it: CHOWN ("),
+        ("dac_override", "its directories can't be entered: DAC_OVERRIDE ("),
+        ("setgid", "no process can become it: SETGID, SETUID ("),
+        ("setuid", "no process can become it: SETGID, SETUID ("),
+        ("kill", "its processes can't be ended: KILL ("),
+        ("fowner", "its directories can't be removed: DAC_OVERRIDE, FOWNER ("),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data").display().to_string();
+        let rights = rights_without(missing);
+        let wrapper = ["setpriv", "--inh-caps", "-all", "--bounding-set", &rights];
+        let mut orloj = Orloj::start_plainly(&wrapper, &["dev", "--quiet", "--listen", "127.0.0.1:0", "--data", &data]);
+        let status = orloj.wait_end();
+        let expected = format!("attempts can't run as user `nobody` (`runner.user`): {words}");
+        wait::until(&expected, PATIENCE, || orloj.said().contains(&expected).then_some(()));
+        assert!(!status.success(), "without {missing}: {}", orloj.said());
+        assert!(orloj.said().contains("needs the capabilities CHOWN"), "{}", orloj.said());
+    }
+}
+
+#[test]
+fn directories_that_the_user_of_attempts_could_swap_are_refused() {
+    if !is_root("directories_that_the_user_of_attempts_could_swap_are_refused") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (above, data) = (folder.path().join("above"), folder.path().join("above/data"));
+    fs::create_dir_all(data.join("work")).expect("a directory");
+    let give = |uid| std::os::unix::fs::chown(&above, Some(uid), None).expect("an owner");
+    give(1);
+    let data = data.display().to_string();
+    let arguments = ["dev", "--listen", "127.0.0.1:0", "--data", &data, "--set", "runner.user=daemon"];
+    let output = run(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    let shown = above.canonicalize().expect("a path").display().to_string();
+    for word in ["`data.dir`:", "run as user `daemon`", &format!("who owns `{shown}`"), "chown root"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    give(0);
+    let mut orloj = Orloj::start(&arguments);
+    orloj.url();
+    assert!(orloj.stop().success());
+}
+
+/// Nothing was executed: whoever asks must not hear of a success.
+#[test]
+fn an_order_that_is_not_understood_is_said_on_the_verdict() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let verdict = folder.path().join("verdict");
+    for order in ["", "nowhere / '' /bin/true true", "given / memory:5 /bin/true true"] {
+        let script = format!("exec \"$0\" launch 65534:65534:65534 {order} 4< /dev/null 5> \"$1\"");
+        let launched =
+            Command::new("sh").args(["-c", &script]).arg(orloj_tests::process::binary()).arg(&verdict).output();
+        let launched = launched.expect("sh");
+        assert!(!launched.status.success(), "{order}");
+        let said = fs::read_to_string(&verdict).expect("a verdict");
+        assert_eq!(said, format!("order {}\n", nix::errno::Errno::EINVAL as i32), "{order}");
+    }
+}

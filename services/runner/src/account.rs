@@ -18,9 +18,12 @@ const DEFAULT: &str = "nobody";
 const DEFAULT_ID: u32 = 65534;
 /// The number that system calls take for "leave it as it is".
 const NO_ID: u32 = u32::MAX;
-/// Bits of a mode: reading a file, and entering a directory.
+/// Bits of a mode: reading a file, changing what a directory holds, and entering it.
 const READ: u32 = 4;
+const WRITE: u32 = 2;
 const ENTER: u32 = 1;
+/// Of a directory in which only owners rename and remove what is theirs, as `/tmp`.
+const STICKY: u32 = 0o1000;
 
 /// A user of this machine, with the groups that its processes are in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +189,26 @@ impl Account {
         entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| self.may_read(path))
     }
 
+    /// A directory that this user could put something else in place of: `path` or one on the way to it, links on the way and
+    /// behind them included. What does not exist yet is left out. Asks owners and modes, as [`Account::readable_file`] does.
+    pub(crate) fn changeable_directory(&self, path: &Path) -> Option<PathBuf> {
+        if self.uid == 0 {
+            // It is root's in any case.
+            return None;
+        }
+        let path = std::path::absolute(path).ok()?;
+        let there = path.ancestors().find(|path| path.exists())?;
+        let behind_links = there.canonicalize().ok()?;
+        there.ancestors().chain(behind_links.ancestors()).find(|path| self.may_change(path)).map(Path::to_owned)
+    }
+
+    fn may_change(&self, directory: &Path) -> bool {
+        let Ok(found) = fs::metadata(directory) else { return false };
+        // An owner gives itself every right.
+        let is_sticky = found.mode() & STICKY != 0;
+        found.uid() == self.uid || (!is_sticky && self.is_granted(&found, WRITE))
+    }
+
     fn may_read(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
         let is_allowed = |path: &Path, bit: u32| fs::metadata(path).is_ok_and(|found| self.is_granted(&found, bit));
@@ -295,5 +318,49 @@ mod tests {
         set(&file, 0o640);
         assert_eq!(member.readable_file(&directory), Some(file.canonicalize().expect("a path")));
         assert_eq!(member.readable_file(&directory.join("none")), None);
+    }
+
+    #[test]
+    fn owners_and_modes_of_the_whole_way_say_who_may_put_something_else_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (data, behind) = (folder.path().join("data"), folder.path().join("behind"));
+        for directory in [&data, &behind] {
+            fs::create_dir(directory).expect("a directory");
+        }
+        let (work, linked) = (data.join("work"), folder.path().join("linked/data/work"));
+        std::os::unix::fs::symlink(&behind, folder.path().join("linked")).expect("a link");
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        let stranger = Account::unknown(64999, 64999);
+        set(folder.path(), 0o755);
+        if nix::unistd::geteuid().is_root() {
+            for mode in [0o555, 0o1755] {
+                set(&data, mode);
+                std::os::unix::fs::chown(&data, Some(64999), None).expect("an owner");
+                assert_eq!(stranger.changeable_directory(&work), Some(data.clone()), "an owner may do all");
+            }
+            std::os::unix::fs::chown(&data, Some(0), None).expect("an owner");
+        } else {
+            eprintln!("owners_and_modes: only root can give a directory away, the owner's part is skipped");
+        }
+        for (way, own, changeable) in [
+            (0o755, 0o755, None),
+            (0o755, 0o775, None),
+            (0o1777, 0o755, None),
+            (0o755, 0o1777, None),
+            (0o755, 0o757, Some(data.as_path())),
+            (0o777, 0o755, Some(folder.path())),
+        ] {
+            set(folder.path(), way);
+            set(&data, own);
+            let found = stranger.changeable_directory(&work);
+            assert_eq!(found.as_deref(), changeable, "{way:o} {own:o}");
+        }
+        set(folder.path(), 0o755);
+        let member = Account { groups: vec![fs::metadata(&data).expect("a directory").gid()], ..stranger };
+        set(&data, 0o775);
+        assert_eq!(member.changeable_directory(&work), Some(data), "by its group");
+        assert_eq!(member.changeable_directory(&linked), None);
+        set(&behind, 0o777);
+        assert_eq!(member.changeable_directory(&linked), Some(folder.path().join("linked")), "what a link leads to");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use crate::guard;
+use crate::removal::remove_tree;
 
 /// Held for as long as the process lives; one session in each line.
 const SESSIONS: &str = "sessions";
@@ -35,17 +36,33 @@ struct Sessions {
     noted: Vec<String>,
 }
 
+/// Makes the directory that homes are in, if it is not there, and answers its path without links. `is_for_others`: attempts of
+/// other users pass through it.
+pub(crate) fn make_work_dir(work_dir: &Path, is_for_others: bool) -> io::Result<PathBuf> {
+    let builder = || {
+        let mut builder = DirBuilder::new();
+        builder.mode(PASSABLE);
+        builder
+    };
+    if let Some(above) = work_dir.parent() {
+        builder().recursive(true).create(above)?;
+    }
+    match builder().create(work_dir) {
+        // What the process's mask has taken away. Nobody else's directory gets another mode: it may be one that many share.
+        Ok(()) if is_for_others => fs::set_permissions(work_dir, fs::Permissions::from_mode(PASSABLE))?,
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    work_dir.canonicalize()
+}
+
 impl Home {
-    /// Ends what processes that are gone have left in `work_dir`, and makes a directory in it.
+    /// Ends what processes that are gone have left in `work_dir`, as [`make_work_dir`] answers it, and makes a directory in it.
     pub(crate) fn open(work_dir: &Path) -> io::Result<Self> {
-        DirBuilder::new().mode(PASSABLE).recursive(true).create(work_dir)?;
-        let work_dir = work_dir.canonicalize()?;
-        if geteuid().is_root() {
-            // An earlier version, or whoever made it, may have let everybody look.
-            fs::set_permissions(&work_dir, fs::Permissions::from_mode(PASSABLE))?;
-        }
-        for entry in fs::read_dir(&work_dir)?.flatten() {
-            if let Err(error) = clear(&entry.path()) {
+        let owner = fs::metadata(work_dir)?.uid();
+        for entry in fs::read_dir(work_dir)?.flatten() {
+            if let Err(error) = clear(&entry.path(), owner) {
                 tracing::warn!(path = %entry.path().display(), %error, "what a runner has left behind can't be cleared");
             }
         }
@@ -81,12 +98,17 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         // What can't be removed now, the next runner removes.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
 }
 
-/// Clears a directory if its process is gone.
-fn clear(path: &Path) -> io::Result<()> {
+/// Clears a directory if its process is gone. One that is neither this user's nor `owner`'s is nobody's home: where many may
+/// write, somebody may have laid it out.
+fn clear(path: &Path, owner: u32) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() || ![owner, geteuid().as_raw()].contains(&found.uid()) {
+        return Ok(());
+    }
     let is_unfinished = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED));
     let file = match File::open(path.join(SESSIONS)) {
         Ok(file) if !is_unfinished => file,
@@ -105,7 +127,7 @@ fn clear(path: &Path) -> io::Result<()> {
         // The kernel holds them; the next runner looks again.
         return Err(io::Error::other(format!("processes of the sessions {} do not end", left.join(", "))));
     }
-    fs::remove_dir_all(path)
+    remove_tree(path)
 }
 
 #[cfg(test)]
@@ -149,7 +171,8 @@ mod tests {
         home.note(&gone);
         home.note(&gone);
         let left = abandon(home);
-        let living = Home::open(&folder.path().join("other")).expect("a home");
+        let other = make_work_dir(&folder.path().join("other"), false).expect("a directory");
+        let living = Home::open(&other).expect("a home");
         living.note(&alive);
         let (mut orphan, mut other) = (marked(&gone), marked(&alive));
         fs::rename(living.path(), folder.path().join("living")).expect("beside it");
@@ -164,5 +187,45 @@ mod tests {
         let own = next.path().to_owned();
         drop(next);
         assert!(!own.exists(), "nothing is left of one that ended in order");
+    }
+
+    #[test]
+    fn a_directory_that_was_there_keeps_its_mode() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mode = |path: &Path| fs::metadata(path).expect("a directory").mode() & 0o7777;
+        for before in [0o1777, 0o755, 0o700] {
+            let shared = folder.path().join(format!("{before:o}"));
+            fs::create_dir(&shared).expect("a directory");
+            fs::set_permissions(&shared, fs::Permissions::from_mode(before)).expect("a mode");
+            for is_for_others in [true, false] {
+                let work_dir = make_work_dir(&shared, is_for_others).expect("a directory");
+                let home = Home::open(&work_dir).expect("a home");
+                assert_eq!((mode(&shared), mode(home.path())), (before, PASSABLE), "{is_for_others}");
+            }
+        }
+        let made = make_work_dir(&folder.path().join("above/work"), true).expect("a directory");
+        assert_eq!(mode(&made), PASSABLE, "one that was made can be passed through");
+    }
+
+    #[test]
+    fn what_somebody_else_has_laid_out_is_no_home() {
+        if !geteuid().is_root() {
+            eprintln!("what_somebody_else_has_laid_out_is_no_home: skipped, only root can give a directory away");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let (trap, behind) = (folder.path().join("trap"), folder.path().join("behind"));
+        for (path, owner) in [(&trap, 64999), (&behind, 0)] {
+            fs::create_dir(path).expect("a directory");
+            fs::write(path.join(SESSIONS), "").expect("a file");
+            std::os::unix::fs::chown(path, Some(owner), None).expect("an owner");
+        }
+        let outside = tempfile::tempdir().expect("a folder");
+        fs::write(outside.path().join(SESSIONS), "").expect("a file");
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).expect("a link");
+        Home::open(folder.path()).expect("a home");
+        assert!(trap.exists(), "it is another user's");
+        assert!(outside.path().join(SESSIONS).exists(), "no link is followed");
+        assert!(!behind.exists(), "one of this user's is cleared");
     }
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -19,8 +20,10 @@ use tokio::net::unix::pipe;
 
 use crate::account::Account;
 use crate::executor::limits::Bound;
-use crate::executor::plan::{Directory, Plan};
+use crate::executor::plan::{Directory, Plan, plain};
 use crate::executor::progress::PROGRESS_FD;
+use crate::executor::spawner::make_directory;
+use crate::removal::remove_tree;
 
 /// Where the process reads the variables, and waits for them.
 pub(crate) const GATE_FD: i32 = 4;
@@ -33,7 +36,15 @@ const VARIABLES_BYTES_MAX: usize = 64 << 20;
 /// Room that is made before a limit on memory holds, for what the start of a program needs.
 const SPARE_BYTES: usize = 1 << 20;
 const VERDICT_BYTES_MAX: u64 = 256;
+/// Says that the process is to do what attempts need, and wait.
+const TRY: &str = "try";
+/// What it says once it waits.
+const READY: [u8; 6] = *b"ready\n";
+/// What root of a container may lack.
+const RIGHTS: &str = "a runner of root needs the capabilities CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID and SETUID: give them to its \
+    container or service, or start it as the user of its attempts";
 /// What a step is called that failed.
+const ORDER: &str = "order";
 const USER: &str = "user";
 const DIRECTORY: &str = "directory";
 const LIMIT: &str = "limit";
@@ -48,25 +59,51 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// `program` with its arguments calls [`launch`]. Tries it once.
+    /// `program` with its arguments calls [`launch`].
     ///
     /// # Errors
-    /// A sentence, when it can't be started or can't become that user.
+    /// A sentence, when there is no program.
     pub(crate) fn new(program: &[PathBuf], account: Account) -> Result<Self, String> {
-        let failed = |why: &dyn std::fmt::Display| {
-            format!("attempts can't run as user `{}` (`runner.user`): {why}", account.name)
-        };
-        let Some((first, rest)) = program.split_first() else {
-            return Err(failed(&"the runner was given no program that changes the user; name the runner's own user"));
-        };
-        let tried = Command::new(first).args(rest).arg(identity(&account)).stdin(Stdio::null()).env_clear().output();
-        let tried = tried.map_err(|error| failed(&format_args!("`{}` can't be started ({error})", first.display())))?;
-        if !tried.status.success() {
-            return Err(failed(&String::from_utf8_lossy(&tried.stderr).trim()));
-        }
         let texts = program.iter().map(|text| CString::new(text.as_os_str().as_bytes()));
-        let texts: Vec<CString> = texts.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-        Ok(Self { program: texts[0].clone(), arguments: texts, account })
+        let arguments: Vec<CString> = texts.collect::<Result<_, _>>().map_err(|error| failed(&account, &error))?;
+        let Some(program) = arguments.first().cloned() else {
+            let why = "the runner was given no program that changes the user; name the runner's own user";
+            return Err(failed(&account, &why));
+        };
+        Ok(Self { program, arguments, account })
+    }
+
+    /// Does once all that an attempt needs root for: makes a directory of the user's in `home`, has a process enter it and become
+    /// the user, ends the process, and removes the directory with what the user has put there.
+    ///
+    /// # Errors
+    /// A sentence that says which of it can't be done, and what for.
+    pub(crate) fn try_out(&self, home: &Path) -> Result<(), String> {
+        self.try_in(&home.join(TRY)).map_err(|why| failed(&self.account, &format_args!("{why}; {RIGHTS}")))
+    }
+
+    fn try_in(&self, own: &Path) -> Result<(), String> {
+        let problem = |what: &str, error: &io::Error| format!("{what} ({})", plain(error));
+        make_directory(own, Some(self)).map_err(|error| problem("no directory can be given to it: CHOWN", &error))?;
+        let rest = self.arguments.iter().skip(1).map(|text| OsStr::from_bytes(text.as_bytes()));
+        let mut command = Command::new(self.program());
+        command.args(rest).arg(identity(&self.account)).arg(TRY).arg(own).env_clear();
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process =
+            started.map_err(|error| problem(&format!("`{}` can't be started", self.program().display()), &error))?;
+        let mut word = [0; READY.len()];
+        let said = process.stdout.as_mut().map(|said| said.read_exact(&mut word));
+        if said.is_none_or(|read| read.is_err()) || word != READY {
+            let _ = process.kill();
+            let ended = process.wait_with_output().map_err(|error| problem("its end is not known", &error))?;
+            return Err(String::from_utf8_lossy(&ended.stderr).trim().to_owned());
+        }
+        let killed = process.kill();
+        // One that can't be killed ends with this.
+        drop(process.stdin.take());
+        process.wait().map_err(|error| problem("its end is not known", &error))?;
+        killed.map_err(|error| problem("its processes can't be ended: KILL", &error))?;
+        remove_tree(own).map_err(|error| problem("its directories can't be removed: DAC_OVERRIDE, FOWNER", &error))
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -139,6 +176,10 @@ impl Launching {
         let errno = Errno::from_raw(number.trim().parse().unwrap_or_default());
         let (why, program, directory) = (errno.desc().to_lowercase(), program.display(), directory.display());
         Err(match (step, errno) {
+            (ORDER, _) => format!(
+                "{field}: the process that becomes user `{user}` (`runner.user`) does not understand this runner; it is of another version, \
+                 restart the runner"
+            ),
             (USER, _) => format!("{field}: the process can't become user `{user}` (`runner.user`): {why}"),
             (DIRECTORY, _) => format!(
                 "{field}: user `{user}` (`runner.user`) may not enter `{directory}` ({why}); give it the right, or name another `workingDir`"
@@ -160,6 +201,10 @@ impl Launching {
 fn packed(variables: &[CString]) -> Vec<u8> {
     let bytes: Vec<u8> = variables.iter().flat_map(|entry| entry.as_bytes_with_nul()).copied().collect();
     [&bytes.len().to_le_bytes()[..], &bytes].concat()
+}
+
+fn failed(account: &Account, why: &dyn std::fmt::Display) -> String {
+    format!("attempts can't run as user `{}` (`runner.user`): {why}", account.name)
 }
 
 fn identity(account: &Account) -> String {
@@ -194,26 +239,43 @@ pub fn launch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         let _ = writeln!(io::stderr(), "orloj launch: it is started by runners alone");
         return ExitCode::from(2);
     };
-    match Order::parse(arguments) {
-        // A try: whether it can be done at all.
-        None => match identity.take() {
+    let first = arguments.next();
+    if first.as_deref() == Some(OsStr::new(TRY)) {
+        return match try_all(&identity, arguments.next()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(errno) => {
-                let _ =
-                    writeln!(io::stderr(), "{}; a container needs the capabilities SETUID and SETGID", errno.desc());
+            Err(problem) => {
+                let _ = writeln!(io::stderr(), "{problem}");
                 ExitCode::FAILURE
             }
-        },
-        Some(order) => {
-            // Nobody to tell it to: the runner is gone.
-            let Ok(mut verdict) = taken(VERDICT_FD, File::options().write(true)) else { return ExitCode::FAILURE };
-            close_others(&verdict);
-            if let Some((step, errno)) = order.follow(&identity) {
-                let _ = writeln!(verdict, "{step} {}", errno as i32);
-            }
-            ExitCode::FAILURE
-        }
+        };
     }
+    // Nobody to tell it to: the runner is gone.
+    let Ok(mut verdict) = taken(VERDICT_FD, File::options().write(true)) else { return ExitCode::FAILURE };
+    close_others(&verdict);
+    let problem = match Order::parse(first.into_iter().chain(arguments)) {
+        Some(order) => order.follow(&identity),
+        None => Some((ORDER, Errno::EINVAL)),
+    };
+    if let Some((step, errno)) = problem {
+        let _ = writeln!(verdict, "{step} {}", errno as i32);
+    }
+    ExitCode::FAILURE
+}
+
+/// What [`Launcher::try_out`] has a process do: becomes the user in a directory of the user's, leaves something there that only root
+/// can remove for it, and waits for the runner.
+fn try_all(identity: &Identity, directory: Option<OsString>) -> Result<(), String> {
+    let problem = |what: &str, errno: Errno| format!("{what} ({})", errno.desc().to_lowercase());
+    let own = |error: io::Error| format!("it can't use a directory of its own ({})", plain(&error));
+    let directory = directory.ok_or("the runner has named no directory")?;
+    nix::unistd::chdir(directory.as_os_str())
+        .map_err(|errno| problem("its directories can't be entered: DAC_OVERRIDE", errno))?;
+    identity.take().map_err(|errno| problem("no process can become it: SETGID, SETUID", errno))?;
+    std::fs::create_dir("kept").map_err(own)?;
+    // Only the owner of a file removes it from such a directory.
+    std::fs::set_permissions(".", std::fs::Permissions::from_mode(0o1700)).map_err(own)?;
+    io::stdout().write_all(&READY).and_then(|()| io::stdout().flush()).map_err(own)?;
+    io::stdin().read_to_end(&mut Vec::new()).map(drop).map_err(own)
 }
 
 /// A descriptor that this process was given under a number, closed by `exec` from here on.

@@ -20,11 +20,13 @@ mod output;
 mod paused;
 mod peers;
 mod progress;
+mod removal;
 mod reporter;
 mod secrets;
 mod shared;
 mod shares;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,7 @@ pub use handler::{
 };
 pub use launch::launch;
 
+use account::Account;
 use board::{Board, Phase};
 use executor::cgroup::Groups;
 use executor::environment::inherited;
@@ -163,8 +166,7 @@ fn start(
     if let Some(launcher) = &launcher {
         launcher.account.fit(&mut variables);
     }
-    // Handlers have no processes, and so no directories.
-    let home = if config.is_handlers_only { None } else { Some(Home::open(&config.work_dir)?) };
+    let home = home_of(config, launcher.as_ref())?;
     let work_dir = home.as_ref().map_or_else(|| config.work_dir.clone(), |home| home.path().to_owned());
     let topics = log.topics()?;
     let secrets = Secrets { directory: config.secrets_dir.clone() };
@@ -237,8 +239,35 @@ fn launcher(config: &RunnerConfig) -> Result<Option<Launcher>, RunnerError> {
             file.display()
         )));
     }
+    check_way(&config.work_dir, account)?;
     let program = config.launcher.as_deref().unwrap_or_default();
     Launcher::new(program, account.clone()).map(Some).map_err(RunnerError::Config)
+}
+
+/// The user of attempts must not be able to put something else where root makes and removes their directories.
+fn check_way(work_dir: &Path, account: &Account) -> Result<(), RunnerError> {
+    let Some(directory) = account.changeable_directory(work_dir) else { return Ok(()) };
+    Err(RunnerError::Config(format!(
+        "`data.dir`: attempts have their directories in `{}` and run as user `{}` (`runner.user`), who owns `{}` or may write to it, and could \
+         put something else there; give it and all above it to root with `chown root` and `chmod go-w`, or name another",
+        work_dir.display(),
+        account.name,
+        directory.display()
+    )))
+}
+
+/// Where attempts have their directories, and that they can have them; handlers have no processes, and so no directories.
+fn home_of(config: &RunnerConfig, launcher: Option<&Launcher>) -> Result<Option<Home>, RunnerError> {
+    if config.is_handlers_only {
+        return Ok(None);
+    }
+    let work_dir = home::make_work_dir(&config.work_dir, launcher.is_some())?;
+    let Some(launcher) = launcher else { return Ok(Some(Home::open(&work_dir)?)) };
+    // Somebody may have been quicker where everybody may write. From here on it is what it is.
+    check_way(&work_dir, &launcher.account)?;
+    let home = Home::open(&work_dir)?;
+    launcher.try_out(home.path()).map_err(RunnerError::Config)?;
+    Ok(Some(home))
 }
 
 /// Waits for the attempts in flight, then stops those that are left.

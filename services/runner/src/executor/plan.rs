@@ -200,7 +200,7 @@ fn directory_of(given: Option<&str>, private_dir: PathBuf, field: &str) -> Resul
 }
 
 /// The words of an I/O error without its number.
-pub(super) fn plain(error: &std::io::Error) -> String {
+pub(crate) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
@@ -223,6 +223,7 @@ fn find_program(
             }
             Err(error) => Err(format!("{field}: `{shown}` can't be used ({})", plain(&error))),
             Ok(found) if found.is_dir() => Err(format!("{field}: `{shown}` is a directory; name a program")),
+            Ok(found) if !found.is_file() => Err(format!("{field}: {}", no_file(&shown))),
             Ok(_) if access(&path, AccessFlags::X_OK).is_err() => Err(not_executable(field, &shown)),
             Ok(_) => Ok(path),
         };
@@ -245,6 +246,11 @@ fn find_program(
             path_variable.to_string_lossy()
         ),
     })
+}
+
+/// What is said of pipes, devices and sockets.
+pub(super) fn no_file(shown: &dyn std::fmt::Display) -> String {
+    format!("`{shown}` is no regular file; name a program or a script")
 }
 
 fn not_executable(field: &str, shown: &str) -> String {

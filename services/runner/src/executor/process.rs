@@ -25,6 +25,7 @@ use super::plan::{Directory, Plan};
 use super::spawner::{Spawned, Spawner};
 use super::tree::{Tree, reap_leader};
 use crate::launch::{Launcher, Launching};
+use crate::removal::remove_tree;
 
 /// How the processes of an attempt are held together, as Started reports it: by nothing that they can't leave, or in a control
 /// group.
@@ -167,7 +168,7 @@ async fn remove(path: std::path::PathBuf) {
     if std::fs::remove_dir(&path).is_ok() || !path.exists() {
         return;
     }
-    let removed = tokio::task::spawn_blocking(move || (std::fs::remove_dir_all(&path), path)).await;
+    let removed = tokio::task::spawn_blocking(move || (remove_tree(&path), path)).await;
     if let Ok((Err(error), path)) = removed {
         tracing::warn!(path = %path.display(), %error, "an attempt's own directory was not removed");
     }

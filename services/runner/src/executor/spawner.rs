@@ -5,15 +5,16 @@
 //! limits or a control group a shell waits until it has them. Where attempts run as another user, a launcher does all that.
 
 use std::ffi::{CString, OsStr};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal};
@@ -21,7 +22,7 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use super::cgroup::{Group, Groups};
-use super::plan::{Directory, Plan, plain};
+use super::plan::{Directory, Plan, no_file, plain};
 use super::progress::PROGRESS_FD;
 use super::tree::{enter_leader, reap_leader};
 use crate::launch::{GATE_FD, Launcher, Launching, VERDICT_FD};
@@ -126,6 +127,15 @@ enum Wait {
     },
 }
 
+impl Wait {
+    fn is_needed(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Shell(_) | Self::Launcher { .. } => true,
+        }
+    }
+}
+
 fn spawn(plan: &Plan, means: &Means) -> Result<Spawned, String> {
     if let Directory::Private(path) = &plan.directory {
         make_directory(path, means.launcher.as_ref()).map_err(|error| {
@@ -158,6 +168,10 @@ fn spawn(plan: &Plan, means: &Means) -> Result<Spawned, String> {
         ends.gate = Some(gate_child);
         wait = Wait::Shell(gate);
     }
+    // While a process is made, nobody else in this process gets to know of an end: no file may keep that waiting.
+    if wait.is_needed() || !means.has_own_directory {
+        can_begin(&plan.program).map_err(|unfit| unfit.sentence(plan))?;
+    }
     let leader = enter_leader(|| make(plan, &ends, means)).map_err(|errno| refusal(plan, errno))?;
     match watch_and_release(plan, leader, group, wait, means.launcher.as_ref()) {
         Ok((pidfd, group, launching)) => {
@@ -172,11 +186,12 @@ fn spawn(plan: &Plan, means: &Means) -> Result<Spawned, String> {
     }
 }
 
-/// The attempt's own directory, which nobody else may look into.
-fn make_directory(path: &Path, launcher: Option<&Launcher>) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).recursive(true).create(path)?;
-    launcher
-        .map_or(Ok(()), |Launcher { account, .. }| std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)))
+/// The attempt's own directory, which nobody else may look into. It must not be there yet, and no link is followed: root
+/// gives away what it has just made and nothing else.
+pub(crate) fn make_directory(path: &Path, launcher: Option<&Launcher>) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)?;
+    let Some(Launcher { account, .. }) = launcher else { return Ok(()) };
+    std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
 }
 
 /// A pipe whose ends lie above what children use.
@@ -257,7 +272,6 @@ fn make(plan: &Plan, ends: &Ends, means: &Means) -> Result<Pid, Errno> {
             | PosixSpawnFlags::from_bits_retain(SPAWN_SETSID),
     )?;
     if let Some(launcher) = &means.launcher {
-        can_begin(&plan.program)?;
         let user = launcher.account.uid;
         let bounds = plan.limits.as_ref().map(|limits| limits.bounds(user)).unwrap_or_default();
         let arguments = launcher.arguments(plan, &bounds)?;
@@ -289,7 +303,6 @@ fn through_shell(plan: &Plan, waits: bool, changes_directory: bool) -> Result<Op
         (true, false) => wait + "exec \"$@\"",
         (true, true) => wait + "cd -- \"$0\" && exec \"$@\"",
     };
-    can_begin(&plan.program)?;
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let path = |path: &Path| text(path.as_os_str().as_encoded_bytes());
     let mut arguments =
@@ -298,20 +311,45 @@ fn through_shell(plan: &Plan, waits: bool, changes_directory: bool) -> Result<Op
     Ok(Some(arguments))
 }
 
+/// Why the kernel would not execute a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    Irregular,
+    UnknownFormat,
+    MissingInterpreter,
+}
+
+impl Unfit {
+    fn sentence(self, plan: &Plan) -> String {
+        match self {
+            Self::Irregular => format!("{}: {}", plan.field, no_file(&plan.program.display())),
+            Self::UnknownFormat => refusal(plan, Errno::ENOEXEC),
+            Self::MissingInterpreter => refusal(plan, Errno::ENOENT),
+        }
+    }
+}
+
 /// Finds what the kernel would refuse and a shell would not: it takes any text for a script of its own, and says only to
-/// the job's errors that an interpreter is missing.
-fn can_begin(program: &Path) -> Result<(), Errno> {
+/// the job's errors that an interpreter is missing. A job may have put anything there since the file was found, a pipe that nobody
+/// writes to for one, so nothing here waits for it.
+fn can_begin(program: &Path) -> Result<(), Unfit> {
+    let waits_for_nothing = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let opened = OpenOptions::new().read(true).custom_flags(waits_for_nothing.bits()).open(program);
+    // Who may execute a file need not be allowed to read it; then the shell or the launcher has the last word.
+    let Ok(mut file) = opened else { return Ok(()) };
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Err(Unfit::Irregular);
+    }
     let mut magic = [0; MAGIC_BYTES];
-    // Who may execute a file need not be allowed to read it; then the shell has the last word.
-    let Ok(count) = std::fs::File::open(program).and_then(|mut file| file.read(&mut magic)) else { return Ok(()) };
+    let Ok(count) = file.read(&mut magic) else { return Ok(()) };
     let magic = &magic[..count];
     let Some(line) = magic.strip_prefix(b"#!") else {
-        return if magic.contains(&0) { Ok(()) } else { Err(Errno::ENOEXEC) };
+        return if magic.contains(&0) { Ok(()) } else { Err(Unfit::UnknownFormat) };
     };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
     let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let is_missing = interpreter.starts_with(b"/") && !Path::new(OsStr::from_bytes(interpreter)).exists();
-    if is_missing { Err(Errno::ENOENT) } else { Ok(()) }
+    if is_missing { Err(Unfit::MissingInterpreter) } else { Ok(()) }
 }
 
 fn refusal(plan: &Plan, errno: Errno) -> String {
@@ -378,20 +416,54 @@ mod tests {
         }
     }
 
+    /// What is there already may be a link that somebody has laid out, or have a content of somebody's.
+    #[test]
+    fn a_directory_of_an_attempts_own_is_new_or_not_given_away() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (link, there, own) = (folder.path().join("link"), folder.path().join("there"), folder.path().join("own"));
+        std::fs::create_dir(&there).expect("directory");
+        std::os::unix::fs::symlink(&there, &link).expect("link");
+        for taken in [&link, &there] {
+            let refused = make_directory(taken, None).map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::AlreadyExists), "{}", taken.display());
+        }
+        let refused = make_directory(&folder.path().join("missing/own"), None).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::NotFound), "the way to it is the runner's, made before");
+        make_directory(&own, None).expect("a new one");
+    }
+
     /// What a shell would take for a script of its own is refused by every way, as the kernel does.
     #[test]
     fn a_shell_on_the_way_takes_no_more_than_the_kernel() {
         let folder = tempfile::tempdir().expect("folder");
         for (text, expected) in [
-            ("echo no program\n", Err(Errno::ENOEXEC)),
-            ("", Err(Errno::ENOEXEC)),
-            ("#!/no/such/interpreter -x\n", Err(Errno::ENOENT)),
+            ("echo no program\n", Err(Unfit::UnknownFormat)),
+            ("", Err(Unfit::UnknownFormat)),
+            ("#!/no/such/interpreter -x\n", Err(Unfit::MissingInterpreter)),
             ("#! /bin/sh\n", Ok(())),
             ("\u{7f}ELF\0\0", Ok(())),
         ] {
             let file = folder.path().join("program");
             std::fs::write(&file, text).expect("file");
             assert_eq!(can_begin(&file), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_waits_for_a_program_that_is_no_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+        let (sender, found) = mpsc::channel();
+        let others = [folder.path().to_owned(), "/dev/null".into()];
+        std::thread::spawn(move || {
+            for path in [pipe].into_iter().chain(others) {
+                let _ = sender.send(can_begin(&path));
+            }
+        });
+        let long = std::time::Duration::from_secs(60);
+        for what in ["a pipe", "a directory", "a device"] {
+            assert_eq!(found.recv_timeout(long), Ok(Err(Unfit::Irregular)), "{what}");
         }
     }
 }

@@ -179,8 +179,11 @@ async fn a_target_that_cannot_start_names_field_and_fix() {
     for path in [&script, &noise] {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
     }
+    let pipe = bed.folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
     let text = |path: &Path| path.display().to_string();
     for (target, words) in [
+        (exec(&[&text(&pipe)]), ["spec.run.exec.command[0]", "is no regular file; name a program"]),
         (exec(&["no-such-program"]), ["spec.run.exec.command[0]", "install it"]),
         (exec(&["/no/such/program"]), ["spec.run.exec.command[0]", "no `/no/such/program`"]),
         (exec(&[&text(&file)]), ["spec.run.exec.command[0]", "chmod +x"]),
