@@ -176,15 +176,17 @@ impl Board {
         self.lock().wakers.push(waker);
     }
 
-    /// Waits until the claimer of a queue may do something, at most `patience`. It has so many attempts `at_hand`.
+    /// Waits until the claimer of a queue may do something, at most `patience`, whatever it is woken for meanwhile. It has so
+    /// many attempts `at_hand`.
     pub(crate) fn wait_turn(&self, lane: usize, at_hand: usize, patience: Duration) -> Turn {
+        let deadline = self.clock.monotonic() + patience;
         let mut state = self.lock();
-        let mut has_waited = false;
         loop {
             if state.phase != Phase::Claiming {
                 return Turn::Stop;
             }
-            if state.session.is_live(self.clock.monotonic()) {
+            let now = self.clock.monotonic();
+            if state.session.is_live(now) {
                 state.shares.want(lane, at_hand);
                 self.share_out(&mut state);
                 let (granted, wanted) = (state.shares.granted_to(lane), self.wanted(&state));
@@ -194,13 +196,11 @@ impl Board {
                     (0, _, _) => {}
                 }
             }
-            if has_waited {
+            let left = deadline.saturating_sub(now);
+            if left.is_zero() {
                 return Turn::Wait;
             }
-            let (woken, waited) =
-                self.slots_changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
-            has_waited = waited.timed_out();
-            state = woken;
+            state = self.slots_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -391,79 +391,4 @@ impl Drop for Counted {
 }
 
 #[cfg(test)]
-mod tests {
-    use orloj_runtime::clock::ManualClock;
-    use orloj_runtime::metrics::Metrics;
-
-    use super::*;
-
-    fn board() -> (Arc<Board>, ManualClock) {
-        let clock = ManualClock::new(Timestamp::from_millis(0));
-        let metrics = RunnerMetrics::register(&Metrics::new());
-        (Arc::new(Board::new(2, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
-    }
-
-    fn abort() -> Abort {
-        Abort { kind: orloj_domain::attempt::OutcomeKind::Aborted, reason: "test".into(), grace: Duration::ZERO }
-    }
-
-    #[test]
-    fn slots_are_given_only_under_a_confirmed_session() {
-        let (board, clock) = board();
-        assert_eq!(board.wait_turn(0, 5, Duration::ZERO), Turn::Wait);
-        assert!(board.take_slots(0, 1).1.is_empty());
-        board.confirm(&board.session(), clock.monotonic());
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(2));
-        assert_eq!(board.wait_turn(0, 5, Duration::ZERO), Turn::Claim(2));
-        let (_, slots) = board.take_slots(0, 5);
-        assert_eq!(slots.len(), 2);
-        assert_eq!(board.wait_turn(0, 3, Duration::ZERO), Turn::Wait);
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "nobody looks for what there is no slot for");
-        drop(slots);
-        clock.advance(Duration::from_secs(12));
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "confirmed too long ago");
-        board.advance(Phase::Draining);
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Stop);
-    }
-
-    #[test]
-    fn a_slot_that_is_free_again_goes_to_whoever_has_attempts_at_hand() {
-        let clock = ManualClock::new(Timestamp::from_millis(0));
-        let metrics = RunnerMetrics::register(&Metrics::new());
-        let board = Arc::new(Board::new(2, &[1, 1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
-        board.confirm(&board.session(), clock.monotonic());
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(4), "more than there are slots");
-        assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(2), "nobody else wants any");
-        let (_, mut slots) = board.take_slots(0, 4);
-        assert_eq!((slots.len(), board.missing(2)), (2, 2));
-        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Wait);
-        slots.pop();
-        slots.pop();
-        assert_eq!(board.wait_turn(0, 2, Duration::ZERO), Turn::Claim(1));
-        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(1));
-        board.give_back(0);
-        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(2), "what the other can't use");
-    }
-
-    #[test]
-    fn a_session_that_was_not_confirmed_in_time_never_comes_back() {
-        let (board, clock) = board();
-        let session = board.session();
-        board.confirm(&session, clock.monotonic());
-        clock.advance(Duration::from_secs(11));
-        let sent_at = clock.monotonic();
-        assert!(session.is_live(sent_at));
-        clock.advance(Duration::from_secs(2));
-        board.confirm(&session, sent_at);
-        assert!(!session.is_live(clock.monotonic()), "a late confirmation revives nothing");
-        let job = "a/b".parse().expect("job");
-        let run = orloj_domain::id::RunId::of_fire_time(&job, 1, Timestamp::MIN);
-        let mut stopped = board.enter(&session, (run, 1)).stop;
-        board.lose(&session, &abort());
-        assert!(stopped.try_recv().is_ok());
-        assert_ne!(board.session().id, session.id);
-        board.confirm(&board.session(), clock.monotonic());
-        assert!(matches!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(2)));
-        assert!(!session.is_live(clock.monotonic()));
-    }
-}
+mod tests;
