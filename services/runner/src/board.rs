@@ -242,6 +242,11 @@ impl Board {
         (session, (0..count).map(|_| Slot(Arc::clone(self))).collect())
     }
 
+    /// The claim for which a queue took slots has ended; those of one that was not made are not charged.
+    pub(crate) fn settle(&self, lane: usize, is_claimed: bool) {
+        self.lock().shares.settle(lane, is_claimed);
+    }
+
     /// The session in force, live or not.
     pub(crate) fn session(&self) -> Arc<Session> {
         Arc::clone(&self.lock().session)

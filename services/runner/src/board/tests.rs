@@ -77,6 +77,15 @@ fn a_session_that_was_not_confirmed_in_time_never_comes_back() {
     assert!(!session.is_live(clock.monotonic()));
 }
 
+/// Of two slots, with two queues of the same weight.
+fn board_of_two() -> (Arc<Board>, ManualClock) {
+    let clock = ManualClock::new(Timestamp::from_millis(0));
+    let metrics = RunnerMetrics::register(&Metrics::new());
+    let board = Arc::new(Board::new(2, &[1, 1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
+    board.confirm(&board.session(), clock.monotonic());
+    (board, clock)
+}
+
 /// However often it is woken: else a busy runner would never show its group that it lives.
 #[test]
 fn who_waits_for_a_turn_waits_no_longer_than_its_patience() {
@@ -92,4 +101,21 @@ fn who_waits_for_a_turn_waits_no_longer_than_its_patience() {
         turn.recv_timeout(Duration::from_millis(20)).ok()
     });
     assert_eq!(told, Some(Turn::Wait));
+}
+
+#[test]
+fn slots_of_a_claim_that_was_not_made_are_not_charged() {
+    for (is_claimed, next) in [(true, Turn::Wait), (false, Turn::Claim(1))] {
+        let (board, _) = board_of_two();
+        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(2));
+        let (_, first) = board.take_slots(1, 2);
+        board.settle(1, true);
+        assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Wait);
+        drop(first);
+        assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(1), "one for each");
+        let (_, taken) = board.take_slots(0, 4);
+        board.settle(0, is_claimed);
+        drop(taken);
+        assert_eq!(board.wait_turn(0, 3, Duration::ZERO), next, "claimed: {is_claimed}");
+    }
 }
