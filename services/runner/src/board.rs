@@ -70,6 +70,10 @@ pub(crate) enum Phase {
 /// hand has no part in them. Twice the slots, as slots become free while attempts are being claimed.
 const AT_HAND_MAX: usize = 256;
 
+/// For so long after its turn slots are kept for a queue that is claiming, so that short claims don't cost it its part. One that
+/// takes longer waits for a broker, and the others go on without it.
+const KEPT_FOR: Duration = Duration::from_millis(250);
+
 /// What a claimer may do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -93,6 +97,8 @@ struct State {
     flights: Flights,
     failure: Option<RunnerError>,
     shares: Shares,
+    /// Of each queue whose turn it is: until when slots are kept for it, on the monotonic clock.
+    turns: Vec<Option<Duration>>,
 }
 
 /// What the runner's threads share.
@@ -128,6 +134,7 @@ impl Board {
             flights: Flights::default(),
             failure: None,
             shares: Shares::new(weights),
+            turns: vec![None; weights.len()],
         };
         let (slots_changed, lease_changed) = (Condvar::new(), Condvar::new());
         Self { state: Mutex::new(state), slots_changed, lease_changed, slots, live_for, clock, metrics }
@@ -181,6 +188,7 @@ impl Board {
     pub(crate) fn wait_turn(&self, lane: usize, at_hand: usize, patience: Duration) -> Turn {
         let deadline = self.clock.monotonic() + patience;
         let mut state = self.lock();
+        state.turns[lane] = None;
         loop {
             if state.phase != Phase::Claiming {
                 return Turn::Stop;
@@ -191,7 +199,10 @@ impl Board {
                 self.share_out(&mut state);
                 let (granted, wanted) = (state.shares.granted_to(lane), self.wanted(&state));
                 match (granted, at_hand, wanted) {
-                    (1.., _, _) => return Turn::Claim(granted),
+                    (1.., _, _) => {
+                        state.turns[lane] = Some(now + KEPT_FOR);
+                        return Turn::Claim(granted);
+                    }
                     (0, 0, 1..) => return Turn::Look(wanted),
                     (0, _, _) => {}
                 }
@@ -200,7 +211,11 @@ impl Board {
             if left.is_zero() {
                 return Turn::Wait;
             }
-            state = self.slots_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            // What is kept for another queue is free when that takes too long, and nobody would say so.
+            let kept =
+                state.turns.iter().flatten().map(|until| until.saturating_sub(now)).filter(|kept| !kept.is_zero());
+            let at_most = kept.min().map_or(left, |kept| kept.min(left));
+            state = self.slots_changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -219,12 +234,19 @@ impl Board {
     /// A queue is not served for a while: what is kept for it is for others.
     pub(crate) fn give_back(&self, lane: usize) {
         let mut state = self.lock();
+        state.turns[lane] = None;
         state.shares.want(lane, 0);
         self.share_out(&mut state);
     }
 
     /// Keeps what is free for the queues whose turn it is.
     fn share_out(&self, state: &mut State) {
+        let now = self.clock.monotonic();
+        for (lane, turn) in state.turns.iter().enumerate() {
+            if turn.is_some_and(|until| until <= now) {
+                state.shares.send_away(lane);
+            }
+        }
         let free = self.slots.saturating_sub(state.busy + state.shares.granted());
         if state.shares.share(free) > 0 {
             self.slots_changed.notify_all();

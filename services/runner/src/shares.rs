@@ -20,6 +20,8 @@ struct Lane {
     grants: Vec<Grant>,
     /// Slots that it has taken for a claim of which the outcome is not known yet.
     claiming: Vec<Grant>,
+    /// It can't use slots just now, and none are kept for it. It gains as if it could.
+    is_away: bool,
 }
 
 /// One slot for a queue: which queues gained their weight by it. It paid for all of them, and they give it back if the slot
@@ -41,6 +43,7 @@ impl Shares {
             wanted: 0,
             grants: Vec::new(),
             claiming: Vec::new(),
+            is_away: false,
         };
         Self { lanes: weights.iter().map(lane).collect() }
     }
@@ -55,10 +58,18 @@ impl Shares {
         self.lanes.iter().map(|lane| lane.grants.len()).sum()
     }
 
-    /// A queue has so many attempts at hand; slots that it keeps for more than those are free again.
+    /// A queue that can use slots has so many attempts at hand; slots that it keeps for more than those are free again.
     pub(crate) fn want(&mut self, lane: usize, wanted: usize) {
         self.lanes[lane].wanted = wanted;
+        self.lanes[lane].is_away = false;
         self.take_back(lane, wanted);
+    }
+
+    /// A queue can't use slots until it wants some again: those kept for it are free. What it misses meanwhile it gets
+    /// afterwards, but not for more attempts than it has at hand now.
+    pub(crate) fn send_away(&mut self, lane: usize) {
+        self.lanes[lane].is_away = true;
+        self.take_back(lane, 0);
     }
 
     /// Keeps free slots for those whose turn it is; answers how many were kept.
@@ -105,12 +116,20 @@ impl Shares {
         }
     }
 
-    /// One slot for whoever is next: all who want one gain their weight, and who has most pays for all.
+    /// One slot for whoever is next: all who want one gain their weight, and who has most of those that can use it pays for
+    /// all.
     fn grant(&mut self) -> bool {
-        let gained: Grant = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].wants_more()).collect();
+        let total: i64 = self.lanes.iter().filter(|lane| lane.wants_more()).map(|lane| lane.weight).sum();
+        let gains = |lane: &Lane| {
+            // A slot that it missed is worth `total`.
+            let missed_max = total.saturating_mul(i64::try_from(lane.wanted).unwrap_or(i64::MAX));
+            lane.wants_more() && (!lane.is_away || lane.credit < missed_max)
+        };
+        let gained: Grant = (0..self.lanes.len()).filter(|lane| gains(&self.lanes[*lane])).collect();
+        let able = gained.iter().copied().filter(|lane| !self.lanes[*lane].is_away);
         // The last of equals: which one is of no matter, as long as it is always the same.
         let credit_then = |lane: &usize| self.lanes[*lane].credit + self.lanes[*lane].weight;
-        let Some(next) = gained.iter().copied().max_by_key(credit_then) else { return false };
+        let Some(next) = able.max_by_key(credit_then) else { return false };
         for lane in &gained {
             let weight = self.lanes[*lane].weight;
             self.lanes[*lane].credit += weight;
@@ -246,5 +265,28 @@ mod tests {
             assert_eq!(shares.share(40), 40);
             assert_eq!((shares.granted_to(0), shares.granted_to(1)), (30, 20), "then as ever");
         }
+    }
+
+    /// While a queue is away the others get all slots; afterwards it gets what it missed, for what it had at hand.
+    #[test]
+    fn nothing_is_kept_for_who_is_away() {
+        let mut shares = Shares::new(&[1, 1]);
+        shares.want(0, 4);
+        shares.want(1, 1000);
+        assert_eq!((shares.share(2), shares.granted_to(0)), (2, 1));
+        shares.send_away(0);
+        assert_eq!((shares.granted_to(0), shares.share(7)), (0, 7));
+        assert_eq!(shares.granted_to(1), 8, "all of them");
+        shares.want(0, 4);
+        assert_eq!((shares.share(4), shares.granted_to(0)), (4, 4), "it missed four");
+        shares.take(0, 4);
+        shares.settle(0, true);
+
+        shares.want(0, 4);
+        shares.send_away(0);
+        assert_eq!(shares.share(900), 900);
+        shares.want(0, 1000);
+        assert_eq!(shares.share(20), 20);
+        assert_eq!(shares.granted_to(0), 14, "half, and the four it could have had");
     }
 }

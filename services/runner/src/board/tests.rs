@@ -104,6 +104,45 @@ fn who_waits_for_a_turn_waits_no_longer_than_its_patience() {
 }
 
 #[test]
+fn nothing_is_kept_for_a_queue_whose_claim_takes_long() {
+    let (board, clock) = board_of_two();
+    assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(2));
+    let (_, mut slots) = board.take_slots(0, 1);
+    assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Wait, "a short claim costs nobody its part");
+    clock.advance(KEPT_FOR);
+    assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(1), "what the other can't use");
+    let (_, more) = board.take_slots(1, 1);
+    board.settle(1, true);
+    slots.extend(more);
+    assert_eq!(board.wait_turn(1, 3, Duration::ZERO), Turn::Wait);
+    for at_hand in (1..=3).rev() {
+        // One after the other becomes free; none is kept for who is away.
+        slots.pop();
+        assert_eq!(board.wait_turn(1, at_hand, Duration::ZERO), Turn::Claim(1));
+        let (_, more) = board.take_slots(1, 1);
+        board.settle(1, true);
+        slots.extend(more);
+    }
+    board.settle(0, true);
+    assert_eq!(board.wait_turn(0, 3, Duration::ZERO), Turn::Wait);
+    assert_eq!(board.wait_turn(1, 9, Duration::ZERO), Turn::Wait);
+    slots.clear();
+    assert_eq!(board.wait_turn(0, 3, Duration::ZERO), Turn::Claim(2), "it has missed some");
+}
+
+/// A queue that waits is not told when another takes too long: it looks when it is time.
+#[test]
+fn who_waits_gets_what_a_long_claim_leaves() {
+    let (board, clock) = board_of_two();
+    assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(2));
+    let (sender, turn) = mpsc::channel();
+    let waiting = Arc::clone(&board);
+    std::thread::spawn(move || sender.send(waiting.wait_turn(1, 4, Duration::from_secs(3600))));
+    clock.advance(KEPT_FOR);
+    assert_eq!(turn.recv_timeout(Duration::from_secs(60)), Ok(Turn::Claim(2)));
+}
+
+#[test]
 fn slots_of_a_claim_that_was_not_made_are_not_charged() {
     for (is_claimed, next) in [(true, Turn::Wait), (false, Turn::Claim(1))] {
         let (board, _) = board_of_two();
