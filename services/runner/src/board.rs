@@ -70,6 +70,10 @@ pub(crate) enum Phase {
 /// hand has no part in them. Twice the slots, as slots become free while attempts are being claimed.
 const AT_HAND_MAX: usize = 256;
 
+/// For so long after its turn slots are kept for a queue that is claiming, so that short claims don't cost it its part. One that
+/// takes longer waits for a broker, and the others go on without it.
+const KEPT_FOR: Duration = Duration::from_millis(250);
+
 /// What a claimer may do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -93,6 +97,8 @@ struct State {
     flights: Flights,
     failure: Option<RunnerError>,
     shares: Shares,
+    /// Of each queue whose turn it is: until when slots are kept for it, on the monotonic clock.
+    turns: Vec<Option<Duration>>,
 }
 
 /// What the runner's threads share.
@@ -128,6 +134,7 @@ impl Board {
             flights: Flights::default(),
             failure: None,
             shares: Shares::new(weights),
+            turns: vec![None; weights.len()],
         };
         let (slots_changed, lease_changed) = (Condvar::new(), Condvar::new());
         Self { state: Mutex::new(state), slots_changed, lease_changed, slots, live_for, clock, metrics }
@@ -176,31 +183,39 @@ impl Board {
         self.lock().wakers.push(waker);
     }
 
-    /// Waits until the claimer of a queue may do something, at most `patience`. It has so many attempts `at_hand`.
+    /// Waits until the claimer of a queue may do something, at most `patience`, whatever it is woken for meanwhile. It has so
+    /// many attempts `at_hand`.
     pub(crate) fn wait_turn(&self, lane: usize, at_hand: usize, patience: Duration) -> Turn {
+        let deadline = self.clock.monotonic() + patience;
         let mut state = self.lock();
-        let mut has_waited = false;
+        state.turns[lane] = None;
         loop {
             if state.phase != Phase::Claiming {
                 return Turn::Stop;
             }
-            if state.session.is_live(self.clock.monotonic()) {
+            let now = self.clock.monotonic();
+            if state.session.is_live(now) {
                 state.shares.want(lane, at_hand);
                 self.share_out(&mut state);
                 let (granted, wanted) = (state.shares.granted_to(lane), self.wanted(&state));
                 match (granted, at_hand, wanted) {
-                    (1.., _, _) => return Turn::Claim(granted),
+                    (1.., _, _) => {
+                        state.turns[lane] = Some(now + KEPT_FOR);
+                        return Turn::Claim(granted);
+                    }
                     (0, 0, 1..) => return Turn::Look(wanted),
                     (0, _, _) => {}
                 }
             }
-            if has_waited {
+            let left = deadline.saturating_sub(now);
+            if left.is_zero() {
                 return Turn::Wait;
             }
-            let (woken, waited) =
-                self.slots_changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
-            has_waited = waited.timed_out();
-            state = woken;
+            // What is kept for another queue is free when that takes too long, and nobody would say so.
+            let kept =
+                state.turns.iter().flatten().map(|until| until.saturating_sub(now)).filter(|kept| !kept.is_zero());
+            let at_most = kept.min().map_or(left, |kept| kept.min(left));
+            state = self.slots_changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -219,12 +234,19 @@ impl Board {
     /// A queue is not served for a while: what is kept for it is for others.
     pub(crate) fn give_back(&self, lane: usize) {
         let mut state = self.lock();
+        state.turns[lane] = None;
         state.shares.want(lane, 0);
         self.share_out(&mut state);
     }
 
     /// Keeps what is free for the queues whose turn it is.
     fn share_out(&self, state: &mut State) {
+        let now = self.clock.monotonic();
+        for (lane, turn) in state.turns.iter().enumerate() {
+            if turn.is_some_and(|until| until <= now) {
+                state.shares.send_away(lane);
+            }
+        }
         let free = self.slots.saturating_sub(state.busy + state.shares.granted());
         if state.shares.share(free) > 0 {
             self.slots_changed.notify_all();
@@ -240,6 +262,11 @@ impl Board {
         state.busy += count;
         self.metrics.busy.set(i64::try_from(state.busy).unwrap_or(i64::MAX));
         (session, (0..count).map(|_| Slot(Arc::clone(self))).collect())
+    }
+
+    /// The claim for which a queue took slots has ended; those of one that was not made are not charged.
+    pub(crate) fn settle(&self, lane: usize, is_claimed: bool) {
+        self.lock().shares.settle(lane, is_claimed);
     }
 
     /// The session in force, live or not.
@@ -391,79 +418,4 @@ impl Drop for Counted {
 }
 
 #[cfg(test)]
-mod tests {
-    use orloj_runtime::clock::ManualClock;
-    use orloj_runtime::metrics::Metrics;
-
-    use super::*;
-
-    fn board() -> (Arc<Board>, ManualClock) {
-        let clock = ManualClock::new(Timestamp::from_millis(0));
-        let metrics = RunnerMetrics::register(&Metrics::new());
-        (Arc::new(Board::new(2, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
-    }
-
-    fn abort() -> Abort {
-        Abort { kind: orloj_domain::attempt::OutcomeKind::Aborted, reason: "test".into(), grace: Duration::ZERO }
-    }
-
-    #[test]
-    fn slots_are_given_only_under_a_confirmed_session() {
-        let (board, clock) = board();
-        assert_eq!(board.wait_turn(0, 5, Duration::ZERO), Turn::Wait);
-        assert!(board.take_slots(0, 1).1.is_empty());
-        board.confirm(&board.session(), clock.monotonic());
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(2));
-        assert_eq!(board.wait_turn(0, 5, Duration::ZERO), Turn::Claim(2));
-        let (_, slots) = board.take_slots(0, 5);
-        assert_eq!(slots.len(), 2);
-        assert_eq!(board.wait_turn(0, 3, Duration::ZERO), Turn::Wait);
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "nobody looks for what there is no slot for");
-        drop(slots);
-        clock.advance(Duration::from_secs(12));
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "confirmed too long ago");
-        board.advance(Phase::Draining);
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Stop);
-    }
-
-    #[test]
-    fn a_slot_that_is_free_again_goes_to_whoever_has_attempts_at_hand() {
-        let clock = ManualClock::new(Timestamp::from_millis(0));
-        let metrics = RunnerMetrics::register(&Metrics::new());
-        let board = Arc::new(Board::new(2, &[1, 1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
-        board.confirm(&board.session(), clock.monotonic());
-        assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(4), "more than there are slots");
-        assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(2), "nobody else wants any");
-        let (_, mut slots) = board.take_slots(0, 4);
-        assert_eq!((slots.len(), board.missing(2)), (2, 2));
-        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Wait);
-        slots.pop();
-        slots.pop();
-        assert_eq!(board.wait_turn(0, 2, Duration::ZERO), Turn::Claim(1));
-        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(1));
-        board.give_back(0);
-        assert_eq!(board.wait_turn(1, 4, Duration::ZERO), Turn::Claim(2), "what the other can't use");
-    }
-
-    #[test]
-    fn a_session_that_was_not_confirmed_in_time_never_comes_back() {
-        let (board, clock) = board();
-        let session = board.session();
-        board.confirm(&session, clock.monotonic());
-        clock.advance(Duration::from_secs(11));
-        let sent_at = clock.monotonic();
-        assert!(session.is_live(sent_at));
-        clock.advance(Duration::from_secs(2));
-        board.confirm(&session, sent_at);
-        assert!(!session.is_live(clock.monotonic()), "a late confirmation revives nothing");
-        let job = "a/b".parse().expect("job");
-        let run = orloj_domain::id::RunId::of_fire_time(&job, 1, Timestamp::MIN);
-        let mut stopped = board.enter(&session, (run, 1)).stop;
-        board.lose(&session, &abort());
-        assert!(stopped.try_recv().is_ok());
-        assert_ne!(board.session().id, session.id);
-        board.confirm(&board.session(), clock.monotonic());
-        assert!(matches!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(2)));
-        assert!(!session.is_live(clock.monotonic()));
-    }
-}
+mod tests;

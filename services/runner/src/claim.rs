@@ -223,6 +223,7 @@ impl QueueClaimer {
             tracing::error!(queue = %self.queue, "a ready record is too large for quarantine: only its place is kept");
             outcome = claimer.claim(self.events(&taken, &candidates, &session, false), &consumed);
         }
+        self.board().settle(self.lane, outcome.is_ok());
         match outcome {
             Ok(_) => {
                 self.pause = PAUSE_FIRST;

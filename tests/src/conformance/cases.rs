@@ -43,6 +43,7 @@ macro_rules! conformance {
             claims::a_refused_claim_moves_nothing,
             claims::every_record_is_claimed_once,
             claims::a_stale_claim_is_refused,
+            claims::who_wants_nothing_stays_a_member,
             claims::a_waiting_claimer_wakes,
             durability::a_restart_loses_nothing,
             durability::a_killed_process_leaves_what_it_acknowledged,

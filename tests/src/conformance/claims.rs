@@ -40,6 +40,18 @@ impl Member {
         }
     }
 
+    /// Shows that it lives, and wants no records.
+    #[track_caller]
+    fn poll_for_nothing(&mut self) {
+        match self.claimer.poll(0, std::time::Duration::ZERO).expect("a poll") {
+            ClaimerPoll::Records(records) => assert_eq!(texts(&records), Vec::<String>::new(), "nobody wanted any"),
+            ClaimerPoll::Rebalanced => {
+                self.handed.clear();
+                self.rebalanced += 1;
+            }
+        }
+    }
+
     /// Claims the first `count` records handed out.
     fn claim(&mut self, count: usize) -> Result<(), AppendError> {
         let mut consumed = BTreeMap::new();
@@ -139,6 +151,7 @@ pub fn every_record_is_claimed_once(backend: &mut impl Backend) {
 
 /// Polls, then claims some of what was handed out; a refusal is followed by a rebalance.
 fn claim_some(member: &mut Member) -> usize {
+    member.poll_for_nothing();
     member.poll();
     let count = member.handed.len().min(7);
     match member.claim(count) {
@@ -178,6 +191,30 @@ pub fn a_stale_claim_is_refused(backend: &mut impl Backend) {
     });
     assert!(frozen.handed.len() <= 2, "what was claimed by another is not handed out again");
     assert_eq!(claimed(backend), ["0-0"]);
+}
+
+/// A member that polls for nothing keeps its share for longer than a silent one would: what it was handed it can claim,
+/// and what came meanwhile it is handed in order, once, and is not taken for claimed.
+pub fn who_wants_nothing_stays_a_member(backend: &mut impl Backend) {
+    const MORE: usize = 100;
+    create_topics(backend, 1);
+    offer(backend, 0, 0..2);
+    let mut member = Member::join(&*backend.other(), "member");
+    until_handed(backend, &mut member, &["0-0", "0-1"]);
+    let rebalanced = member.rebalanced;
+    offer(backend, 0, 2..MORE);
+    backend.outlast_session(&mut || member.poll_for_nothing());
+    assert_eq!((member.rebalanced, texts(&member.handed)), (rebalanced, vec!["0-0".to_owned(), "0-1".to_owned()]));
+    member.claim(2).expect("claimed: it has lived all the time");
+    let names: Vec<String> = (2..MORE).map(|name| format!("0-{name}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    until_handed(backend, &mut member, &names);
+    (0..3).for_each(|_| member.poll_for_nothing());
+    member.claim(1).expect("claimed");
+    member.claimer.leave();
+    let mut next = Member::join(&*backend.log(), "next");
+    until_handed(backend, &mut next, &names[1..]);
+    assert_eq!(claimed(backend), ["0-0", "0-1", "0-2"]);
 }
 
 /// A waiting poll is woken by a new record and by a waker.

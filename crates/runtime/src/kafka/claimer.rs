@@ -2,7 +2,7 @@
 //! the offsets that make it so. Not here: the producers (`claim_ids`), what the group says (`claim_membership`).
 //! Invariant: a record handed out and not claimed is handed out again, here or by another member, after `Rebalanced`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Beyond the longest claim: what keeps positions back for longer is not ended by anybody.
 const RESCUE_MARGIN: Duration = Duration::from_secs(2);
+/// Most records of a partition that are kept for a poll that wants some. Whoever wants none for hours still polls.
+const STASH_MAX: usize = 32;
 
 /// A member that claims.
 pub(crate) struct KafkaClaimer {
@@ -47,6 +49,8 @@ pub(crate) struct KafkaClaimer {
     must_rewind: bool,
     /// Set when a claim may or may not have been made: only the group knows the positions.
     is_doubtful: bool,
+    /// What came while nobody wanted anything; handed out first. Counts as handed out, so that it is void when that is.
+    stash: VecDeque<Record>,
     /// Told at the next poll: there were records to hand out first.
     postponed: Option<LogError>,
     claims: u64,
@@ -103,6 +107,7 @@ impl KafkaClaimer {
             unsought: BTreeSet::new(),
             must_rewind: false,
             is_doubtful: false,
+            stash: VecDeque::new(),
             postponed: None,
             claims: 0,
             mark: format!("{}/{}", spec.member, life()),
@@ -111,6 +116,8 @@ impl KafkaClaimer {
     }
 
     /// What has arrived already; `None` if partitions moved, and then everything is forgotten that was not claimed.
+    /// The client is polled at least once, whatever `max` is and the stash holds: only that shows the group that we live,
+    /// and lets a rebalance go on.
     fn drain(&mut self, max: usize) -> Result<Option<Vec<Record>>, LogError> {
         if self.must_rewind || self.has_changed() {
             self.rewind()?;
@@ -121,8 +128,9 @@ impl KafkaClaimer {
         }
         self.tend_rescue();
         self.seek_back();
-        let mut records = Vec::new();
-        while records.len() < max {
+        let mut records: Vec<Record> = self.stash.drain(..max.min(self.stash.len())).collect();
+        let mut is_first = true;
+        while std::mem::take(&mut is_first) || records.len() < max {
             // A rebalance is served by this very call, so the question comes after it and before its record counts.
             let polled = self
                 .consumer
@@ -136,7 +144,8 @@ impl KafkaClaimer {
                 None => break,
                 Some(Ok(Some(record))) => {
                     if self.take(&record) {
-                        records.push(record);
+                        // Behind what is in the stash already: that is empty, or nothing more is wanted.
+                        if records.len() < max { records.push(record) } else { self.stash.push_back(record) }
                     }
                 }
                 Some(Ok(None)) => {}
@@ -156,7 +165,7 @@ impl KafkaClaimer {
         }
     }
 
-    /// Counts a record as handed out; false if it is one from before its partition was moved back.
+    /// Counts a record as handed out; false if it is one from before its partition was moved back, or comes again later.
     fn take(&mut self, record: &Record) -> bool {
         let at = record.topic_partition();
         if self.unsought.contains(&at) {
@@ -165,8 +174,10 @@ impl KafkaClaimer {
         let start = Progress { unclaimed: record.offset, next: record.offset };
         let is_claimable = lock(&self.consumer.context().changes).membership.is_some();
         let progress = self.progress.entry(at.clone()).or_insert(start);
-        if !is_claimable {
-            // It could only be refused: it comes again under the next membership.
+        let is_stash_full = self.stash.iter().filter(|kept| kept.topic_partition() == at).count() >= STASH_MAX;
+        if !is_claimable || (is_stash_full && record.offset >= progress.next) {
+            // It could only be refused, and comes again under the next membership. Or nobody wants it now: the partition goes
+            // back to what is not claimed, and while that passes by once more the client can be polled without keeping any.
             self.unsought.insert(at);
             return false;
         }
@@ -201,6 +212,7 @@ impl KafkaClaimer {
 
     /// Forgets what was handed out and not claimed, so that it comes again to whoever has the partition now.
     fn rewind(&mut self) -> Result<(), LogError> {
+        self.stash.clear();
         let revoked = lock(&self.consumer.context().changes).take();
         self.rescue.begin_anew();
         for at in revoked

@@ -277,6 +277,10 @@ pub trait Claimer: Send {
     /// Hands out at most `max` records that nobody has claimed, waiting up to `timeout` for the first. Records
     /// handed out and not claimed stay with this member until a rebalance, after which they must be dropped:
     /// `ClaimerPoll::Rebalanced` says so.
+    ///
+    /// Each call is a sign of life, also with a `max` of 0, which hands out nothing: who has no use for records just now
+    /// keeps its partitions by it, and what it was handed can still be claimed. It must come more often than a member
+    /// may be silent.
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<ClaimerPoll, LogError>;
 
     /// Appends `records` and marks everything of `consumed` as taken, all or nothing. `consumed` holds, for
