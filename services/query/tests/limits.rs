@@ -217,7 +217,7 @@ fn a_run_says_what_it_waits_for_and_what_it_holds() {
 #[test]
 fn a_queue_names_the_handlers_that_its_runs_wait_for() {
     let (world, _directory) = world();
-    let job = job("unserved");
+    let job = job("billing/unserved");
     let queue = |world: &World| {
         let queues: Value = world.ask("GET", "/api/v1/queues", &[], None).json();
         queues["items"].as_array().into_iter().flatten().find(|queue| queue["queue"] == "default").cloned()
