@@ -41,18 +41,16 @@ pub(super) fn asked(shards: ShardCount, run: &Run) -> Option<NewRecord> {
 }
 
 /// What a run says to the shards of limits that it gives back.
-pub(super) fn given_back(
+pub(super) fn given_back<'a>(
     shards: ShardCount,
-    request: &Request,
-    gives_back: &GivenBack,
+    request: &'a Request,
+    gives_back: &'a GivenBack,
     at: Timestamp,
-) -> impl Iterator<Item = NewRecord> {
-    let (limits, claim) = match gives_back {
-        Some((limits, claim)) => (limits.as_slice(), *claim),
-        None => (&[][..], (request.run_id, 0)),
-    };
-    let waiter = Waiter { claim, job: request.job.clone(), priority: request.priority, since: at };
-    limits.iter().map(move |limit| release(shards, limit, &waiter, at))
+) -> impl Iterator<Item = NewRecord> + 'a {
+    gives_back.iter().flat_map(move |(limits, claim)| {
+        let waiter = Waiter { claim: *claim, job: request.job.clone(), priority: request.priority, since: at };
+        limits.iter().map(move |limit| release(shards, limit, &waiter, at))
+    })
 }
 
 /// What is said when a limit came that nobody waits for.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use orloj_domain::calendar::{self, Calendar, CalendarManifest, Unresolved};
 use orloj_domain::id::CalendarName;
@@ -63,11 +63,7 @@ pub(super) async fn get(
     let asked = name.clone();
     let found = api.read(move |connection| views::calendar(connection, &asked)).await?;
     let (found, offset) = found.ok_or_else(|| Problem::not_found(&format!("calendar {name}")))?;
-    let mut response = document(&found);
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{offset}\"")) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(wait.mark(&api, response))
+    Ok(wait.mark(&api, preconditions::tagged(document(&found), offset)))
 }
 
 pub(super) async fn put(
@@ -160,7 +156,7 @@ fn read(name: &CalendarName, text: &str) -> Result<(CalendarManifest, Calendar),
 }
 
 async fn check_version(api: &Arc<Api>, name: &CalendarName, headers: &HeaderMap) -> Result<(), Problem> {
-    if !headers.contains_key(header::IF_MATCH) && !headers.contains_key(header::IF_NONE_MATCH) {
+    if !preconditions::are_there(headers) {
         return Ok(());
     }
     let asked = name.clone();

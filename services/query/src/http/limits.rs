@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use orloj_domain::id::{LimitId, LimitName, QueueName};
 use orloj_domain::job::JobDefinition;
@@ -64,10 +64,11 @@ pub(super) async fn get(
     params.finish()?;
     wait.done(&api).await?;
     let (found, offset) = found(&api, &limit).await?.ok_or_else(|| Problem::not_found(&words(&limit)))?;
-    let mut response = document(&found);
-    if let Some(etag) = offset.and_then(|offset| HeaderValue::from_str(&format!("\"{offset}\"")).ok()) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
+    let response = document(&found);
+    let response = match offset {
+        Some(offset) => preconditions::tagged(response, offset),
+        None => response,
+    };
     Ok(wait.mark(&api, response))
 }
 
@@ -97,7 +98,7 @@ pub(super) async fn put(
     params.finish()?;
     let text = json_body(&headers, body).await?;
     let manifest = read(&limit, &text)?;
-    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
+    if preconditions::are_there(&headers) {
         let asked = limit.clone();
         let offset = api.read(move |connection| views::limit_offset(connection, &asked)).await?;
         preconditions::check(&headers, versioned(&limit), offset)?;

@@ -1,7 +1,8 @@
 //! `If-Match` and `If-None-Match` of writes. Not here: reads. Invariant: they are checked against the projection,
 //! which may be a moment old; the order of the log decides between two writes that both passed.
 
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
 
 use super::Problem;
 
@@ -23,6 +24,19 @@ pub(super) fn check(headers: &HeaderMap, what: &str, version: Option<i64>) -> Re
         return Err(failed(format!("If-None-Match is {unwanted}, and the {what} exists with version \"{version}\"")));
     }
     Ok(())
+}
+
+/// True if a write asks for a version at all.
+pub(super) fn are_there(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH)
+}
+
+/// The response with the version that writes may ask for.
+pub(super) fn tagged(mut response: Response, version: i64) -> Response {
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
 }
 
 fn failed(detail: String) -> Problem {

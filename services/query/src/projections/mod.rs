@@ -3,17 +3,16 @@
 //! was or was not folded before from other topics; within a partition order is the log's.
 
 mod attempts;
-mod calendars;
 mod dead_letters;
 mod decisions;
 mod history;
 mod jobs;
-mod limits;
 mod offers;
 mod output;
 mod quarantine;
 mod runners;
 mod runs;
+mod settings;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -25,17 +24,16 @@ use orloj_runtime::codec::{self, WireRecord};
 use orloj_runtime::log::Record;
 
 pub(crate) use attempts::{AttemptEnd, AttemptReport};
-pub(crate) use calendars::CalendarRow;
 pub(crate) use dead_letters::DeadLetter;
 pub(crate) use decisions::{DecisionRow, RunRequest};
 pub(crate) use history::HistoryRow;
 pub(crate) use jobs::JobRow;
-pub(crate) use limits::LimitRow;
 pub(crate) use offers::Offer;
 pub(crate) use output::OutputRow;
 pub(crate) use quarantine::QuarantineRow;
 pub(crate) use runners::RunnerRow;
 pub(crate) use runs::RunStep;
+pub(crate) use settings::SettingRow;
 pub(crate) use shards::{OwnerRow, OwnerService};
 
 /// Topics that every installation has and that are folded; dead letters come on top, queue by queue.
@@ -101,11 +99,11 @@ pub(crate) enum Change {
     /// A shard was released.
     Released { service: OwnerService, shard: i32, incarnation: String },
     /// A calendar is in force.
-    Calendar(Box<CalendarRow>),
+    Calendar(Box<SettingRow>),
     /// A calendar was removed.
     CalendarGone(String),
     /// The bounds of a queue or a shared limit are in force.
-    Limit(Box<LimitRow>),
+    Limit(Box<SettingRow>),
     /// They were removed.
     LimitGone(String),
     /// A record was put aside.
@@ -136,7 +134,7 @@ pub(crate) fn fold(record: &Record, shards: ShardCount, changes: &mut Vec<Change
         topic::RUNNER_HEARTBEATS => runners::fold(record, changes),
         topic::TRIGGER_OWNERS => shards::fold(OwnerService::Trigger, record, changes),
         topic::DISPATCHER_OWNERS => shards::fold(OwnerService::Dispatcher, record, changes),
-        topic::SETTINGS => calendars::fold(record, changes).and_then(|()| limits::fold(record, changes)),
+        topic::SETTINGS => settings::fold(record, changes),
         topic::QUARANTINE => {
             quarantine::fold(record, changes);
             Ok(())

@@ -4,8 +4,8 @@
 use rusqlite::{Connection, Result, named_params, params};
 
 use crate::projections::{
-    AttemptEnd, AttemptReport, CalendarRow, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, LimitRow, OwnerRow,
-    QuarantineRow, RunRequest, RunStep, RunnerRow,
+    AttemptEnd, AttemptReport, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow, QuarantineRow,
+    RunRequest, RunStep, RunnerRow, SettingRow,
 };
 
 /// Carries one change out.
@@ -42,9 +42,9 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
             "DELETE FROM owners WHERE service = ?1 AND shard = ?2 AND incarnation = ?3",
             params![service.as_str(), shard, incarnation],
         ),
-        Change::Calendar(row) => calendar(connection, row),
+        Change::Calendar(row) => setting(connection, "calendars", row),
         Change::CalendarGone(name) => run("DELETE FROM calendars WHERE name = ?1", params![name]),
-        Change::Limit(row) => limit(connection, row),
+        Change::Limit(row) => setting(connection, "limits", row),
         Change::LimitGone(name) => run("DELETE FROM limits WHERE name = ?1", params![name]),
         Change::Quarantined(row) => quarantine(connection, row),
     }
@@ -87,14 +87,10 @@ fn job(connection: &Connection, row: &JobRow) -> Result<()> {
     forget_versions(connection, &row.job)
 }
 
-fn calendar(connection: &Connection, row: &CalendarRow) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO calendars (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = params![row.name, row.offset, row.at, row.actor, row.manifest];
-    connection.prepare_cached(sql)?.execute(values).map(|_| ())
-}
-
-fn limit(connection: &Connection, row: &LimitRow) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO limits (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)";
+/// Into `calendars` or `limits`, which have the same columns.
+fn setting(connection: &Connection, table: &'static str, row: &SettingRow) -> Result<()> {
+    let sql =
+        &format!("INSERT OR REPLACE INTO {table} (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)");
     let values = params![row.name, row.offset, row.at, row.actor, row.manifest];
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }
