@@ -196,7 +196,11 @@ pub(crate) fn wait_for_all(sent: &BTreeMap<RunId, f64>, attempts: &mut dyn orloj
             match event.kind {
                 AttemptEventType::Claimed => drop(stages.claimed.insert(event.run_id, at)),
                 AttemptEventType::Started => drop(stages.started.insert(event.run_id, at)),
-                AttemptEventType::Finished => finished += 1,
+                AttemptEventType::Finished => {
+                    finished += 1;
+                    let start = event.started_at.map_or(at, millis);
+                    stages.started.entry(event.run_id).or_insert(start);
+                }
                 AttemptEventType::Progress | AttemptEventType::Unknown => {}
             }
         }

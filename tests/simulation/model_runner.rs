@@ -280,6 +280,7 @@ impl ModelRunner {
             percent: None,
             outcome: None,
             callback_digest: None,
+            started_at: None,
         }
     }
 

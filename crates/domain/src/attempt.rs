@@ -128,7 +128,7 @@ pub struct AttemptEvent {
     pub at: Timestamp,
     /// Claimed: how long the lease holds without a heartbeat, in milliseconds.
     pub lease_ms: Option<i64>,
-    /// Started: how the process tree is held together (`cgroup`, `session`).
+    /// Started, and finished: how the process tree is held together (`cgroup`, `session`).
     pub isolation: Option<String>,
     /// Progress: 0..=100.
     pub percent: Option<i32>,
@@ -136,4 +136,8 @@ pub struct AttemptEvent {
     pub outcome: Option<Outcome>,
     /// Started: SHA-256 of the token that completes the attempt by a callback, in hexadecimal.
     pub callback_digest: Option<String>,
+    /// Finished: when the target had started, by the runner's clock; absent if it never did. Of a short attempt nothing else
+    /// says so: its start and its end are one record.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
 }

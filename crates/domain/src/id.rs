@@ -284,6 +284,12 @@ impl RunId {
         Self::of_hash(&[b"backfill", job.as_str().as_bytes(), command.as_str().as_bytes(), &fire_time])
     }
 
+    /// The id as a number.
+    #[must_use]
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// Sixty-four stable bits of the id, for offsets and spreads.
     #[must_use]
     pub fn hash64(self) -> u64 {

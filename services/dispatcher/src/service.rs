@@ -2,6 +2,7 @@
 //! are in `read` and `write`, decisions in `machine`. Invariant: every session that holds an attempt of an owned
 //! shard has a lease here, so silence always ends in a decision.
 
+mod haste;
 mod limit;
 mod live_run;
 mod read;
@@ -22,7 +23,7 @@ use orloj_domain::{attempt::AttemptEvent, attempt::AttemptEventType, id::Session
 use orloj_runtime::claimers;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext};
+use orloj_runtime::driver::{Haste, Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext};
 use orloj_runtime::log::{ClaimedInputs, NewRecord, Record, TopicPartition};
 
 use crate::DispatcherConfig;
@@ -156,6 +157,14 @@ impl Service for DispatcherService {
     fn write(&self, context: &WriteContext<'_>, event: Event, out: &mut Vec<NewRecord>) {
         self.metrics.count(&event);
         out.extend(write::records(context.shard, self.config.shards, &event));
+    }
+
+    fn names_its_input(&self, event: &Event) -> bool {
+        haste::names_its_input(event)
+    }
+
+    fn haste(&self, event: &Event) -> (Haste, Option<u128>) {
+        haste::of(event)
     }
 
     fn restored(&mut self, machine: &DispatcherMachine, _now: Timestamp) {

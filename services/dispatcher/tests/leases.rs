@@ -111,6 +111,7 @@ fn claim(request: &FireDecision, now: Timestamp) -> AttemptEvent {
         percent: None,
         outcome: None,
         callback_digest: None,
+        started_at: None,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
@@ -27,7 +27,7 @@ use crate::executor::{handler, http, kafka};
 use crate::flight::Entered;
 use crate::output::{BATCH_DELAY, OutputBuffer};
 use crate::progress::Throttle;
-use crate::reporter::Report;
+use crate::reporter::{Report, Stage};
 use crate::shared::Shared;
 
 /// How many leases an attempt waits for the dispatcher's word: long enough for one that is away, and not for ever for a word
@@ -73,6 +73,7 @@ pub(crate) fn report(
         percent: None,
         outcome: None,
         callback_digest: None,
+        started_at: None,
     };
     fill(&mut event);
     let partition = shared.shards.shard_of(&ready.job).0;
@@ -86,6 +87,7 @@ impl Assignment {
         let ready = Arc::new(ready);
         let Entered { number, stop, start, completed } = shared.board.enter(&session, (ready.run_id, ready.token));
         let mut output = Output::new(&shared, &ready, &session);
+        let start_of = OnceLock::new();
         let outcome = match work {
             _ if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
             Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
@@ -104,7 +106,8 @@ impl Assignment {
                     Ok(()) if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
                     Ok(()) => {
                         let ends = Ends { abort, completed };
-                        attempt(&shared, &ready, &session, *work, deadline, ends, &mut output).await
+                        let reports = Reports { shared: &shared, ready: &ready, session: &session, start: &start_of };
+                        attempt(&reports, *work, deadline, ends, &mut output).await
                     }
                 }
             }
@@ -120,8 +123,12 @@ impl Assignment {
         let mut records = output.finish();
         records.push(report(&shared, &ready, &session, AttemptEventType::Finished, |event| {
             event.outcome = Some(outcome);
+            if let Some(start) = start_of.into_inner() {
+                (event.started_at, event.isolation) = (Some(start.at), start.isolation);
+            }
         }));
-        shared.reporter.send(Report { records, session, is_patient: false, _slot: Some(slot) });
+        let stage = Stage::End(ready.run_id, ready.token);
+        shared.reporter.send(Report { records, session, stage, _slot: Some(slot) });
     }
 }
 
@@ -186,15 +193,47 @@ async fn may_start(
     }
 }
 
+/// That the target of an attempt has started.
+struct Start {
+    at: Timestamp,
+    isolation: Option<String>,
+}
+
+/// What the start of an attempt is reported with.
+struct Reports<'a> {
+    shared: &'a Arc<Shared>,
+    ready: &'a ReadyAttempt,
+    session: &'a Arc<Session>,
+    /// For the end, which says it too.
+    start: &'a OnceLock<Start>,
+}
+
+impl Reports<'_> {
+    fn started(&self, isolation: Option<&str>, digest: Option<CallbackDigest>) {
+        let Self { shared, ready, session, start } = self;
+        let at = shared.board.clock.now();
+        shared.board.metrics.started(at.since(ready.ready_at));
+        let isolation = isolation.map(str::to_owned);
+        let record = report(shared, ready, session, AttemptEventType::Started, |event| {
+            event.at = at;
+            event.isolation = isolation.clone();
+            event.callback_digest = digest.map(|digest| digest.to_string());
+        });
+        // A callback is judged by the digest, and may come at once; everything else the end says as well.
+        let stage = if digest.is_some() { Stage::Awaited } else { Stage::Start(ready.run_id, ready.token) };
+        shared.reporter.send(Report { records: vec![record], session: Arc::clone(session), stage, _slot: None });
+        let _ = start.set(Start { at, isolation });
+    }
+}
+
 async fn attempt(
-    shared: &Arc<Shared>,
-    ready: &ReadyAttempt,
-    session: &Arc<Session>,
+    reports: &Reports<'_>,
     work: Work,
     deadline: Deadline,
     ends: Ends<impl Future<Output = Abort>>,
     output: &mut Output,
 ) -> Outcome {
+    let Reports { shared, ready, session, .. } = *reports;
     let facts = AttemptFacts {
         run_id: ready.run_id,
         attempt: ready.attempt,
@@ -205,20 +244,7 @@ async fn attempt(
     };
     let timeout = Duration::from_millis(u64::try_from(work.spec.timeout_ms).unwrap_or(1).max(1));
     let left = deadline.left().filter(|left| *left < timeout);
-    let started = |isolation: Option<&str>, digest: Option<CallbackDigest>| {
-        shared.board.metrics.started(shared.board.clock.now().since(ready.ready_at));
-        let record = report(shared, ready, session, AttemptEventType::Started, |event| {
-            event.isolation = isolation.map(str::to_owned);
-            event.callback_digest = digest.map(|digest| digest.to_string());
-        });
-        shared.reporter.send(Report {
-            records: vec![record],
-            session: Arc::clone(session),
-            // A callback is judged by it, and may come at once.
-            is_patient: digest.is_none(),
-            _slot: None,
-        });
-    };
+    let started = |isolation: Option<&str>, digest: Option<CallbackDigest>| reports.started(isolation, digest);
     let limit = left.unwrap_or(timeout);
     if let Some(refusal) = refusal(shared, &work.spec.target) {
         return refusal;
@@ -331,7 +357,7 @@ impl Output {
     /// Sends what nobody decides on.
     fn send(&self, record: NewRecord) {
         let session = Arc::clone(&self.session);
-        self.shared.reporter.send(Report { records: vec![record], session, is_patient: true, _slot: None });
+        self.shared.reporter.send(Report { records: vec![record], session, stage: Stage::Middle, _slot: None });
     }
 
     fn flush_output(&mut self) {

@@ -149,6 +149,7 @@ mod tests {
             percent: None,
             outcome: None,
             callback_digest: None,
+            started_at: None,
         };
         NewRecord::new(topic::ATTEMPT_EVENTS, 0, job().as_str(), Some(codec::encode(&event)))
     }

@@ -1,11 +1,13 @@
 //! One thread that appends what attempts report: whatever waits goes into one append, and the start of an attempt
-//! waits a moment for the end of a short one. Not here: what is reported. Invariant: reports of one attempt keep their
+//! waits a moment for the end of a short one, which says it too and takes its place. Not here: what is reported. Invariant: reports of one attempt keep their
 //! order, and none is given up while its lease is live.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use orloj_domain::id::RunId;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::log::{AppendError, Appender, Log, NewRecord};
 
@@ -19,14 +21,36 @@ const COMPANY_WAIT: Duration = Duration::from_millis(20);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(2);
 
+/// What a report is about, and so whether it may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The attempt of this run and token has started: nobody decides on it, and its end says so too.
+    Start(RunId, i64),
+    /// Output or progress: nobody decides on it.
+    Middle,
+    /// Somebody waits for it.
+    Awaited,
+    /// The end of the attempt of this run and token, which the dispatcher waits for.
+    End(RunId, i64),
+}
+
+impl Stage {
+    fn is_patient(self) -> bool {
+        match self {
+            Self::Start(..) | Self::Middle => true,
+            Self::Awaited | Self::End(..) => false,
+        }
+    }
+}
+
 /// Something to append about one attempt.
 pub(crate) struct Report {
     /// In order.
     pub(crate) records: Vec<NewRecord>,
     /// Whose lease it stands under.
     pub(crate) session: Arc<Session>,
-    /// True if no decision waits for it.
-    pub(crate) is_patient: bool,
+    /// What it is about.
+    pub(crate) stage: Stage,
     /// Of the last report: held until it is in the log, so that no more attempts are taken than can be told of.
     pub(crate) _slot: Option<Slot>,
 }
@@ -63,18 +87,31 @@ impl Reporter {
 fn waiting(first: Report, reports: &mpsc::Receiver<Report>, clock: &dyn Clock) -> Vec<Report> {
     let size = |report: &Report| report.records.iter().map(NewRecord::size_bytes).sum::<usize>();
     let (mut count, mut bytes) = (first.records.len(), size(&first));
-    let mut is_patient = first.is_patient;
+    let mut is_patient = first.stage.is_patient();
     let mut batch = vec![first];
     let deadline = clock.monotonic() + COMPANY_WAIT;
     while count < RECORDS_MAX && bytes < BYTES_MAX {
         let patience = if is_patient { deadline.saturating_sub(clock.monotonic()) } else { Duration::ZERO };
         let Ok(next) = reports.recv_timeout(patience) else { break };
-        is_patient &= next.is_patient;
+        is_patient &= next.stage.is_patient();
         count += next.records.len();
         bytes += size(&next);
         batch.push(next);
     }
+    leave_out_starts(&mut batch);
     batch
+}
+
+/// The start of an attempt whose end is in the same append is one record too many.
+fn leave_out_starts(batch: &mut Vec<Report>) {
+    let ended: BTreeSet<(RunId, i64)> = batch
+        .iter()
+        .filter_map(|report| match report.stage {
+            Stage::End(run, token) => Some((run, token)),
+            Stage::Start(..) | Stage::Middle | Stage::Awaited => None,
+        })
+        .collect();
+    batch.retain(|report| !matches!(report.stage, Stage::Start(run, token) if ended.contains(&(run, token))));
 }
 
 struct Writer<'a> {
@@ -135,5 +172,39 @@ fn drop_largest(batch: &mut [Report]) {
     });
     if let Some((_, index, records)) = records.max_by_key(|(size, ..)| *size) {
         records.remove(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orloj_domain::id::JobId;
+    use orloj_domain::time::Timestamp;
+    use orloj_runtime::clock::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn the_start_of_an_attempt_is_left_out_beside_its_end_and_nothing_else_is() {
+        let job: JobId = "a/b".parse().expect("job");
+        let run = |number| RunId::of_fire_time(&job, number, Timestamp::MIN);
+        let stages = [
+            Stage::Start(run(1), 1),
+            Stage::Start(run(2), 1),
+            Stage::Start(run(3), 7),
+            Stage::Middle,
+            Stage::Awaited,
+            Stage::End(run(1), 1),
+            // An older attempt of a run whose newer one has started.
+            Stage::End(run(3), 6),
+        ];
+        let (sender, reports) = mpsc::channel();
+        let session = Arc::new(Session::new(Timestamp::MIN));
+        for stage in stages {
+            let report = Report { records: Vec::new(), session: Arc::clone(&session), stage, _slot: None };
+            sender.send(report).expect("the other end is here");
+        }
+        let first = reports.recv().expect("the first of them");
+        let batch = waiting(first, &reports, &SystemClock::new());
+        assert_eq!(batch.iter().map(|report| report.stage).collect::<Vec<_>>(), stages[1..]);
     }
 }

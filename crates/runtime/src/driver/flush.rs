@@ -10,8 +10,8 @@ use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 
 use super::{
-    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, RETRY_WAIT, STALL_WAIT, Service, ShardRun,
-    Size, WriteContext, quarantined,
+    BATCHES_PER_TURN_MAX, CHECKPOINT_INTERVAL, Driver, Inbound, Machine, PATIENCE, RETRY_WAIT, STALL_WAIT, Service,
+    ShardRun, Size, WriteContext, quarantined,
 };
 use crate::log::{AppendError, Appended, NewRecord, Position, Record, TopicPartition};
 use crate::topics;
@@ -84,7 +84,7 @@ impl<S: Service> Driver<S> {
     fn count_waiting(&mut self, is_counted: impl Fn(&ShardRun<S::Machine>) -> bool) {
         self.waiting = Size::default();
         for run in self.shards.values().filter(|run| is_counted(run)) {
-            self.waiting += Size { records: run.pending.len(), bytes: run.pending_bytes };
+            self.waiting += run.pending.size();
         }
     }
 
@@ -134,9 +134,7 @@ impl<S: Service> Driver<S> {
                 tracing::warn!(service = S::NAME, position = %record.position(), %reason, "quarantined a record");
                 self.parts.metrics.quarantined.inc();
                 if let Some(run) = self.shards.get_mut(&shard) {
-                    let first = run.pending.len();
-                    run.pending.push(quarantined(record, &reason));
-                    self.waiting += run.count_from(first);
+                    self.waiting += run.pending.add([quarantined(record, &reason)]);
                     run.rests_on_positions = true;
                 }
                 if let Some(input) = input {
@@ -150,13 +148,13 @@ impl<S: Service> Driver<S> {
         let Some(run) = self.shards.get_mut(&shard) else { return };
         let incarnation = self.owner.incarnation();
         let context = WriteContext { shard, incarnation: &incarnation };
-        let first = run.pending.len();
+        let monotonic = self.parts.clock.monotonic();
         for event in run.machine.decide(input, now) {
             run.machine.apply(&event);
             run.rests_on_positions |= !self.service.names_its_input(&event);
-            self.service.write(&context, event, &mut run.pending);
+            let haste = self.service.haste(&event);
+            self.waiting += run.pending.add_with(haste, monotonic, |out| self.service.write(&context, event, out));
         }
-        self.waiting += run.count_from(first);
     }
 
     /// Saves state that so far only decisions explain, and positions that moved without a decision.
@@ -181,9 +179,7 @@ impl<S: Service> Driver<S> {
             }
             let mark = *run.save_mark.get_or_insert(run.decided_next);
             let (records, is_complete) = self.service.save(&mut run.machine, *shard, SAVES_PER_TURN_MAX);
-            let first = run.pending.len();
-            run.pending.extend(records);
-            run.count_from(first);
+            run.pending.add(records);
             if is_complete {
                 if let Some(decisions) = decisions {
                     run.positions.insert(decisions.clone(), mark);
@@ -196,9 +192,25 @@ impl<S: Service> Driver<S> {
         }
     }
 
-    /// Appends all that waits, of every shard that answers, in one atomic write.
+    /// Appends what waits, of every shard that answers, in one atomic write; nothing if nobody waits for any of it and it
+    /// is not long here.
     pub(super) fn flush(&mut self) {
-        let Some((batch, records)) = self.gather() else { return };
+        self.settle();
+        let now = self.parts.clock.monotonic();
+        let mut answering = self.shards.values().filter(|run| run.stalled_until.is_none());
+        if answering.any(|run| run.is_ripe(PATIENCE, now)) {
+            // Where there is an append anyway, what would be next goes along.
+            self.flush_those(|run| run.is_ripe(PATIENCE / 2, now));
+        }
+    }
+
+    /// Appends all that waits, of every shard that answers, in one atomic write.
+    pub(super) fn flush_all(&mut self) {
+        self.flush_those(|_| true);
+    }
+
+    fn flush_those(&mut self, is_meant: impl Fn(&ShardRun<S::Machine>) -> bool) {
+        let Some((batch, records)) = self.gather(is_meant) else { return };
         let outcome = self.owner.append(&batch.shards, &records);
         self.appended(batch, Appended { records, outcome });
     }
@@ -207,10 +219,10 @@ impl<S: Service> Driver<S> {
     fn flush_aside(&mut self) {
         if self.has_come_back {
             // While appends fail, no more is decided than one batch holds.
-            self.flush();
+            self.flush_all();
             return;
         }
-        let Some((batch, records)) = self.gather() else { return };
+        let Some((batch, records)) = self.gather(|_| true) else { return };
         match self.owner.start_append(&batch.shards, records) {
             Some(appended) => self.appended(batch, appended),
             None => self.underway = Some(batch),
@@ -238,9 +250,9 @@ impl<S: Service> Driver<S> {
         }
     }
 
-    /// The records of the next batch, in order of shard, with the positions they rest on. One that is under way comes
-    /// to its end before.
-    fn gather(&mut self) -> Option<(Batch, Vec<NewRecord>)> {
+    /// The records of the next batch, those of the shards that are meant, in order of shard, with the positions they rest on.
+    /// One that is under way comes to its end before.
+    fn gather(&mut self, is_meant: impl Fn(&ShardRun<S::Machine>) -> bool) -> Option<(Batch, Vec<NewRecord>)> {
         self.settle();
         if self.retry_at.is_some() {
             return None;
@@ -249,13 +261,11 @@ impl<S: Service> Driver<S> {
         let mut batch = Batch { shards: Vec::new(), counts: Vec::new(), started: self.parts.clock.monotonic() };
         let mut records = Vec::with_capacity(self.waiting.records);
         for (shard, run) in &mut self.shards {
-            let is_wanted = !run.pending.is_empty() || (run.must_save_positions && run.has_new_positions);
-            if run.stalled_until.is_some() || !is_wanted {
+            if run.stalled_until.is_some() || !run.is_waiting() || !is_meant(run) {
                 continue;
             }
             let first = records.len();
-            records.append(&mut run.pending);
-            run.pending_bytes = 0;
+            records.append(&mut run.pending.take());
             if run.has_new_positions && (run.rests_on_positions || run.must_save_positions) {
                 records.push(run.positions_record(&state_topic, shard.0));
                 run.has_new_positions = false;
@@ -337,11 +347,9 @@ impl<S: Service> Driver<S> {
         self.has_come_back = true;
         let mut records = records.into_iter();
         for (shard, count) in batch.shards.iter().zip(&batch.counts) {
-            let mut older: Vec<NewRecord> = records.by_ref().take(*count).collect();
+            let older: Vec<NewRecord> = records.by_ref().take(*count).collect();
             if let Some(run) = self.shards.get_mut(shard) {
-                run.pending_bytes += older.iter().map(NewRecord::size_bytes).sum::<usize>();
-                older.append(&mut run.pending);
-                run.pending = older;
+                run.pending.put_back(older);
             }
         }
     }

@@ -6,6 +6,7 @@
 mod clock_guard;
 mod flush;
 mod inbound;
+mod pending;
 mod replay;
 mod service;
 mod shard_run;
@@ -34,7 +35,7 @@ use clock_guard::{ClockGuard, ClockSight};
 pub use flush::BATCH_RECORDS_MAX;
 use flush::Batch;
 pub use inbound::{Undecodable, check_partition, quarantined};
-pub use service::{Inbound, Machine, Service, ServiceTopics, SharedInput, SharedStart, WriteContext};
+pub use service::{Haste, Inbound, Machine, Service, ServiceTopics, SharedInput, SharedStart, WriteContext};
 use shard_run::{ShardRun, Size};
 use shared::SharedReading;
 use snapshot::Folder;
@@ -56,6 +57,9 @@ const CLOCK_WAIT: Duration = Duration::from_secs(1);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long turns may follow each other before one waits for all that it has appended.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long records that nobody waits for wait for others: an append costs the log by the partition, and much the same for
+/// one record as for many.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Batches of due work, or of records, appended before membership is looked at again.
 const BATCHES_PER_TURN_MAX: usize = 8;
 
@@ -200,7 +204,7 @@ impl<S: Service> Driver<S> {
         }
         if !self.is_clock_believed() {
             // Neither time nor records are decided on: an edit would count from an instant that is to come.
-            self.flush();
+            self.flush_all();
             return Ok(());
         }
         let had_records = !self.backlog.is_empty();
@@ -255,12 +259,12 @@ impl<S: Service> Driver<S> {
     /// Saves, gives all shards back and leaves the group.
     pub fn leave(mut self) {
         if !self.is_waiting_to_retry() {
-            self.flush();
+            self.flush_all();
             for run in self.shards.values_mut() {
                 run.checkpoint_due = Timestamp::MIN;
             }
             self.save_lazily();
-            self.flush();
+            self.flush_all();
         }
         self.owner.leave();
         // Behind the release: whoever comes next need not wait for it.
@@ -289,8 +293,16 @@ impl<S: Service> Driver<S> {
         let saves = self.shards.values().filter_map(|run| run.next_save(&self.service));
         let now = self.parts.clock.now();
         let wait = self.next_deadline().into_iter().chain(saves).min().map_or(WAIT_MAX, |due| due.since(now));
+        let wait = wait.min(self.time_to_patience_end());
         let is_shared_put_off = self.shared_retry_at > self.parts.clock.monotonic();
         if is_shared_put_off { wait.max(SHARED_RETRY_WAIT) } else { wait }
+    }
+
+    /// Until the first of what waits for company has waited long enough.
+    fn time_to_patience_end(&self) -> Duration {
+        let waiting = self.shards.values().filter(|run| run.stalled_until.is_none());
+        let since = waiting.filter_map(|run| run.pending.waits_since()).min();
+        since.map_or(WAIT_MAX, |since| (since + PATIENCE).saturating_sub(self.parts.clock.monotonic()))
     }
 
     /// Looks at the clocks and says what is new about them.
@@ -380,7 +392,7 @@ impl<S: Service> Driver<S> {
                 }
             },
             OwnerEvent::Revoking(revoked) => {
-                self.flush();
+                self.flush_all();
                 for shard in &revoked {
                     self.shards.remove(shard);
                 }

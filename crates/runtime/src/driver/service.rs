@@ -102,6 +102,18 @@ pub enum Inbound<I> {
     Bad(Undecodable, Option<I>),
 }
 
+/// Whether the records of an event may wait for others before they are appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Somebody waits for them.
+    Now,
+    /// They may wait a moment.
+    Later,
+    /// As `Later`; and if another event about the same subject comes before they are appended, they are left out: that one
+    /// says all that matters.
+    Passing,
+}
+
 /// A service over machines. Shared between the threads that fold a restore into machines, each of its own shards.
 pub trait Service: Send + Sync + 'static {
     /// Its machine.
@@ -133,6 +145,12 @@ pub trait Service: Send + Sync + 'static {
     /// would decide nothing new. A batch of such events leaves the positions to the next lazy save.
     fn names_its_input(&self, _event: &<Self::Machine as Machine>::Event) -> bool {
         false
+    }
+
+    /// How soon an event must be appended, and what it is about, if others may be about the same. Asked of each event in
+    /// order, before it is written.
+    fn haste(&self, _event: &<Self::Machine as Machine>::Event) -> (Haste, Option<u128>) {
+        (Haste::Now, None)
     }
 
     /// A shard was restored; its inputs are not read yet.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use orloj_domain::owner::{BARRIER_KEY, POSITIONS_KEY, ShardPositions};
 use orloj_domain::time::Timestamp;
 
+use super::pending::Pending;
 use super::service::{Machine, Service};
 use super::tails::{Tails, Trial};
 use crate::codec;
@@ -46,8 +47,7 @@ pub(super) struct ShardRun<M> {
     pub(super) must_save_positions: bool,
     /// What is pending does not say by itself which inputs it came from: the positions must go with it.
     pub(super) rests_on_positions: bool,
-    pub(super) pending: Vec<NewRecord>,
-    pub(super) pending_bytes: usize,
+    pub(super) pending: Pending,
     /// First offset of the decision topic after our last decision.
     pub(super) decided_next: i64,
     /// While a round of saving goes on: the decision offset it will cover.
@@ -74,8 +74,7 @@ impl<M: Machine> ShardRun<M> {
             has_new_positions: false,
             must_save_positions: false,
             rests_on_positions: false,
-            pending: Vec::new(),
-            pending_bytes: 0,
+            pending: Pending::default(),
             decided_next: 0,
             save_mark: None,
             checkpoint_due: Timestamp::MAX,
@@ -165,12 +164,15 @@ impl<M: Machine> ShardRun<M> {
         false
     }
 
-    /// Counts the pending records that were added, from the `first` of them on.
-    pub(super) fn count_from(&mut self, first: usize) -> Size {
-        let added = &self.pending[first..];
-        let size = Size { records: added.len(), bytes: added.iter().map(NewRecord::size_bytes).sum() };
-        self.pending_bytes += size.bytes;
-        size
+    /// True if it has something to append.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty() || (self.must_save_positions && self.has_new_positions)
+    }
+
+    /// True if what it has to append has waited for `patience` at `now` on the monotonic clock, or must not wait.
+    pub(super) fn is_ripe(&self, patience: Duration, now: Duration) -> bool {
+        let has_waited = self.pending.waits_since().is_some_and(|since| since + patience <= now);
+        self.pending.is_urgent() || has_waited || (self.must_save_positions && self.has_new_positions)
     }
 
     /// The record that says how far inputs were consumed.

@@ -40,6 +40,7 @@ pub(crate) fn attempt_event() -> AttemptEvent {
         percent: Some(100),
         outcome: Some(failed()),
         callback_digest: Some("0a5b".repeat(16)),
+        started_at: Some(at(5, 5950)),
     }
 }
 

@@ -70,6 +70,7 @@ fn attempt_event(ask: &Ask, kind: AttemptEventType, outcome_kind: Option<Outcome
         percent: None,
         outcome: outcome_kind.map(outcome),
         callback_digest: None,
+        started_at: None,
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         runner: event.runner.to_string(),
         session: event.session.to_string(),
         claimed_at: is(AttemptEventType::Claimed),
-        started_at: is(AttemptEventType::Started),
+        started_at: is(AttemptEventType::Started).or(event.started_at.map(|at| at.millis())),
         finished_at: is(AttemptEventType::Finished),
         outcome: event.outcome.as_ref().map(json_text),
         percent: event.percent,

@@ -53,8 +53,7 @@ fn an_attempt_that_waits_starts_when_it_is_told_to() {
     assert!(bed.events(first.run_id).iter().all(|event| event.kind == AttemptEventType::Claimed));
     bed.append(word(&bed, &first, RunnerMessageType::Start, first.token, "r1"));
     assert_eq!(bed.outcome(first.run_id).kind, OutcomeKind::Succeeded);
-    let started = |run| bed.events(run).iter().any(|event| event.kind == AttemptEventType::Started);
-    assert!(started(first.run_id) && !started(second.run_id));
+    assert!(bed.has_started(first.run_id) && !bed.has_started(second.run_id));
 }
 
 #[test]
@@ -80,7 +79,6 @@ fn nothing_starts_or_goes_on_after_the_deadline() {
     }
     for (attempt, is_started) in [(&late, false), (&short, true), (&unheard, false)] {
         assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Expired);
-        let events = bed.events(attempt.run_id);
-        assert_eq!(events.iter().any(|event| event.kind == AttemptEventType::Started), is_started, "{}", attempt.job);
+        assert_eq!(bed.has_started(attempt.run_id), is_started, "{}", attempt.job);
     }
 }

@@ -182,6 +182,11 @@ impl Bed {
         self.wait_for(kind.as_str(), || self.events(run).into_iter().find(|event| event.kind == kind))
     }
 
+    /// True if an attempt of the run is told to have started, at its start or at its end.
+    pub(crate) fn has_started(&self, run: RunId) -> bool {
+        self.events(run).iter().any(|event| event.kind == AttemptEventType::Started || event.started_at.is_some())
+    }
+
     pub(crate) fn outcome(&self, run: RunId) -> Outcome {
         self.report(run, AttemptEventType::Finished).outcome.expect("outcome")
     }
