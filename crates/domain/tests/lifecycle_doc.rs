@@ -9,7 +9,8 @@ use orloj_domain::run::lifecycle::STEPS;
 fn page() -> String {
     let mut page = String::from(
         "# The life of a run\n\nMade from `crates/domain/src/run/lifecycle.rs`; every step stands on the log as one record of \
-         `run.events`. `succeeded`, `cancelled` and `expired` are final; a `dead` run can be sent back for 90 days.\n\n\
+         `run.events`, but for two that another record says: a run that is ready as soon as it is asked for (its request in \
+         `fires`), and a claim that its end overtakes within a moment (`attempt.events`). `succeeded`, `cancelled` and `expired` are final; a `dead` run can be sent back for 90 days.\n\n\
          | from | to | when |\n|---|---|---|\n",
     );
     for rule in STEPS {

@@ -104,6 +104,8 @@ pub enum Event {
         leaves: Vec<&'static str>,
         /// Limits that it gives back.
         gives_back: GivenBack,
+        /// Its first step of all.
+        is_first: bool,
     },
     /// A run ended, or was refused before it began.
     Ended(Box<Ended>),

@@ -8,7 +8,7 @@ mod live_run;
 mod read;
 #[cfg(test)]
 mod tests;
-mod write;
+pub(crate) mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,9 @@ use orloj_domain::{attempt::AttemptEvent, attempt::AttemptEventType, id::Session
 use orloj_runtime::claimers;
 use orloj_runtime::clock::Clock;
 use orloj_runtime::codec;
-use orloj_runtime::driver::{Haste, Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext};
+use orloj_runtime::driver::{
+    Haste, Inbound, Service, ServiceTopics, SharedInput, SharedStart, Undecodable, WriteContext,
+};
 use orloj_runtime::log::{ClaimedInputs, NewRecord, Record, TopicPartition};
 
 use crate::DispatcherConfig;
@@ -157,10 +159,6 @@ impl Service for DispatcherService {
     fn write(&self, context: &WriteContext<'_>, event: Event, out: &mut Vec<NewRecord>) {
         self.metrics.count(&event);
         out.extend(write::records(context.shard, self.config.shards, &event));
-    }
-
-    fn names_its_input(&self, event: &Event) -> bool {
-        haste::names_its_input(event)
     }
 
     fn haste(&self, event: &Event) -> (Haste, Option<u128>) {

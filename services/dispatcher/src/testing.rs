@@ -28,6 +28,7 @@ use crate::metrics::DispatcherMetrics;
 use crate::request::Request;
 use crate::run::Step;
 use crate::service::DispatcherService;
+use crate::service::write::step_event;
 use crate::shares::Shares;
 use crate::{DispatcherConfig, End};
 
@@ -326,6 +327,12 @@ impl World {
             for record in records {
                 self.append(record);
             }
+            // The request says it already; here every step is seen.
+            if let Event::Stepped { run, is_first: true, .. } = event
+                && run.step == Step::Ready
+            {
+                self.events.push(step_event(run));
+            }
         }
         events
     }
@@ -396,7 +403,7 @@ pub(crate) fn state_record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> R
 /// An event in a few words, for tables.
 pub(crate) fn words(event: &Event) -> String {
     match event {
-        Event::Stepped { run, leaves, gives_back } => {
+        Event::Stepped { run, leaves, gives_back, .. } => {
             let of_step = match &run.step {
                 Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => {
                     format!(" due {}", due_at.since(START).as_secs())

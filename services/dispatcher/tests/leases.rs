@@ -152,11 +152,11 @@ fn a_lease_ends_whatever_the_last_offset_of_the_settings_is() {
     (0..20).for_each(|_| driver.turn(Duration::ZERO).expect("nothing needs a person"));
     append(topic::ATTEMPT_EVENTS, codec::encode(&claim(&request, clock.now())));
     (0..20).for_each(|_| driver.turn(Duration::ZERO).expect("nothing needs a person"));
-    assert_eq!(states(), [RunState::Ready, RunState::Running]);
+    assert_eq!(states(), [RunState::Running]);
     // In steps, or the owner would be taken for dead.
     for _ in 0..2 * LEASE.as_secs() {
         clock.advance(Duration::from_secs(1));
         (0..20).for_each(|_| driver.turn(Duration::ZERO).expect("nothing needs a person"));
     }
-    assert_eq!(states()[..3], [RunState::Ready, RunState::Running, RunState::Retrying]);
+    assert_eq!(states()[..2], [RunState::Running, RunState::Retrying]);
 }

@@ -27,9 +27,9 @@ fn a_run_shows_what_each_service_said_about_it() {
     let job = job("billing/nightly");
     let id = run_of(&job, 0);
     world.fold(records::requested(&job, 0));
-    let waiting = world.get(&format!("/api/v1/runs/{id}")).json();
-    assert_eq!(waiting["state"], "waiting");
-    assert_eq!((&waiting["attempts"], &waiting["startedAt"]), (&json!([]), &json!(null)));
+    let ready = world.get(&format!("/api/v1/runs/{id}")).json();
+    assert_eq!((&ready["state"], &ready["attempt"]), (&json!("ready"), &json!(1)));
+    assert_eq!((&ready["attempts"], &ready["startedAt"]), (&json!([]), &json!(null)));
 
     let mut retrying = records::step(&job, 0, RunState::Retrying, 2, 1);
     retrying.outcome = Some(orloj_domain::attempt::Outcome::new(OutcomeKind::LeaseLost, "silent"));
@@ -66,6 +66,16 @@ fn a_run_shows_what_each_service_said_about_it() {
     assert!(run["attempts"][0]["lateResult"]["at"].is_string());
     assert_eq!(run["finishedAt"], json!(at(20).to_string()));
     assert_eq!(world.get(&format!("/api/v1/runs/{}", run_of(&job, 1))).status, 404);
+
+    // A short one: its start and its end are one record, and its claim is none of its run's.
+    let short = run_of(&job, 60);
+    world.fold(records::requested(&job, 60));
+    world.fold(records::report(&job, 60, AttemptEventType::Claimed, 1, "s-1"));
+    world.fold(records::report(&job, 60, AttemptEventType::Finished, 1, "s-1"));
+    world.fold(records::ended(&job, 60, RunState::Succeeded, 1, OutcomeKind::Succeeded));
+    let run = world.get(&format!("/api/v1/runs/{short}")).json();
+    assert_eq!((&run["state"], &run["startedAt"]), (&json!("succeeded"), &json!(at(60).to_string())));
+    assert_eq!(run["attempts"][0]["claimedAt"], json!(at(61).to_string()));
 }
 
 #[test]
@@ -271,7 +281,7 @@ fn the_fleet_is_shown_as_it_is_now() {
     world.fold(records::requested(&job, 0));
     let queues = world.get("/api/v1/queues").items();
     assert_eq!(
-        (&queues[0]["queue"], &queues[0]["waiting"], &queues[0]["runners"]),
+        (&queues[0]["queue"], &queues[0]["ready"], &queues[0]["runners"]),
         (&json!("default"), &json!(1), &json!(1))
     );
 }

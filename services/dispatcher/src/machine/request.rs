@@ -72,7 +72,8 @@ impl DispatcherMachine {
     fn begins(&self, run: Run) -> Event {
         let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
         let leaves = older.map(Run::topic).filter(|topic| *topic != run.topic()).collect();
-        Event::Stepped { run, leaves, gives_back: None }
+        let is_first = run.redriven_at.is_none();
+        Event::Stepped { run, leaves, gives_back: None, is_first }
     }
 }
 

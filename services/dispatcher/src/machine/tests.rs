@@ -288,7 +288,8 @@ fn a_run_torn_over_two_topics_is_mended_by_its_next_step() {
         world.machine = world.restored();
         world.advance_to(10);
         let run = world.machine.run(ask.run_id()).expect("live");
-        let found = words(&crate::Event::Stepped { run: run.clone(), leaves: Vec::new(), gives_back: None });
+        let found =
+            words(&crate::Event::Stepped { run: run.clone(), leaves: Vec::new(), gives_back: None, is_first: false });
         assert!(found.starts_with(wanted), "{found}");
         let events = match wanted {
             "retrying" => world.decide(&Input::Tick),

@@ -1,5 +1,5 @@
-//! Which decisions may wait for others on their way to the log, and which of them need not say how far inputs were read. Not
-//! here: how long that is (the driver). Invariant: whatever a runner, a limit or another service waits for goes at once.
+//! Which decisions may wait for others on their way to the log. Not here: how long that is (the driver). Invariant: whatever
+//! a runner, a limit or another service waits for goes at once.
 
 use orloj_runtime::driver::Haste;
 
@@ -28,34 +28,6 @@ pub(super) fn of(event: &Event) -> (Haste, Option<u128>) {
         | Event::LimitDeclined(..)
         | Event::LimitRulesTaken(_)
         | Event::Ignored(_) => (Haste::Now, None),
-    }
-}
-
-/// True for the first steps of a run, up to its claim: whoever reads the request, the claim or nothing at all again finds the
-/// run live and claimed, and decides nothing. An end, and whatever else a runner or a person says, must be covered by positions
-/// that go with it: by then the run may be gone.
-pub(super) fn names_its_input(event: &Event) -> bool {
-    match event {
-        Event::Stepped { run, gives_back, .. } => {
-            let is_plain = run.limits.is_empty() && gives_back.is_none() && run.redriven_at.is_none();
-            let is_first = match run.step {
-                Step::Ready | Step::Delayed { .. } => true,
-                Step::Running { .. } => is_claim(run),
-                Step::Waiting | Step::Asking { .. } | Step::Unserved { .. } | Step::Retrying { .. } => false,
-            };
-            is_plain && is_first
-        }
-        Event::Ended(_)
-        | Event::Disowned(..)
-        | Event::NotRedriven { .. }
-        | Event::Parked { .. }
-        | Event::Forgotten(..)
-        | Event::LimitJoined(..)
-        | Event::LimitHeld { .. }
-        | Event::LimitFree(..)
-        | Event::LimitDeclined(..)
-        | Event::LimitRulesTaken(_)
-        | Event::Ignored(_) => false,
     }
 }
 

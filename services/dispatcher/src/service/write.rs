@@ -23,8 +23,8 @@ use crate::run::{DeadRun, Run, Step};
 /// The records that say what was decided.
 pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<NewRecord> {
     match event {
-        Event::Stepped { run, leaves, gives_back } => {
-            let mut records = stepped(shard, run, leaves);
+        Event::Stepped { run, leaves, gives_back, is_first } => {
+            let mut records = stepped(shard, run, leaves, *is_first);
             records.extend(limit::asked(shards, run));
             records.extend(limit::given_back(shards, &run.request, gives_back, run.since));
             records
@@ -51,7 +51,7 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
     }
 }
 
-fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
+fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], is_first: bool) -> Vec<NewRecord> {
     let mut records = Vec::with_capacity(4);
     let copy = codec::encode(&live_run::to_wire(run));
     records.push(NewRecord::new(run.topic(), shard.0, run_key(&run.request), Some(copy)));
@@ -60,8 +60,10 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
         records.push(ready(shard, run));
     }
     records.extend(word_to_runner(shard, run));
-    // That it asks again is news to nobody else.
-    if !matches!(run.step, Step::Asking { asked_at, .. } if asked_at != run.since) {
+    // That it asks again is news to nobody else, and that nothing keeps it is what the request says, as long as nothing else is
+    // said of the run.
+    let is_asking_again = matches!(run.step, Step::Asking { asked_at, .. } if asked_at != run.since);
+    if !is_asking_again && !(is_first && run.step == Step::Ready) {
         if run.redriven_at == Some(run.since) {
             records.push(no_dead_letter(shard, &run.request));
         }
@@ -247,7 +249,7 @@ fn run_event(shard: Shard, request: &Request, event: &RunEvent) -> NewRecord {
     NewRecord::new(topic::RUN_EVENTS, shard.0, request.job.as_str(), Some(codec::encode(event)))
 }
 
-fn step_event(run: &Run) -> RunEvent {
+pub(crate) fn step_event(run: &Run) -> RunEvent {
     let attempt = if run.token == 0 { 0 } else { run.attempt };
     let event = RunEvent {
         attempt,

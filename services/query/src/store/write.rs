@@ -146,11 +146,11 @@ fn decision(connection: &Connection, row: &DecisionRow) -> Result<()> {
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
-/// A run that the dispatcher has not taken up yet waits.
+/// As long as the dispatcher says nothing else of a run, it is on its queue, or will be in a moment.
 fn request(connection: &Connection, row: &RunRequest) -> Result<()> {
     let sql = "INSERT INTO runs (run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token,
             command_id, actor, params)
-        VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, 'waiting', 0, 0,
+        VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, 'ready', 1, 1,
             :command_id, :actor, :params)
         ON CONFLICT DO UPDATE SET command_id = excluded.command_id, actor = excluded.actor, params = excluded.params";
     let values = named_params! {
