@@ -86,7 +86,8 @@ fn order(
         _ => CommandType::Park,
     };
     let spares_parked = random.chance(30);
-    let command = Command { run_id: Some(*run), spares_parked, ..of(kind, format!("order-{count}"), now) };
+    let not_before = random.chance(30).then(|| now.plus(Duration::from_secs(random.below(10))));
+    let command = Command { run_id: Some(*run), spares_parked, not_before, ..of(kind, format!("order-{count}"), now) };
     let value = Some(codec::encode(&command));
     let record = NewRecord::new(topic::COMMANDS, shards.shard_of(job).0, job.as_str(), value);
     if random.chance(30) { vec![record.clone(), record] } else { vec![record] }

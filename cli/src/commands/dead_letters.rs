@@ -18,6 +18,7 @@ Examples:
   orloj dlq show ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09
   orloj dlq redrive ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"the database is back\"
   orloj dlq redrive --job billing/nightly --dry-run           which ones that would be
+  orloj dlq redrive --queue default --rate 5                  five in a second, the rest delayed
   orloj dlq park ce5dd4b4-2d64-8a07-a09a-d0f7e3f4ff09 --reason \"ann looks into it\"
   orloj dlq ls --state parked")]
 pub(crate) struct DlqArguments {
@@ -36,9 +37,18 @@ enum DlqCommand {
         id: String,
     },
     /// Send dead letters back, each once; of parked ones, those that are named
-    Redrive(OrderArguments),
+    Redrive(RedriveArguments),
     /// Put dead letters aside for a person: from then on only who names one sends it back
     Park(OrderArguments),
+}
+
+#[derive(Debug, Args)]
+struct RedriveArguments {
+    #[command(flatten)]
+    order: OrderArguments,
+    /// How many of them in a second, 0.01 to 10000; the others are delayed
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -122,9 +132,15 @@ pub(crate) fn run(context: &Context, arguments: &DlqArguments) -> Outcome {
     match &arguments.command {
         DlqCommand::Ls(arguments) => list(context, arguments),
         DlqCommand::Show { id } => show(context, id),
-        DlqCommand::Redrive(order) if order.ids.is_empty() || order.dry_run => many(context, order, "redrive"),
-        DlqCommand::Redrive(order) => redrive(context, &order.ids, order.reason.as_deref()),
-        DlqCommand::Park(order) => many(context, order, "park"),
+        DlqCommand::Redrive(RedriveArguments { order, rate }) => {
+            let is_one_by_one = !order.ids.is_empty() && !order.dry_run && rate.is_none();
+            if is_one_by_one {
+                redrive(context, &order.ids, order.reason.as_deref())
+            } else {
+                many(context, order, *rate, "redrive")
+            }
+        }
+        DlqCommand::Park(order) => many(context, order, None, "park"),
     }
 }
 
@@ -146,12 +162,15 @@ fn redrive(context: &Context, ids: &[String], reason: Option<&str>) -> Outcome {
 }
 
 /// All in one request: those that are named, or those that the server finds.
-fn many(context: &Context, order: &OrderArguments, what: &str) -> Outcome {
+fn many(context: &Context, order: &OrderArguments, rate: Option<f64>, what: &str) -> Outcome {
     let job = order.job.as_deref().map(|text| job_id(text, &order.namespace)).transpose()?;
     let ids: Vec<&str> = order.ids.iter().map(|id| id.strip_prefix("dead-letter/").unwrap_or(id)).collect();
     let mut body = json!({ "ids": ids, "dryRun": order.dry_run, "reason": order.reason, "actor": actor() });
     for (field, value) in [("job", json!(job)), ("queue", json!(order.queue)), ("max", json!(order.max))] {
         body[field] = value;
+    }
+    if let Some(rate) = rate {
+        body["ratePerSecond"] = json!(rate);
     }
     let answer = context.client()?.post(&format!("/api/v1/dead-letters/{what}"), &new_key(), &body)?.body;
     let done = match (what, order.dry_run) {

@@ -110,6 +110,9 @@ pub struct Command {
     /// Not if the run is parked: it was one of many, and nobody has named it (`Redrive`).
     #[serde(default)]
     pub spares_parked: bool,
+    /// The run is delayed until then: it was one of many that are sent back at a rate (`Redrive`).
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
 }
 
 impl Command {
@@ -136,6 +139,7 @@ impl Command {
             token: None,
             outcome: None,
             spares_parked: false,
+            not_before: None,
         }
     }
 }

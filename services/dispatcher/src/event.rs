@@ -59,6 +59,8 @@ pub struct Order {
     pub reason: Option<String>,
     /// To send back: not if it is parked.
     pub spares_parked: bool,
+    /// To send back: it is delayed until then.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What the callback of a target says of an attempt.
@@ -104,8 +106,8 @@ pub enum Event {
         leaves: Vec<&'static str>,
         /// Limits that it gives back.
         gives_back: GivenBack,
-        /// Its first step of all.
-        is_first: bool,
+        /// It begins: its first step of all, or the first after it was dead.
+        begins: bool,
     },
     /// A run ended, or was refused before it began.
     Ended(Box<Ended>),

@@ -242,7 +242,7 @@ impl DispatcherMachine {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
         let gives_back = if next.limits.is_empty() { given_back(from) } else { None };
-        Event::Stepped { run: next, leaves, gives_back, is_first: false }
+        Event::Stepped { run: next, leaves, gives_back, begins: false }
     }
 
     /// Every topic in which the log holds a copy of a live run.

@@ -99,7 +99,7 @@ pub struct Run {
     pub recent_commands: Arc<[CommandId]>,
     /// Running: why its end was asked for.
     pub cancel_reason: Option<Arc<str>>,
-    /// When it was sent back last.
+    /// When it was sent back last, or until when it was delayed then.
     pub redriven_at: Option<Timestamp>,
     /// Attempts that it had used when it was sent back last.
     pub attempts_before: i32,
@@ -387,9 +387,10 @@ pub struct DeadRun {
 }
 
 impl DeadRun {
-    /// The next generation of it: waits for room, with all attempts of its policy before it.
+    /// The next generation of it: waits for room, with all attempts of its policy before it. Its deadline counts from
+    /// `not_before`, if that is later.
     #[must_use]
-    pub fn redriven(&self, command: &CommandId, now: Timestamp) -> Run {
+    pub fn redriven(&self, command: &CommandId, not_before: Option<Timestamp>, now: Timestamp) -> Run {
         Run {
             attempt: self.attempt + 1,
             token: self.token,
@@ -397,7 +398,7 @@ impl DeadRun {
             last_outcome: Some(Arc::new(self.outcome.clone())),
             redrives: self.redrives + 1,
             recent_commands: remembered(&self.recent_commands, command),
-            redriven_at: Some(now),
+            redriven_at: Some(not_before.map_or(now, |due_at| due_at.max(now))),
             attempts_before: self.attempt,
             ..Run::waiting(Arc::clone(&self.request), now)
         }

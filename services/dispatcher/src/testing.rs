@@ -197,6 +197,7 @@ pub(crate) fn order(ask: &Ask, command: &str) -> Order {
         actor: Some("ann".to_owned()),
         reason: None,
         spares_parked: false,
+        not_before: None,
     }
 }
 
@@ -328,8 +329,9 @@ impl World {
                 self.append(record);
             }
             // The request says it already; here every step is seen.
-            if let Event::Stepped { run, is_first: true, .. } = event
+            if let Event::Stepped { run, begins: true, .. } = event
                 && run.step == Step::Ready
+                && run.redriven_at.is_none()
             {
                 self.events.push(step_event(run));
             }

@@ -158,10 +158,14 @@ fn dead_letters_are_parked_and_sent_back_by_name_or_all_of_a_job() {
         (format!(r#"{{"job": "a/b", "ids": ["{}"]}}"#, ids[0]), "ids"),
         (format!(r#"{{"ids": ["{}", "{}"]}}"#, ids[0], records::run_of(&job, 9)), "ids[1]"),
         (r#"{"ids": ["nine"]}"#.to_owned(), "ids[0]"),
-        (r#"{"job": "a/b", "ratePerSecond": 5}"#.to_owned(), "body"),
+        (r#"{"job": "a/b", "ratePerSecond": 5}"#.to_owned(), "ratePerSecond"),
     ] {
         let refused = ask("park", &body);
         assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!(field)), "{}", refused.text);
+    }
+    for rate in ["0", "-1", "0.009", "10001"] {
+        let refused = ask("redrive", &format!(r#"{{"job": "a/b", "ratePerSecond": {rate}}}"#));
+        assert_eq!(refused.json()["errors"][0]["field"], "ratePerSecond", "{}", refused.text);
     }
     let preview = ask("redrive", r#"{"job": "a/b", "max": 1, "dryRun": true}"#);
     assert_eq!((preview.status, &preview.json()["count"]), (200, &json!(1)), "{}", preview.text);
@@ -185,6 +189,14 @@ fn dead_letters_are_parked_and_sent_back_by_name_or_all_of_a_job() {
         command.kind == CommandType::Redrive && command.spares_parked && command.command_id == all[0].command_id
     };
     assert!(all.iter().all(is_one_order), "{all:?}");
+    assert!(all.iter().all(|command| command.not_before.is_none()), "{all:?}");
+
+    let paced = commands(&ask("redrive", r#"{"job": "a/b", "ratePerSecond": 0.5}"#));
+    let after = |command: &orloj_domain::command::Command| {
+        command.not_before.expect("a time").since(command.at.expect("a time"))
+    };
+    let apart: Vec<_> = paced.iter().map(|command| after(command).as_secs()).collect();
+    assert_eq!(apart, [0, 2], "{paced:?}");
 
     let named = commands(&ask("redrive", &format!(r#"{{"ids": ["{}"]}}"#, ids[2])));
     assert_eq!((named[0].run_id, named[0].spares_parked), (Some(ids[2]), false));

@@ -59,6 +59,7 @@ pub const STEPS: &[StepRule] = {
         step(Retrying, Cancelled, "somebody asked, or a newer run took its place"),
         step(Retrying, Expired, "its deadline passed"),
         step(Dead, Ready, "it was sent back"),
+        step(Dead, Delayed, "it was sent back as one of many, at a rate"),
         step(Dead, Waiting, "it was sent back, and as many runs of the job are live as it allows, or a limit keeps it"),
         step(Dead, Dead, "it was parked or not sent back, or is kept no longer; a note says why"),
     ]

@@ -275,6 +275,7 @@ fn command_of_json(text: &str) -> Result<Command, Vec<FieldError>> {
             token: None,
             outcome: None,
             spares_parked: false,
+            not_before: None,
         }),
         _ => Err(fields.errors),
     }

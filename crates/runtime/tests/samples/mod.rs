@@ -345,6 +345,7 @@ pub(crate) fn command() -> Command {
         token: Some(7),
         outcome: Some(failed()),
         spares_parked: true,
+        not_before: Some(at(5, 7000)),
     }
 }
 

@@ -59,7 +59,7 @@ impl DispatcherMachine {
         let admitted = if dead.redrives >= REDRIVES_MAX {
             Err(too_often())
         } else {
-            self.admit(dead.redriven(&order.command, now), now)
+            self.admit(dead.redriven(&order.command, order.not_before, now), order.not_before, now)
         };
         admitted.unwrap_or_else(|why| {
             vec![Event::NotRedriven { dead: Box::new(dead.having_answered(&order.command)), why, at: now }]

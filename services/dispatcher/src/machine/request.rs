@@ -1,11 +1,13 @@
 //! A run is asked for: it goes ahead, waits for others of its job, takes their place, or ends because the job forbids
 //! overlap. Not here: which fire times ask (trigger). Invariant: a run that is live is never begun again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::overlap::{self, Others, OverlapDecision};
 use orloj_domain::time::Timestamp;
+use orloj_domain::topic;
 
 use super::DispatcherMachine;
 use super::due::expired;
@@ -23,21 +25,25 @@ impl DispatcherMachine {
         if run.deadline().is_some_and(|deadline| deadline <= now) {
             return vec![refused(request, expired(&run), End::Expired, now)];
         }
-        match self.admit(run, now) {
+        match self.admit(run, None, now) {
             Ok(events) => events,
             Err(why) => vec![refused(request, Outcome::new(OutcomeKind::Overlap, why), End::Cancelled, now)],
         }
     }
 
-    /// What becomes of a run that is not live yet beside the others of its job.
+    /// What becomes of a run that is not live yet beside the others of its job. Until `not_before` it is delayed, if nothing else
+    /// keeps it back.
     ///
     /// # Errors
     /// Why it may not become live.
-    pub(super) fn admit(&self, run: Run, now: Timestamp) -> Result<Vec<Event>, String> {
+    pub(super) fn admit(&self, run: Run, not_before: Option<Timestamp>, now: Timestamp) -> Result<Vec<Event>, String> {
         let of_job = self.index.of_job(&run.request.job);
         let others = of_job.map_or(Others { active: 0, waiting: 0 }, |of_job| of_job.others());
         match overlap::decide(&run.request.overlap, run.request.concurrency, others) {
-            OverlapDecision::GoAhead => Ok(vec![self.begins(self.begin(&run, now))]),
+            OverlapDecision::GoAhead => Ok(vec![self.begins(match not_before.filter(|due_at| *due_at > now) {
+                Some(due_at) => run.put_off(due_at, now),
+                None => self.begin(&run, now),
+            })]),
             OverlapDecision::Wait => Ok(vec![self.begins(run)]),
             OverlapDecision::Replace => Ok(self.replace(run, now)),
             OverlapDecision::Forbidden => Err("another run of the job is live, and it forbids overlap".to_owned()),
@@ -68,12 +74,14 @@ impl DispatcherMachine {
         events
     }
 
-    /// The first step of a life; copies of the life before that the log may still hold end with it.
+    /// The first step of a life; copies of the life before that the log may still hold end with it, and so does what is kept of
+    /// it as dead.
     fn begins(&self, run: Run) -> Event {
         let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
-        let leaves = older.map(Run::topic).filter(|topic| *topic != run.topic()).collect();
-        let is_first = run.redriven_at.is_none();
-        Event::Stepped { run, leaves, gives_back: None, is_first }
+        let dead = run.redriven_at.map(|_| topic::RUN_STATE);
+        let leaves: BTreeSet<_> = older.map(Run::topic).chain(dead).filter(|topic| *topic != run.topic()).collect();
+        let leaves = leaves.into_iter().collect();
+        Event::Stepped { run, leaves, gives_back: None, begins: true }
     }
 }
 

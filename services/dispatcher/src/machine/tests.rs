@@ -289,7 +289,7 @@ fn a_run_torn_over_two_topics_is_mended_by_its_next_step() {
         world.advance_to(10);
         let run = world.machine.run(ask.run_id()).expect("live");
         let found =
-            words(&crate::Event::Stepped { run: run.clone(), leaves: Vec::new(), gives_back: None, is_first: false });
+            words(&crate::Event::Stepped { run: run.clone(), leaves: Vec::new(), gives_back: None, begins: false });
         assert!(found.starts_with(wanted), "{found}");
         let events = match wanted {
             "retrying" => world.decide(&Input::Tick),

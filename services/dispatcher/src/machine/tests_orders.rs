@@ -7,8 +7,8 @@ use orloj_domain::runner::RunnerMessageType;
 
 use super::tests::Do::{Cancel, Claim, Expire, Finish, Park, Redrive, RedriveAll, Request, Tick};
 use super::tests::check;
-use crate::event::Input;
-use crate::testing::{Ask, World, words};
+use crate::event::{Input, Order};
+use crate::testing::{Ask, World, order, outcome, report, words};
 
 const OK: OutcomeKind = OutcomeKind::Succeeded;
 const FAILED: OutcomeKind = OutcomeKind::Failed;
@@ -294,4 +294,22 @@ fn only_so_many_dead_runs_are_kept() {
     assert!(world.machine.dead_run(Ask::of("a/b", 3).run_id()).is_some());
     assert_eq!(world.dead.len(), super::graveyard::DEAD_MAX + 3, "every dead letter stays");
     world.check_restore();
+}
+
+#[test]
+fn one_of_many_that_are_sent_back_at_a_rate_is_delayed_and_its_deadline_with_it() {
+    let ask = Ask { max_attempts: 1, deadline_s: Some(30), ..Ask::of("a/b", 1) };
+    let mut world = World::new();
+    world.ask(&ask);
+    world.decide(&Input::Finished(report(&ask, 1, 1, "s"), outcome(FAILED)));
+    let not_before = Some(world.now().plus(std::time::Duration::from_secs(60)));
+    let redriven = world.decide(&Input::Redrive(Order { not_before, ..order(&ask, "c") }));
+    assert_eq!(redriven.iter().map(words).collect::<Vec<_>>(), ["delayed a2 t1 due 60 -run.state"]);
+    world.check_restore();
+    world.advance_to(60);
+    assert_eq!(world.decide(&Input::Tick).iter().map(words).collect::<Vec<_>>(), ["ready a2 t2 -run.delay"]);
+    world.advance_to(89);
+    assert_eq!(world.decide(&Input::Tick).len(), 0, "its deadline counts from when it may go");
+    world.advance_to(90);
+    assert_eq!(world.decide(&Input::Tick).iter().map(words).collect::<Vec<_>>(), ["expired a2 t2 expired -run.state"]);
 }

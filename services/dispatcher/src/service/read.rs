@@ -83,6 +83,7 @@ pub(super) fn command(record: &Record, shards: ShardCount) -> Option<Input> {
         actor: command.actor.clone(),
         reason: command.reason.clone(),
         spares_parked: command.spares_parked,
+        not_before: command.not_before,
     };
     match command.kind {
         CommandType::Cancel if command.backfill_id.is_none() => command.run_id.map(order).map(Input::Cancel),

@@ -23,8 +23,8 @@ use crate::run::{DeadRun, Run, Step};
 /// The records that say what was decided.
 pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<NewRecord> {
     match event {
-        Event::Stepped { run, leaves, gives_back, is_first } => {
-            let mut records = stepped(shard, run, leaves, *is_first);
+        Event::Stepped { run, leaves, gives_back, begins } => {
+            let mut records = stepped(shard, run, leaves, *begins);
             records.extend(limit::asked(shards, run));
             records.extend(limit::given_back(shards, &run.request, gives_back, run.since));
             records
@@ -51,7 +51,7 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
     }
 }
 
-fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], is_first: bool) -> Vec<NewRecord> {
+fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], begins: bool) -> Vec<NewRecord> {
     let mut records = Vec::with_capacity(4);
     let copy = codec::encode(&live_run::to_wire(run));
     records.push(NewRecord::new(run.topic(), shard.0, run_key(&run.request), Some(copy)));
@@ -60,13 +60,19 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], is_first: bool) -> 
         records.push(ready(shard, run));
     }
     records.extend(word_to_runner(shard, run));
+    if begins && run.redriven_at.is_some() {
+        records.push(no_dead_letter(shard, &run.request));
+    }
     // That it asks again is news to nobody else, and that nothing keeps it is what the request says, as long as nothing else is
     // said of the run.
-    let is_asking_again = matches!(run.step, Step::Asking { asked_at, .. } if asked_at != run.since);
-    if !is_asking_again && !(is_first && run.step == Step::Ready) {
-        if run.redriven_at == Some(run.since) {
-            records.push(no_dead_letter(shard, &run.request));
+    let is_no_news = match run.step {
+        Step::Asking { asked_at, .. } => asked_at != run.since,
+        Step::Ready => begins && run.redriven_at.is_none(),
+        Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Running { .. } | Step::Retrying { .. } => {
+            false
         }
+    };
+    if !is_no_news {
         records.push(run_event(shard, &run.request, &step_event(run)));
     }
     records

@@ -3,6 +3,7 @@
 //! means none in particular is refused.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -26,6 +27,10 @@ use crate::views::{self, DeadLetterFilter, LetterState};
 
 /// Most dead letters of one request.
 const LETTERS_MAX: usize = 500;
+/// Lowest rate at which they are sent back, per second, inclusive: as many as one request means take less than a day.
+const RATE_MIN: f64 = 0.01;
+/// Highest such rate, inclusive.
+const RATE_MAX: f64 = 10_000.0;
 
 /// Which dead letters are meant, and what is said about them.
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +41,8 @@ struct Request {
     job: Option<String>,
     queue: Option<String>,
     max: Option<usize>,
+    /// Redrive: how many of them are sent back in a second.
+    rate_per_second: Option<f64>,
     dry_run: bool,
     reason: Option<String>,
     /// Who asks, as the client names itself.
@@ -69,6 +76,7 @@ async fn ask(
 ) -> Result<Response, Problem> {
     let request: Request = asked(headers, params, body).await?;
     let (max, filter) = meant(&request).map_err(invalid)?;
+    let pace = pace(&request, kind).map_err(invalid)?;
     let command = Command {
         at: Some(api.clock.now()),
         actor: actor(request.actor)?,
@@ -90,14 +98,30 @@ async fn ask(
     if request.dry_run || letters.is_empty() {
         return Ok(document(&answer));
     }
-    let record = |(run_id, job): &Letter| {
-        let value = codec::encode(&Command { run_id: Some(*run_id), ..command.clone() });
+    let now = api.clock.now();
+    let record = |(index, (run_id, job)): (usize, &Letter)| {
+        let not_before = pace.map(|pace| now.plus(pace * u32::try_from(index).unwrap_or(u32::MAX)));
+        let value = codec::encode(&Command { run_id: Some(*run_id), not_before, ..command.clone() });
         NewRecord::new(topic::COMMANDS, api.shards.shard_of(job).0, job.as_str(), Some(value))
     };
-    let written = api.appends.append_all(letters.iter().map(record)).await;
+    let written = api.appends.append_all(letters.iter().enumerate().map(record)).await;
     let positions = written.map_err(|failure| if is_named { failure.into() } else { in_part(failure) })?;
     let Some(last) = positions.last() else { return Ok(document(&answer)) };
     Ok(accepted(last, answer))
+}
+
+/// How long after one letter the next one is sent back; `None` if all are at once.
+fn pace(request: &Request, kind: CommandType) -> Result<Option<Duration>, Vec<FieldError>> {
+    let Some(rate) = request.rate_per_second else { return Ok(None) };
+    let complaint = if kind != CommandType::Redrive {
+        "has a meaning only where runs are sent back; remove it".to_owned()
+    // Written so that NaN is refused too.
+    } else if !(RATE_MIN..=RATE_MAX).contains(&rate) {
+        format!("must be {RATE_MIN} to {RATE_MAX}")
+    } else {
+        return Ok(Some(Duration::from_secs_f64(1.0 / rate)));
+    };
+    Err(vec![FieldError::new("ratePerSecond", rate, complaint)])
 }
 
 /// What became of an order about letters that were looked for: who sends it again does not mean the same ones.
