@@ -1,6 +1,7 @@
 //! What the dispatcher counts beside what every driver does, named `orloj_dispatcher_…`. Not here: `/metrics`.
 //! Invariant: labels come from closed sets, never from jobs or runs.
 
+use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::run::RunState;
 use orloj_runtime::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -26,6 +27,7 @@ pub struct DispatcherMetrics {
     not_redriven: Counter,
     parked: Counter,
     steps: Family<StateLabel, Counter>,
+    overlap_skips: Counter,
     ignored: Family<ReasonLabel, Counter>,
     limit_steps: Family<StateLabel, Counter>,
 }
@@ -53,6 +55,7 @@ impl DispatcherMetrics {
             registry.register("sessions_expired", "Sessions whose lease ended", this.sessions_expired.clone());
             registry.register("sessions_back", "Sessions that came back after expiry", this.sessions_back.clone());
             registry.register("redrives_refused", "Dead runs that were not sent back", this.not_redriven.clone());
+            registry.register("overlap_skips", "Runs refused because others were live", this.overlap_skips.clone());
             registry.register("dead_runs_parked", "Dead runs put aside for a person", this.parked.clone());
             registry.register("run_steps", "Steps and ends of runs, by the state reached", this.steps.clone());
             registry.register(
@@ -69,7 +72,12 @@ impl DispatcherMetrics {
     pub(crate) fn count(&self, event: &Event) {
         match event {
             Event::Stepped { run, .. } => self.step(run.step.state()),
-            Event::Ended(ended) => self.step(ended.end.state()),
+            Event::Ended(ended) => {
+                self.step(ended.end.state());
+                if ended.attempt == 0 && ended.end.outcome().kind == OutcomeKind::Overlap {
+                    self.overlap_skips.inc();
+                }
+            }
             Event::Ignored(reason) | Event::Disowned(_, reason) => self.ignore(*reason),
             Event::NotRedriven { .. } => {
                 self.not_redriven.inc();

@@ -129,6 +129,13 @@ fn decisions_and_events_of_a_job_are_listed_newest_first() {
             "rangeEnd": at(60).to_string(),
         })
     );
+    // What the dispatcher refuses is skipped, and why it was is told about the instant.
+    let mut refused = records::step(&job, 60, RunState::Cancelled, 0, 0);
+    refused.outcome = Some(orloj_domain::attempt::Outcome::new(OutcomeKind::Overlap, "it forbids overlap"));
+    world.fold(about(topic::RUN_EVENTS, &job, &refused));
+    let newest = &world.get("/api/v1/jobs/a/b/fires").items()[0];
+    assert_eq!((&newest["decision"], &newest["reason"]), (&json!("skipped"), &json!("overlap")));
+    assert_eq!(newest["runId"], json!(run_of(&job, 60)));
 
     let mut rejected = records::event(&job, JobEventType::Rejected, 0, Some(3));
     rejected.errors = vec![FieldError::new("spec.schedule.cron", "61 * * * *", "is no minute")];

@@ -87,7 +87,8 @@ fn decided(connection: &Connection, job: &JobId, instant: Timestamp) -> Result<O
     });
     let Some(mut decided) = found.optional()? else { return Ok(None) };
     if let Some(id) = decided.document.get("runId").and_then(Value::as_str).map(str::to_owned) {
-        let state = "SELECT state FROM runs WHERE run_id = ?1";
+        let state = "SELECT CASE outcome ->> 'kind' WHEN 'overlap' THEN state || ': ' || (outcome ->> 'message')
+            ELSE state END FROM runs WHERE run_id = ?1";
         let state = connection.prepare_cached(state)?.query_row([&id], |row| row.get(0)).optional()?;
         decided.run = Some((id, state));
     }

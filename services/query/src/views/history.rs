@@ -13,10 +13,11 @@ use super::{Items, instant, optional_instant, setting_position, sql_count, store
 const HISTORY: &str =
     "shard, offset, job, kind, version, at, definition_offset, command_offset, command_id, actor, reason, errors";
 
-/// Columns of a decision, as [`decision`] reads them.
+/// Columns of a decision, as [`decision`] reads them; the last tells whether the dispatcher refused what was requested.
 pub(super) const DECISION: &str =
     "shard, offset, job, version, trigger, fire_time, range_end, decision, reason, run_id,
-    coalesced_into, decided_at, calendars";
+    coalesced_into, decided_at, calendars, EXISTS (SELECT 1 FROM runs WHERE runs.run_id = decisions.run_id
+        AND runs.state = 'cancelled' AND runs.attempt = 0 AND runs.outcome ->> 'kind' = 'overlap')";
 
 /// Decisions of a job before an offset, newest first.
 pub(crate) fn decisions(connection: &Connection, job: &JobId, before: Option<i64>, limit: usize) -> Result<Items> {
@@ -61,13 +62,18 @@ pub(crate) fn settled_between(
 
 pub(super) fn decision(row: &Row<'_>) -> Result<(String, Value)> {
     let (shard, offset): (i32, i64) = (row.get(0)?, row.get(1)?);
+    let (mut decision, mut reason): (String, Option<String>) = (row.get(7)?, row.get(8)?);
+    // The trigger requests it, and the dispatcher alone knows what is live.
+    if row.get(13)? {
+        (decision, reason) = ("skipped".to_owned(), Some("overlap".to_owned()));
+    }
     let mut document = json!({
         "job": row.get::<_, String>(2)?,
         "version": row.get::<_, i64>(3)?,
         "trigger": row.get::<_, String>(4)?,
         "fireTime": instant(row.get(5)?),
-        "decision": row.get::<_, String>(7)?,
-        "reason": row.get::<_, Option<String>>(8)?,
+        "decision": decision,
+        "reason": reason,
         "runId": row.get::<_, Option<String>>(9)?,
         "decidedAt": instant(row.get(11)?),
         "position": format!("{}/{shard}@{offset}", topic::FIRES),
