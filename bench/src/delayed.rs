@@ -13,7 +13,7 @@ use crate::definitions::send;
 use crate::report::Report;
 use crate::served::Served;
 use crate::usage::rounded;
-use crate::w5::{Requests, wait_for_ready};
+use crate::w5::{Requests, Work, wait_for_ready};
 
 const COLUMNS: &[&str] = &[
     "runs",
@@ -31,7 +31,7 @@ pub(crate) fn run(bed: &Bed, runs: usize, seconds: u64) {
     let calibration = calibrate(bed);
     let dispatcher = Served::start(bed, "dispatcher", "dispatcher");
     let mut delayed = bed.tail(topic::RUN_DELAY);
-    let mut made = Requests::new(bed);
+    let mut made = Requests::new(bed, Work::Handler.target());
     send(bed, made.delayed(1000, Timestamp::from_millis(bed.clock.now().millis() + 1000)));
     let mut ready = bed.reader(&topic::run_ready(&Default::default()));
     wait_for_ready(ready.as_mut(), 1000);

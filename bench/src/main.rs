@@ -4,10 +4,12 @@
 
 mod bed;
 mod calibrate;
+mod cancel;
 mod definitions;
 mod delayed;
 mod idle;
 mod in_process;
+mod leases;
 mod memory;
 mod produce;
 mod report;
@@ -69,6 +71,12 @@ enum Workload {
     /// Cold start and takeover. --jobs, --updates a key.
     #[value(name = "W8")]
     W8,
+    /// Runs of `/bin/true`, to their durable ends, as W5. --jobs is how many.
+    Exec,
+    /// From asking for the end of a run to the end of its process. --jobs is how many, --rate a second.
+    Cancel,
+    /// Attempts that are held and do nothing. --jobs is how many, --seconds.
+    Leases,
     /// Runs that wait for their time. --jobs is how many, --seconds until they are due.
     Delayed,
     /// Run now at a steady rate, until the process was started.
@@ -137,6 +145,9 @@ fn main() -> ExitCode {
         | Workload::W6
         | Workload::W7
         | Workload::W8
+        | Workload::Exec
+        | Workload::Cancel
+        | Workload::Leases
         | Workload::Delayed => {
             if arguments.backend != Backend::Kafka {
                 eprintln!("--backend: this workload measures a process on Kafka; leave it out or write kafka");
@@ -159,7 +170,10 @@ fn run(arguments: &Arguments, bed: &Bed) {
         Workload::W4 => {
             w4::run(bed, arguments.rate.unwrap_or(500) as u64, (seconds, arguments.warm_seconds), runs);
         }
-        Workload::W5 => w5::run(bed, many, runs),
+        Workload::W5 => w5::run(bed, w5::Work::Handler, many, runs),
+        Workload::Exec => w5::run(bed, w5::Work::Exec, few, runs),
+        Workload::Cancel => cancel::run(bed, arguments.jobs.unwrap_or(200), arguments.rate.unwrap_or(20)),
+        Workload::Leases => leases::run(bed, arguments.jobs.unwrap_or(10_000), seconds),
         Workload::W6 => w6::run(bed, many, runs),
         Workload::W7 => w7::run(bed, many, seconds),
         Workload::W8 => w8::run(bed, many, arguments.updates, runs),

@@ -16,6 +16,8 @@ use crate::usage::{cpu_seconds, high_water_mib, own_user, resident_mib};
 
 /// Longest wait for a trigger to have all its jobs, or to end.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// Attempts that a runner holds at once.
+const SLOTS: usize = 300;
 /// How often its metrics are looked at while it starts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -44,6 +46,7 @@ impl Served {
             format!("shards={}", bed.shards.get()),
             format!("data.dir={}", bed.directory().join(data).display()),
             format!("runner.user={}", own_user()),
+            format!("runner.slots={SLOTS}"),
         ];
         let mut command = Command::new(binary("orloj"));
         command.args(["serve", service, "--listen", &format!("127.0.0.1:{port}")]);

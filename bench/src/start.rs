@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use orloj_domain::attempt::{AttemptEvent, AttemptEventType};
+use orloj_domain::attempt::{AttemptEvent, AttemptEventType, ReadyAttempt};
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::FireDecision;
-use orloj_domain::id::{CommandId, JobId, RunId};
+use orloj_domain::id::{CommandId, JobId, QueueName, RunId};
 use orloj_domain::job_event::JobEventType;
 use orloj_domain::manifest;
-use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::codec;
@@ -86,9 +85,8 @@ pub(crate) fn decided_at(bed: &Bed) -> BTreeMap<RunId, f64> {
 }
 
 pub(crate) fn ready_at(bed: &Bed) -> BTreeMap<RunId, f64> {
-    let events = all::<RunEvent>(bed, topic::RUN_EVENTS);
-    let ready = events.into_iter().filter(|event| event.state == RunState::Ready);
-    ready.map(|event| (event.run_id, millis(event.at))).collect()
+    let ready = all::<ReadyAttempt>(bed, &topic::run_ready(&QueueName::default()));
+    ready.into_iter().map(|ready| (ready.run_id, millis(ready.ready_at))).collect()
 }
 
 /// Every record of a topic, up to where it ended when this was called.

@@ -8,10 +8,19 @@ use serde_json::{Value, json};
 
 /// CPU seconds (user and system) that a process has used, all its threads included (`proc(5)`, `stat`).
 pub(crate) fn cpu_seconds(process: u32) -> f64 {
+    stat_seconds(process, [11, 12])
+}
+
+/// CPU seconds of the children that a process has waited for.
+pub(crate) fn children_seconds(process: u32) -> f64 {
+    stat_seconds(process, [13, 14])
+}
+
+fn stat_seconds(process: u32, wanted: [usize; 2]) -> f64 {
     let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return 0.0 };
     // The name is in parentheses and may hold spaces: fields are counted after it.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: f64 = [11, 12].iter().filter_map(|&index| fields.get(index)?.parse::<f64>().ok()).sum();
+    let ticks: f64 = wanted.iter().filter_map(|&index| fields.get(index)?.parse::<f64>().ok()).sum();
     ticks / 100.0
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
 use orloj_domain::id::{JobId, RunId};
-use orloj_domain::job::{HandlerTarget, RunSpec, Target};
+use orloj_domain::job::{ExecTarget, HandlerTarget, RunSpec, Target};
 use orloj_domain::manifest;
 use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::time::Timestamp;
@@ -23,7 +23,7 @@ use crate::calibrate::calibrate;
 use crate::definitions::send;
 use crate::report::Report;
 use crate::served::Served;
-use crate::usage::rounded;
+use crate::usage::{children_seconds, rounded};
 
 const COLUMNS: &[&str] = &[
     "phase",
@@ -32,6 +32,7 @@ const COLUMNS: &[&str] = &[
     "runs_per_second",
     "dispatcher_cpu_us_per_run",
     "runner_cpu_us_per_run",
+    "programs_cpu_us_per_run",
     "broker_cpu_us_per_run",
     "records_per_run",
     "bytes_per_run",
@@ -46,18 +47,66 @@ const WARM: usize = 100_000;
 const PATIENCE: Duration = Duration::from_secs(900);
 const POLL_MAX: usize = 20_000;
 
+/// What a run executes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A handler in the runner's own process, which does nothing.
+    Handler,
+    /// `/bin/true`, started by the runner that ships.
+    Exec,
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Handler => "W5",
+            Self::Exec => "exec",
+        }
+    }
+
+    /// Runs before the first that count.
+    fn warm(self) -> usize {
+        match self {
+            Self::Handler => WARM,
+            Self::Exec => 2000,
+        }
+    }
+
+    pub(crate) fn target(self) -> Target {
+        match self {
+            Self::Handler => {
+                Target::HandlerTarget(HandlerTarget { name: "noop".to_owned(), payload: "null".to_owned() })
+            }
+            Self::Exec => Target::ExecTarget(ExecTarget {
+                command: vec!["/bin/true".to_owned()],
+                env: Default::default(),
+                working_dir: None,
+                stdin: String::new(),
+                limits: None,
+            }),
+        }
+    }
+
+    fn runner(self, bed: &Bed) -> Served {
+        match self {
+            Self::Handler => Served::noop_runner(bed, SLOTS),
+            Self::Exec => Served::start(bed, "runner", "runner"),
+        }
+    }
+}
+
 /// Executes `runs` runs that are ready, and as many as they are asked for, `rounds` times.
-pub(crate) fn run(bed: &Bed, runs: usize, rounds: usize) {
-    let mut report = Report::new("W5", COLUMNS);
+pub(crate) fn run(bed: &Bed, work: Work, runs: usize, rounds: usize) {
+    let mut report = Report::new(work.name(), COLUMNS);
     let calibration = calibrate(bed);
     let dispatcher = Served::start(bed, "dispatcher", "dispatcher");
-    let mut made = Requests::new(bed);
+    let mut made = Requests::new(bed, work.target());
     let mut phase = |name: &str, count: usize, is_running: bool| {
-        eprintln!("W5 on {}: {name}, {count} runs", bed.name);
+        eprintln!("{} on {}: {name}, {count} runs", work.name(), bed.name);
         let mut ready = bed.tail(&topic::run_ready(&Default::default()));
         let mut ends = bed.tail(topic::RUN_EVENTS);
         let records = made.next(count);
-        let runner = is_running.then(|| Served::noop_runner(bed, SLOTS));
+        let runner = is_running.then(|| work.runner(bed));
         if let Some(runner) = &runner {
             runner.wait_until_said("the runner is up");
         } else {
@@ -66,7 +115,7 @@ pub(crate) fn run(bed: &Bed, runs: usize, rounds: usize) {
         }
         let before = Cost::now(bed, &dispatcher);
         let started = Instant::now();
-        let runner = runner.unwrap_or_else(|| Served::noop_runner(bed, SLOTS));
+        let runner = runner.unwrap_or_else(|| work.runner(bed));
         let (last, ended) = std::thread::scope(|scope| {
             if is_running {
                 scope.spawn(|| send(bed, records));
@@ -84,11 +133,12 @@ pub(crate) fn run(bed: &Bed, runs: usize, rounds: usize) {
         line["repeated"] = json!(ended.repeated);
         line["runs_per_second"] = json!((runs / elapsed).round());
         line["runner_cpu_us_per_run"] = json!(rounded(runner.cpu_seconds() * 1e6 / runs));
+        line["programs_cpu_us_per_run"] = json!(rounded(children_seconds(runner.process_id()) * 1e6 / runs));
         line["dispatcher_peak_mib"] = json!(dispatcher.high_water_mib().round());
         runner.stop();
         line
     };
-    phase("warm", WARM, true);
+    phase("warm", work.warm(), true);
     for _ in 0..rounds {
         for (name, is_running) in [("burn down", false), ("as they come", true)] {
             let line = phase(name, runs, is_running);
@@ -164,17 +214,17 @@ pub(crate) struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    pub(crate) fn new(bed: &'a Bed) -> Self {
+    pub(crate) fn new(bed: &'a Bed, target: Target) -> Self {
         let text = r#"{"apiVersion":"orloj/v1","kind":"Job","metadata":{"namespace":"bench","name":"job"},
             "spec":{"overlap":{"policy":"allow"},"run":{"exec":{"command":["true"]}}}}"#;
         let mut spec = manifest::parse_json(text).expect("a valid manifest").spec.as_ref().clone();
-        spec.target = Target::HandlerTarget(HandlerTarget { name: "noop".to_owned(), payload: "null".to_owned() });
+        spec.target = target;
         let job = |index| format!("bench/noop-{index}").parse().expect("a valid id");
         let jobs = (0..JOBS).map(job).collect();
         Self { bed, spec: Arc::new(spec), jobs, begin: bed.clock.now(), next: 0 }
     }
 
-    fn next(&mut self, count: usize) -> Vec<NewRecord> {
+    pub(crate) fn next(&mut self, count: usize) -> Vec<NewRecord> {
         let from = self.next;
         self.next += count;
         (from..self.next).map(|index| self.one(index)).collect()

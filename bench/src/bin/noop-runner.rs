@@ -1,4 +1,4 @@
-//! A runner whose only handler, `noop`, does nothing: what a run costs beside its work. Arguments: address, prefix, shards,
+//! A runner with two handlers: `noop` does nothing, so that a run costs what it costs beside its work, and `hold` never ends. Arguments: address, prefix, shards,
 //! slots, folder. Invariant: apart from its handler it is the runner that ships.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,14 @@ impl Handler for Nothing {
     }
 }
 
+struct Hold;
+
+impl Handler for Hold {
+    fn prepare(&self, _payload: &str) -> Result<Prepared, PayloadError> {
+        Ok(Box::new(|_| Box::pin(std::future::pending())))
+    }
+}
+
 fn main() {
     telemetry::init(LogFormat::Text, "info");
     let mut ends = SigSet::empty();
@@ -42,6 +50,7 @@ fn main() {
     config.is_handlers_only = true;
     config.handlers = Handlers::default();
     config.handlers.add("noop", Arc::new(Nothing)).expect("a valid name");
+    config.handlers.add("hold", Arc::new(Hold)).expect("a valid name");
     let shutdown = Shutdown::new();
     let asked = shutdown.clone();
     std::thread::spawn(move || {
