@@ -18,6 +18,8 @@ mod runs;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_breaker;
+#[cfg(test)]
 mod tests_complete;
 #[cfg(test)]
 mod tests_limits;

@@ -350,7 +350,8 @@ impl World {
             "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
             "dlq.default" if record.value.is_none() => {}
             topic::LIMITS if key.starts_with(b"breaker:") => {
-                let own = Record { key: Some(key), value: record.value.clone(), ..state_record(topic::LIMITS, b"", None) };
+                let own =
+                    Record { key: Some(key), value: record.value.clone(), ..state_record(topic::LIMITS, b"", None) };
                 assert!(matches!(self.service.read(&own, START), Inbound::Nothing), "it asks nobody for anything");
                 self.turns.push(codec::decode(&record.value.expect("value")).expect("breaker event"));
             }

@@ -145,13 +145,7 @@ impl Gate {
 
     /// What becomes of its breaker when a claim comes back at `now`; `None` if nothing does. Who did not hold it says nothing.
     #[must_use]
-    pub fn turned_by(
-        &self,
-        rule: Option<&LimitRule>,
-        claim: Claim,
-        verdict: Verdict,
-        now: Timestamp,
-    ) -> Option<Turn> {
+    pub fn turned_by(&self, rule: Option<&LimitRule>, claim: Claim, verdict: Verdict, now: Timestamp) -> Option<Turn> {
         let (holder, rule) = (self.holders.get(&claim)?, rule?.breaker.as_ref()?);
         let change = self.breaker.after_end(rule, claim, verdict, now)?;
         let run = change.1.map(|_| (claim.0, holder.waiter.job.clone()));

@@ -152,7 +152,11 @@ fn rule(kind: &str, spec: &LimitSpec, complaints: &mut Complaints) -> LimitRule 
     let host = spec.host.as_deref().and_then(|text| host(kind, text, complaints));
     let bounds = (spec.max_concurrent, spec.rate_per_second, &spec.breaker);
     if kind == LIMIT_KIND && bounds == (None, None, &None) && !is_paused {
-        complaints.add("spec", "", "bounds nothing; write `maxConcurrent`, `ratePerSecond`, `breaker` or several of them");
+        complaints.add(
+            "spec",
+            "",
+            "bounds nothing; write `maxConcurrent`, `ratePerSecond`, `breaker` or several of them",
+        );
     }
     LimitRule { max_concurrent, rate_per_second, burst, is_paused, breaker, host }
 }

@@ -157,9 +157,7 @@ impl DispatcherMachine {
             return Event::LimitDeclined(limit.clone(), waiter.clone());
         };
         match &run.step {
-            Step::Asking { held, .. } if run.asks_for() == Some(limit) => {
-                self.step(&run, got_one(&run, *held, now))
-            }
+            Step::Asking { held, .. } if run.asks_for() == Some(limit) => self.step(&run, got_one(&run, *held, now)),
             // It was told before.
             Step::Asking { .. } | Step::Ready | Step::Running { .. } => Event::Ignored(Ignored::NoClaim),
             Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => {

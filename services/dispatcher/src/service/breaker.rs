@@ -84,9 +84,7 @@ fn of_wire(event: BreakerEvent) -> Result<Breaker, Undecodable> {
     let open_for = Duration::from_millis(u64::try_from(event.open_for_ms).unwrap_or(0));
     match event.state {
         BreakerState::Closed => Ok(Breaker::Closed(event.counts)),
-        BreakerState::Open => {
-            Ok(Breaker::Open { since: event.at, until: event.until.unwrap_or(event.at), open_for })
-        }
+        BreakerState::Open => Ok(Breaker::Open { since: event.at, until: event.until.unwrap_or(event.at), open_for }),
         BreakerState::HalfOpen => {
             Ok(Breaker::HalfOpen { open_for, probe: event.probe_run_id.map(|run| (run, event.probe_token)) })
         }

@@ -12,8 +12,8 @@ use orloj_domain::topic;
 use orloj_runtime::driver::Undecodable;
 use orloj_runtime::log::Record;
 
-use super::{breaker, limit};
 use super::read::decode;
+use super::{breaker, limit};
 use crate::machine::DispatcherMachine;
 use crate::request::Request;
 use crate::run::{DeadRun, Run, Step};
