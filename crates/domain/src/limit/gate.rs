@@ -192,11 +192,7 @@ impl Gate {
     }
 
     fn grant_of(&self, rule: Option<&LimitRule>, claim: Claim, now: Timestamp) -> Grant {
-        let has_breaker = rule.is_some_and(|rule| rule.breaker.is_some());
-        Grant {
-            used_until_nanos: self.used_with_one_more(rule, now),
-            breaker: if has_breaker { self.breaker.after_grant(claim) } else { None },
-        }
+        Grant { used_until_nanos: self.used_with_one_more(rule, now), breaker: self.breaker.after_grant(claim) }
     }
 
     fn used_with_one_more(&self, rule: Option<&LimitRule>, now: Timestamp) -> i64 {
@@ -208,10 +204,12 @@ impl Gate {
     }
 
     /// True if its breaker lets nobody through now.
-    fn is_shut(&self) -> bool {
+    fn is_shut(&self, rule: Option<&LimitRule>) -> bool {
         match &self.breaker {
             Breaker::Closed(_) => false,
             Breaker::Open { .. } => true,
+            // It closes at once, and lets all through after that.
+            Breaker::HalfOpen { .. } if rule.is_none_or(|rule| rule.breaker.is_none()) => true,
             // Whatever became of the one that tries: as long as it holds, its end is waited for, and no longer.
             Breaker::HalfOpen { probe, .. } => probe.is_some_and(|claim| self.holders.contains_key(&claim)),
         }
@@ -219,9 +217,12 @@ impl Gate {
 
     /// When somebody may get it; `None` if not before something changes.
     fn opens(&self, limit: &LimitId, rule: Option<&LimitRule>) -> Option<Timestamp> {
+        if self.is_shut(rule) {
+            return None;
+        }
         let Some(rule) = rule else { return limit.is_of_queue().then_some(Timestamp::MIN) };
         let room = rule.max_concurrent.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(0));
-        if rule.is_paused || self.holders.len() >= room || (rule.breaker.is_some() && self.is_shut()) {
+        if rule.is_paused || self.holders.len() >= room {
             return None;
         }
         Some(Rate::of(rule).map_or(Timestamp::MIN, |rate| rate.due(self.rate)))
@@ -366,6 +367,53 @@ mod tests {
             assert!(due <= Some(at(101)), "{due:?}, {before:?}");
             assert_eq!(grant_all(&mut gate, &rule(10.0, 1), at(101)), 1);
             assert_eq!(gate.due(&limit(), Some(&rule(10.0, 1))), Some(at(201)));
+        }
+    }
+
+    #[test]
+    fn a_breaker_lets_nobody_through_then_one_at_a_time_and_closes_before_anybody_passes_without_its_rule() {
+        let manifest = |spec| serde_json::json!({"apiVersion": "orloj/v1", "kind": "Limit", "metadata": {"name": "db"}, "spec": spec});
+        let rule = |spec| super::super::parse_json(&manifest(spec).to_string()).expect("good").2;
+        let rule_with = rule(serde_json::json!({"breaker": {"failures": 1, "openFor": "1s"}}));
+        let without = rule(serde_json::json!({"maxConcurrent": 9}));
+        let opened = || {
+            let mut gate = Gate::default();
+            gate.grant(&waiter(0), at(0), 0);
+            let turn = gate.turned_by(Some(&rule_with), waiter(0).claim, Verdict::Failed, at(0)).expect("it opens");
+            assert_eq!(turn.run, Some((waiter(0).claim.0, waiter(0).job)));
+            gate.turn(turn.breaker);
+            gate.give_back(waiter(0).claim);
+            (1..4).for_each(|number| gate.join(&waiter(number)));
+            gate
+        };
+        let mut gate = opened();
+        assert_eq!(
+            (gate.next(&limit(), Some(&rule_with), at(999)), gate.due(&limit(), Some(&rule_with))),
+            (None, Some(at(1000)))
+        );
+        let Some(Next::Turn(turn)) = gate.next(&limit(), Some(&rule_with), at(1000)) else {
+            panic!("it does not turn")
+        };
+        gate.turn(turn.breaker);
+        for _ in 0..2 {
+            let next = gate.next(&limit(), Some(&rule_with), at(1000));
+            let Some(Next::Grant(probe, grant)) = next else { panic!("nobody tries: {next:?}") };
+            gate.grant(&probe, at(1000), 0);
+            gate.turn(grant.breaker.expect("it tries"));
+            assert_eq!(gate.next(&limit(), Some(&rule_with), at(2000)), None, "one at a time");
+            assert_eq!(gate.admits(&limit(), Some(&rule_with), waiter(9).claim, at(2000)), None);
+            // It says nothing: another one may.
+            assert_eq!(gate.turned_by(Some(&rule_with), probe.claim, Verdict::Nothing, at(2000)), None);
+            gate.give_back(probe.claim);
+        }
+        for mut gate in [opened(), gate] {
+            for rule in [None, Some(&without)] {
+                assert!(matches!(gate.next(&limit(), rule, at(0)), Some(Next::Turn(_))), "first it closes");
+                (1..4).for_each(|number| {
+                    gate.give_back(waiter(number).claim);
+                });
+                assert_eq!(gate.admits(&"queue/q".parse().expect("limit"), rule, waiter(9).claim, at(0)), None);
+            }
         }
     }
 

@@ -156,7 +156,8 @@ fn check_unused(limit: &LimitId, jobs: &[String], used: views::LimitUse) -> Resu
         format!("{what} is named by jobs {names}; take it out of them first, or their runs would wait for ever")
     } else if used != views::LimitUse::default() {
         let (held, waiting) = (used.held, used.waiting);
-        format!("{what} is held by {held} runs and {waiting} wait for it; let them end or cancel them first")
+        let how = "let them end or cancel them first, and take out its `host` if it has one, so that no more come";
+        format!("{what} is held by {held} runs and {waiting} wait for it; {how}")
     } else {
         return Ok(());
     };
