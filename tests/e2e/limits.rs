@@ -58,9 +58,9 @@ spec: {maxConcurrent: 50, paused: true}
 ";
 
 /// A place that is served, and a folder in which its programs write.
-struct Place {
-    url: String,
-    folder: tempfile::TempDir,
+pub(crate) struct Place {
+    pub(crate) url: String,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Place {
@@ -71,30 +71,30 @@ impl Place {
         (output.status.code(), said.concat())
     }
 
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let (code, said) = self.cli(arguments);
         assert_eq!(code, Some(0), "{arguments:?}: {said}");
         said
     }
 
-    fn apply(&self, text: &str) -> (Option<i32>, String) {
+    pub(crate) fn apply(&self, text: &str) -> (Option<i32>, String) {
         let file = self.folder.path().join("manifests.yaml");
         fs::write(&file, text).expect("a file");
         self.cli(&["apply", "-f", &file.display().to_string()])
     }
 
-    fn trigger(&self, job: &str) -> String {
+    pub(crate) fn trigger(&self, job: &str) -> String {
         let said = self.done(&["trigger", &format!("test/{job}"), "-o", "json"]);
         let answer: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
         answer["runId"].as_str().or(answer["id"].as_str()).expect("a run id").to_owned()
     }
 
-    fn run(&self, id: &str) -> Value {
+    pub(crate) fn run(&self, id: &str) -> Value {
         get(&format!("{}/api/v1/runs/{id}", self.url))
     }
 
     /// The one item of a list of the command line with this name.
-    fn item(&self, kind: &str, name: &str) -> Value {
+    pub(crate) fn item(&self, kind: &str, name: &str) -> Value {
         let said = self.done(&["get", kind, name, "-o", "json"]);
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
     }

@@ -4,6 +4,7 @@
 
 mod backfill;
 mod bad_input;
+mod breakers;
 mod calendars;
 mod callbacks;
 mod clock;

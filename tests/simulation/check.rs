@@ -18,6 +18,7 @@ use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::codec::{self, WireRecord};
 
+use crate::breakers;
 use crate::world::World;
 
 /// Everything that is wrong; empty if all holds.
@@ -31,6 +32,7 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     one_answer_each(world, &mut findings);
     one_end_each(world, &decisions, &mut findings);
     callbacks_count(world, &mut findings);
+    breakers::check(world, &mut findings);
     findings.extend(left(world));
     findings
 }
@@ -280,6 +282,10 @@ pub(crate) fn left(world: &World) -> Vec<String> {
             }
         }
         for (run, value) in last.iter().filter_map(|(run, value)| Some((run, value.as_deref()?))) {
+            if run.starts_with(topic::BREAKER_KEY_PREFIX) {
+                // However it stands, it is kept.
+                continue;
+            }
             if let Some(claim) = run.strip_prefix("limit:") {
                 // Without a claim it says how far a rate is used up, which is kept.
                 if claim.contains(':') {
@@ -299,7 +305,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 10] = [
+pub(crate) const MOMENTS: [&str; 15] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
@@ -310,6 +316,11 @@ pub(crate) const MOMENTS: [&str; 10] = [
     "a callback counts although its runner says otherwise",
     "a run that waits for a limit gets it",
     "a dead run is parked",
+    breakers::MOMENTS[0],
+    breakers::MOMENTS[1],
+    breakers::MOMENTS[2],
+    breakers::MOMENTS[3],
+    breakers::MOMENTS[4],
 ];
 
 /// Which of [`MOMENTS`] are in this world.
@@ -317,7 +328,7 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
     let mut before: BTreeMap<RunId, RunState> = BTreeMap::new();
     let mut asking = BTreeSet::new();
     let mut completed = BTreeMap::new();
-    let mut found = BTreeSet::new();
+    let mut found = breakers::moments(world);
     for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
         if let Some(kind) = called_back(&event) {
             completed.insert((event.run_id, event.token), kind == "succeeded");

@@ -2,6 +2,7 @@
 //! only moves when told. Crashes, freezes, lost runners and repeated records come from the seed. Not here: real
 //! processes (`faults`). Invariant: the same seed gives the same trace, and a failure prints its seed.
 
+mod breakers;
 mod check;
 mod model_runner;
 mod random;

@@ -139,17 +139,29 @@ pub(crate) const LIMITS: [(&str, usize); 3] = [("limit/one", 1), ("limit/two", 2
 
 /// The limits as they are at first.
 pub(crate) fn rules() -> Vec<NewRecord> {
-    LIMITS.iter().map(|(limit, most)| rule_record(limit, &format!(r#"{{"maxConcurrent":{most}}}"#))).collect()
+    LIMITS.iter().map(|(limit, most)| rule_record(limit, &bounds(limit, *most, ""))).collect()
 }
 
-/// Somebody edits a limit: it is paused, slowed down, or as it was. None goes: a queue without a rule bounds nobody.
+/// Two of them have breakers, which a few failures open.
+fn bounds(limit: &str, most: usize, more: &str) -> String {
+    let breaker = match limit {
+        "queue/default" => r#","breaker":{"failures":2,"window":"20s","openFor":"1s","maxOpenFor":"4s"}"#,
+        "limit/two" => r#","breaker":{"failures":2,"ratio":0.4,"window":"10s","openFor":"2s"},"host":"example.com""#,
+        _ => "",
+    };
+    format!(r#"{{"maxConcurrent":{most}{more}{breaker}}}"#)
+}
+
+/// Somebody edits a limit: it is paused, slowed down, without a breaker, or as it was. None goes: a queue without a rule bounds
+/// nobody.
 fn rule(random: &mut Random) -> NewRecord {
     let (limit, most) = LIMITS[usize::try_from(random.below(3)).expect("small")];
-    match random.below(5) {
-        0 => rule_record(limit, r#"{"paused":true}"#),
+    match random.below(6) {
+        0 => rule_record(limit, &bounds(limit, most, r#","paused":true"#)),
         1 => rule_record(limit, r#"{"maxConcurrent":"many"}"#),
-        2 => rule_record(limit, &format!(r#"{{"maxConcurrent":{most},"ratePerSecond":2,"burst":2}}"#)),
-        _ => rule_record(limit, &format!(r#"{{"maxConcurrent":{most}}}"#)),
+        2 => rule_record(limit, &bounds(limit, most, r#","ratePerSecond":2,"burst":2"#)),
+        3 => rule_record(limit, &format!(r#"{{"maxConcurrent":{most}}}"#)),
+        _ => rule_record(limit, &bounds(limit, most, "")),
     }
 }
 

@@ -48,7 +48,10 @@ A limit, which jobs share that name it by `limits: [database]`, and what bounds 
   apiVersion: orloj/v1
   kind: Queue
   metadata: {name: default}
-  spec: {maxConcurrent: 100, paused: false}                   # while true, nobody gets it")]
+  spec:
+    maxConcurrent: 100
+    paused: false                                             # while true, nobody gets it
+    breaker: {failures: 20, window: 1m, openFor: 30s}         # so many dead letters within a minute: nobody for a while")]
 pub(crate) struct ApplyArguments {
     /// File or folder of manifests, or `-` for standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE|DIR|-", num_args = 1..)]

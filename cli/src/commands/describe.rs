@@ -119,6 +119,8 @@ fn calendar(context: &Context, name: &str) -> Outcome {
     Ok(Code::Ok)
 }
 
+/// Most turns of a breaker that are shown.
+const TURNS_SHOWN: usize = 5;
 /// Most of those who wait that are shown.
 const WAITING_SHOWN: usize = 10;
 /// Most waiting runs that are looked through for those.
@@ -133,8 +135,10 @@ fn limit(context: &Context, name: &str) -> Outcome {
     let mut shown = String::new();
     section(&mut shown, &limit, &[("Limit", "limit"), ("Held by runs", "held"), ("Waiting runs", "waiting")]);
     section(&mut shown, &limit, SETTING_LINES);
+    breaker(&mut shown, &limit);
     lines(&mut shown, "Manifest", &output::yaml(&[limits::manifest(&limit)?])?);
     name_list(&mut shown, "Named by jobs", &names_of(&limit, "/status/jobs"));
+    name_list(&mut shown, "Needed by jobs with its host", &names_of(&limit, "/status/jobsOfHost"));
     waiting_for(&mut shown, &client, &id, &[])?;
     output::print(&shown)?;
     Ok(Code::Ok)
@@ -171,11 +175,32 @@ fn queue(context: &Context, name: &str) -> Outcome {
     } else {
         section(&mut shown, &queue, &[("Held by runs", "held"), ("Wait for it", "waitingForLimit")]);
         section(&mut shown, &queue, SETTING_LINES);
+        breaker(&mut shown, &queue);
         lines(&mut shown, "Manifest", &output::yaml(&[limits::manifest(&queue)?])?);
         waiting_for(&mut shown, &client, &id, &[("queue", id.name())])?;
     }
     output::print(&shown)?;
     Ok(Code::Ok)
+}
+
+/// How the breaker of a queue or a limit stands, and what it did last.
+fn breaker(shown: &mut String, item: &Value) {
+    if item["breaker"].is_null() {
+        return;
+    }
+    section(
+        shown,
+        item,
+        &[
+            ("Breaker", "breaker.state"),
+            ("Since", "breaker.since"),
+            ("Until", "breaker.until"),
+            ("Because", "breaker.reason"),
+        ],
+    );
+    let turns = item.pointer("/breaker/turns").and_then(Value::as_array).cloned().unwrap_or_default();
+    let last = &turns[..turns.len().min(TURNS_SHOWN)];
+    rows(shown, "Last turns", last, &["since", "state", "reason", "runId"]);
 }
 
 /// The first runs that wait for a limit, among the newest that wait for anything.

@@ -41,7 +41,7 @@ Examples:
   orloj get jobs -n billing -l team=billing -o wide
   orloj get runners
   orloj get calendars holidays -o yaml
-  orloj get limits                                  who holds them, and who waits
+  orloj get limits                                  who holds them, who waits, and which breakers are open
   orloj get queues default -o yaml                  as a manifest, where something bounds it")]
 pub(crate) struct GetArguments {
     /// What to list

@@ -22,6 +22,8 @@ const LIMIT_COLUMNS: &[Column] = &[
     column("HELD", |item| text(item, "held")),
     column("WAITING", |item| text(item, "waiting")),
     column("PAUSED", |item| paused(item, "spec.paused")),
+    column("BREAKER", breaker),
+    wide("HOST", |item| text(item, "spec.host")),
     wide("POSITION", |item| text(item, "status.position")),
     column("UPDATED", |item| output::age(item, "status.updatedAt", super::now())),
 ];
@@ -35,6 +37,7 @@ const QUEUE_COLUMNS: &[Column] = &[
     column("HELD", |queue| text(queue, "held")),
     wide("WAIT FOR LIMIT", |queue| text(queue, "waitingForLimit")),
     column("PAUSED", |queue| if queue["manifest"].is_null() { "-".to_owned() } else { paused(queue, "paused") }),
+    column("BREAKER", breaker),
     wide("DELAYED", |queue| text(queue, "delayed")),
     wide("WAITING", |queue| text(queue, "waiting")),
     column("READY", |queue| text(queue, "ready")),
@@ -67,6 +70,15 @@ fn rate(item: &Value, path: &str) -> String {
 
 fn paused(item: &Value, path: &str) -> String {
     if text(item, path) == "true" { "yes" } else { "no" }.to_owned()
+}
+
+/// How a breaker stands, and until when it lets nobody through.
+pub(super) fn breaker(item: &Value) -> String {
+    match text(item, "breaker.state").as_str() {
+        "open" => format!("open until {}", output::instant(item, "breaker.until")),
+        "halfOpen" => "half-open".to_owned(),
+        state => state.to_owned(),
+    }
 }
 
 /// What a kind of limits is called on the command line.
@@ -193,5 +205,10 @@ mod tests {
         assert_eq!(paused_of(json!({"manifest": null, "paused": null})), "-");
         assert_eq!(paused_of(json!({"manifest": {}, "paused": false})), "no");
         assert_eq!(paused_of(json!({"manifest": {}, "paused": true})), "yes");
+        let breaker_of = |shown: Value| breaker(&json!({"breaker": shown}));
+        assert_eq!(breaker_of(Value::Null), "-");
+        assert_eq!(breaker_of(json!({"state": "closed"})), "closed");
+        assert_eq!(breaker_of(json!({"state": "halfOpen"})), "half-open");
+        assert!(breaker_of(json!({"state": "open", "until": "2026-12-01T08:00:00Z"})).starts_with("open until 2026-"));
     }
 }

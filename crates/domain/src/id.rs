@@ -241,6 +241,25 @@ impl LimitId {
 }
 
 text_id!(
+    /// A host of HTTP targets as a limit names it: a name or an address in lower case, with or without a port.
+    HttpHost, "host", 263,
+    "write a host name in lower case, an IPv4 address, or an IPv6 address in brackets, and a port behind it if only that \
+     is meant: `api.example.com` or `api.example.com:8443`; no scheme, no path",
+    crate::limit::is_host
+);
+
+impl HttpHost {
+    /// The host alone.
+    #[must_use]
+    pub fn without_port(&self) -> Self {
+        match crate::limit::port_of(self.as_str()) {
+            Some((host, _)) => Self(host.into()),
+            None => self.clone(),
+        }
+    }
+}
+
+text_id!(
     /// One life of one service instance as an owner of shards; never comes back once it is gone.
     Incarnation, "incarnation", COMMAND_ID_BYTES_MAX, "use 1 to 128 printable characters", is_printable
 );

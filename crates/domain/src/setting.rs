@@ -80,4 +80,83 @@ pub struct LimitEvent {
     pub since: Timestamp,
     /// Grant under a rate: up to when the rate is used up, in nanoseconds since the Unix epoch; else 0.
     pub used_until_nanos: i64,
+    /// Release: what the attempt says of what the limit guards.
+    pub verdict: Verdict,
+}
+
+words! {
+    /// What the end of an attempt says of what a limit guards.
+    Verdict {
+        /// Nothing.
+        Nothing = "nothing",
+        /// That it works.
+        Succeeded = "succeeded",
+        /// That it does not: of a queue, that a run ended as a dead letter.
+        Failed = "failed",
+        /// Of a queue: the attempt failed, and its run is no dead letter by that.
+        Retried = "retried",
+        /// What a newer version says.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Whether a breaker lets runs through.
+    BreakerState {
+        /// All of them.
+        Closed = "closed",
+        /// None of them.
+        Open = "open",
+        /// One at a time, to try.
+        HalfOpen = "halfOpen",
+        /// A state that a newer version wrote.
+        Unknown = "unknown",
+    }
+}
+
+/// What ended in a part of a breaker's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "BreakerCount", rename_all = "camelCase")]
+pub struct BreakerCount {
+    /// When the part begins.
+    pub since: Timestamp,
+    /// How many ended, as far as that is counted.
+    pub ended: i32,
+    /// How many of them count as failures.
+    pub failed: i32,
+}
+
+/// How the breaker of a queue or a shared limit stands; key = `breaker:` and the limit. In `limits` after each turn; in
+/// `run.state` whenever what must be known of it changes, with a null value for one that is closed and has counted nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "BreakerEvent", rename_all = "camelCase")]
+pub struct BreakerEvent {
+    /// The queue or the limit.
+    pub limit: LimitId,
+    /// Its state from here on.
+    pub state: BreakerState,
+    /// When this was decided.
+    pub at: Timestamp,
+    /// Open: nobody is let through before.
+    pub until: Option<Timestamp>,
+    /// Open and half-open: how long it is open, or was last, in milliseconds.
+    pub open_for_ms: i64,
+    /// Opened: how many failures it has counted.
+    pub failures: i32,
+    /// Opened: of how many that ended, where that is counted too; else 0.
+    pub ended: i32,
+    /// Opened: within how many milliseconds.
+    pub window_ms: i64,
+    /// The run whose end turned it.
+    pub run_id: Option<RunId>,
+    /// The job of that run.
+    pub job: Option<JobId>,
+    /// Why it turned, for people.
+    pub reason: Option<String>,
+    /// Half-open: the run that was let through last.
+    pub probe_run_id: Option<RunId>,
+    /// Half-open: the fencing token of the attempt that it was let through for; else 0.
+    pub probe_token: i64,
+    /// Closed: what was counted.
+    pub counts: Vec<BreakerCount>,
 }

@@ -72,6 +72,7 @@ fn records_are_the_bytes_they_were() {
         check("", &samples::message()),
         check("", &samples::setting()),
         check("", &samples::limit_event()),
+        check("", &samples::breaker_event()),
     ]);
     let declared: BTreeSet<String> = schemas::CURRENT.iter().map(|file| file.record.to_owned()).collect();
     assert_eq!(written, declared, "every record has a vector");
@@ -127,6 +128,8 @@ fn words_stand_in_the_schemas_order() {
         runner::RunnerMessageType,
         setting::SettingKind,
         setting::LimitEventType,
+        setting::Verdict,
+        setting::BreakerState,
     );
     assert!(symbols.is_empty(), "enums of schemas that no type has: {symbols:?}");
 }

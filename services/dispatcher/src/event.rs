@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use orloj_domain::attempt::Outcome;
 use orloj_domain::id::{CommandId, JobId, LimitId, RunId, RunnerId, SessionId};
-use orloj_domain::limit::{Claim, LimitRules, Waiter};
+use orloj_domain::limit::{Claim, LimitRules, Turn, Waiter};
 use orloj_domain::retry::Disposition;
 use orloj_domain::run::RunState;
+use orloj_domain::setting::Verdict;
 use orloj_domain::time::Timestamp;
 
 use crate::request::Request;
@@ -32,8 +33,8 @@ pub enum Input {
     Redrive(Order),
     /// A run of some shard asks for a limit of this one.
     LimitAsked(LimitId, Waiter),
-    /// A run of some shard gives a limit of this one back, or asks for it no longer.
-    LimitGivenBack(LimitId, Claim),
+    /// A run of some shard gives a limit of this one back, or asks for it no longer; what its attempt says.
+    LimitGivenBack(LimitId, Claim, Verdict),
     /// A run of this shard has got a limit.
     LimitGranted(LimitId, Waiter),
     /// The rules of limits are these.
@@ -148,6 +149,15 @@ pub enum Event {
     },
     /// A run neither waits for a limit of this shard nor holds it any more.
     LimitFree(LimitId, Claim),
+    /// The breaker of a limit of this shard counts, lets one through to try, or turns.
+    LimitTurned {
+        /// The limit.
+        limit: LimitId,
+        /// What becomes of its breaker.
+        turn: Box<Turn>,
+        /// When this was decided.
+        at: Timestamp,
+    },
     /// A run of this shard has got a limit for which it does not ask: it goes back.
     LimitDeclined(LimitId, Waiter),
     /// Other rules of limits are in force.
@@ -181,8 +191,8 @@ pub struct Ended {
     pub gives_back: GivenBack,
 }
 
-/// Limits that a run gives back, and the attempt that they were for.
-pub type GivenBack = Option<(Vec<LimitId>, Claim)>;
+/// Limits that a run gives back, with what its attempt says of them, and the attempt that they were for.
+pub type GivenBack = Option<(Vec<(LimitId, Verdict)>, Claim)>;
 
 impl Ended {
     /// What is kept of it, if it is dead.

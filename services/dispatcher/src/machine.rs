@@ -18,6 +18,8 @@ mod runs;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_breaker;
+#[cfg(test)]
 mod tests_complete;
 #[cfg(test)]
 mod tests_limits;
@@ -29,9 +31,11 @@ mod tests_unserved;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use orloj_domain::attempt::Outcome;
 use orloj_domain::id::{RunId, SessionId};
-use orloj_domain::limit::LimitRules;
+use orloj_domain::limit::{self as limits, LimitRules};
 use orloj_domain::run::{RunState, lifecycle};
+use orloj_domain::setting::Verdict;
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
@@ -82,8 +86,8 @@ impl Machine for DispatcherMachine {
             Input::SessionExpired(session) => self.decide_lease_lost(session, now),
             Input::Cancel(order) => self.decide_cancel(order, now),
             Input::Redrive(order) => self.decide_redrive(order, now),
-            Input::LimitAsked(limit, waiter) => vec![self.decide_asked(limit, waiter, now)],
-            Input::LimitGivenBack(limit, claim) => vec![self.decide_given_back(limit, *claim)],
+            Input::LimitAsked(limit, waiter) => self.decide_asked(limit, waiter, now),
+            Input::LimitGivenBack(limit, claim, verdict) => self.decide_given_back(limit, *claim, *verdict, now),
             Input::LimitGranted(limit, waiter) => vec![self.decide_granted(limit, waiter, now)],
             Input::LimitRules(rules) => vec![Event::LimitRulesTaken(Arc::clone(rules))],
             Input::Complete(completion) => vec![self.decide_complete(completion)],
@@ -117,6 +121,7 @@ impl Machine for DispatcherMachine {
                 self.gates.grant(limit, waiter, *at, *used_until_nanos);
             }
             Event::LimitFree(limit, claim) => self.gates.give_back(limit, *claim),
+            Event::LimitTurned { limit, turn, .. } => self.gates.turn(limit, &turn.breaker),
             Event::LimitRulesTaken(rules) => self.rules = Arc::clone(rules),
             Event::Disowned(..) | Event::LimitDeclined(..) | Event::Ignored(_) => {}
         }
@@ -186,6 +191,7 @@ impl DispatcherMachine {
                 | Event::LimitJoined(..)
                 | Event::LimitHeld { .. }
                 | Event::LimitFree(..)
+                | Event::LimitTurned { .. }
                 | Event::LimitDeclined(..)
                 | Event::LimitRulesTaken(_)
                 | Event::Ignored(_) => false,
@@ -207,6 +213,7 @@ impl DispatcherMachine {
             | Event::LimitJoined(..)
             | Event::LimitHeld { .. }
             | Event::LimitFree(..)
+            | Event::LimitTurned { .. }
             | Event::LimitDeclined(..)
             | Event::LimitRulesTaken(_)
             | Event::Ignored(_) => return true,
@@ -241,7 +248,9 @@ impl DispatcherMachine {
     fn step(&self, from: &Run, next: Run) -> Event {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
-        let gives_back = if next.limits.is_empty() { given_back(from) } else { None };
+        // Its attempt has ended, and another one follows: of one that found no handler the outcome says nothing.
+        let told = next.last_outcome.as_deref().map(|outcome| (outcome, false));
+        let gives_back = if next.limits.is_empty() { given_back(from, told) } else { None };
         Event::Stepped { run: next, leaves, gives_back, begins: false }
     }
 
@@ -252,8 +261,13 @@ impl DispatcherMachine {
     }
 }
 
-/// Limits that a run asks for or holds, as it gives them back.
-fn given_back(run: &Run) -> GivenBack {
+/// Limits that a run asks for or holds, as it gives them back; `told` is how its attempt ended, if it did, and whether the
+/// run is a dead letter by that.
+fn given_back(run: &Run, told: Option<(&Outcome, bool)>) -> GivenBack {
     let limits = run.claimed_limits();
-    (!limits.is_empty()).then(|| (limits.to_vec(), run.claim()))
+    let said = limits.iter().map(|limit| {
+        let verdict = told.map_or(Verdict::Nothing, |(outcome, is_dead)| limits::verdict(limit, outcome, is_dead));
+        (limit.clone(), verdict)
+    });
+    (!limits.is_empty()).then(|| (said.collect(), run.claim()))
 }

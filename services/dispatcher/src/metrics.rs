@@ -30,6 +30,11 @@ pub struct DispatcherMetrics {
     overlap_skips: Counter,
     ignored: Family<ReasonLabel, Counter>,
     limit_steps: Family<StateLabel, Counter>,
+    /// Breakers that let nobody through.
+    pub breakers_open: Gauge,
+    /// Breakers that let one at a time through, to try.
+    pub breakers_half_open: Gauge,
+    breaker_turns: Family<StateLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,6 +68,13 @@ impl DispatcherMetrics {
                 "Steps of claims on limits, by the state reached",
                 this.limit_steps.clone(),
             );
+            registry.register("breakers_open", "Breakers that let nobody through", this.breakers_open.clone());
+            registry.register(
+                "breakers_half_open",
+                "Breakers that let one run at a time through",
+                this.breakers_half_open.clone(),
+            );
+            registry.register("breaker_turns", "Turns of breakers, by the state reached", this.breaker_turns.clone());
             registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
         });
         this
@@ -88,6 +100,11 @@ impl DispatcherMetrics {
             Event::LimitJoined(..) => self.limit("waiting"),
             Event::LimitHeld { .. } => self.limit("held"),
             Event::LimitFree(..) => self.limit("free"),
+            Event::LimitTurned { turn, .. } if turn.why.is_some() => {
+                let state = turn.breaker.state().as_str();
+                self.breaker_turns.get_or_create(&StateLabel { state }).inc();
+            }
+            Event::LimitTurned { .. } => {}
             Event::Forgotten(..) | Event::LimitDeclined(..) | Event::LimitRulesTaken(_) => {}
         }
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
-use orloj_domain::id::{JobId, LimitName, QueueName, RunId};
+use orloj_domain::id::{HttpHost, JobId, LimitName, QueueName, RunId};
 use orloj_domain::job::{Delivery, HttpCompletion, OverlapPolicy, RetryPolicy, RunSpec, Target};
+use orloj_domain::limit::host_of_url;
 use orloj_domain::overlap;
 use orloj_domain::run::RecordHeader;
 use orloj_domain::time::Timestamp;
@@ -32,6 +33,8 @@ pub struct Terms {
     pub priority: i32,
     /// Limits that it shares with other jobs.
     pub limits: Vec<LimitName>,
+    /// The host and port of its HTTP target.
+    pub host: Option<HttpHost>,
     /// Most live runs of the job, where the policy asks for that.
     pub concurrency: Option<i32>,
     /// How long after it was due a run must have ended.
@@ -61,6 +64,7 @@ impl Terms {
             overlap: spec.overlap.clone(),
             priority: spec.priority,
             limits: spec.limits.clone(),
+            host: host(&spec.target),
             concurrency: spec.concurrency,
             deadline: spec.deadline_ms.map(millis),
             retry: spec.retry.clone(),
@@ -80,7 +84,7 @@ impl Terms {
             && (self.deadline, self.delivery) == (spec.deadline_ms.map(millis), spec.delivery)
             && (&self.retry, self.is_request) == (&spec.retry, is_request(&spec.target))
             && (self.priority, &self.limits) == (spec.priority, &spec.limits)
-            && self.awaits_callback == awaits_callback(&spec.target)
+            && (self.awaits_callback, &self.host) == (awaits_callback(&spec.target), &host(&spec.target))
     }
 
     /// True if they say the same, whichever request they were taken from.
@@ -91,6 +95,7 @@ impl Terms {
             && (&self.retry, self.is_request) == (&other.retry, other.is_request)
             && (self.priority, &self.limits, self.awaits_callback)
                 == (other.priority, &other.limits, other.awaits_callback)
+            && self.host == other.host
     }
 }
 
@@ -220,6 +225,14 @@ fn millis(millis: i64) -> Duration {
 
 fn awaits_callback(target: &Target) -> bool {
     matches!(target, Target::HttpTarget(target) if target.completion == HttpCompletion::Callback)
+}
+
+fn host(target: &Target) -> Option<HttpHost> {
+    match target {
+        // Nothing is put into a URL: it is as it stands in the definition.
+        Target::HttpTarget(target) => host_of_url(&target.url),
+        Target::ExecTarget(_) | Target::ShellTarget(_) | Target::KafkaTarget(_) | Target::HandlerTarget(_) => None,
+    }
 }
 
 fn is_request(target: &Target) -> bool {

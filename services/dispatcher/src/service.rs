@@ -2,6 +2,7 @@
 //! are in `read` and `write`, decisions in `machine`. Invariant: every session that holds an attempt of an owned
 //! shard has a lease here, so silence always ends in a decision.
 
+mod breaker;
 mod haste;
 mod limit;
 mod live_run;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use orloj_domain::lease::{self, Sessions, Touch};
 use orloj_domain::limit::LimitRules;
 use orloj_domain::runner::RunnerHeartbeat;
+use orloj_domain::setting::BreakerState;
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -148,10 +150,21 @@ impl Service for DispatcherService {
     }
 
     fn observe(&self, machines: &mut dyn Iterator<Item = &DispatcherMachine>) {
-        let counts = machines.map(|machine| (machine.live(), machine.dead()));
-        let (live, dead) = counts.fold((0, 0), |sum, of_shard| (sum.0 + of_shard.0, sum.1 + of_shard.1));
+        let (mut live, mut dead, mut open, mut half_open) = (0, 0, 0, 0);
+        for machine in machines {
+            live += machine.live();
+            dead += machine.dead();
+            open += machine.breakers(BreakerState::Open);
+            half_open += machine.breakers(BreakerState::HalfOpen);
+        }
         self.shares.tidy(live + dead);
-        for (gauge, count) in [(&self.metrics.live_runs, live), (&self.metrics.dead_runs, dead)] {
+        let metrics = &self.metrics;
+        for (gauge, count) in [
+            (&metrics.live_runs, live),
+            (&metrics.dead_runs, dead),
+            (&metrics.breakers_open, open),
+            (&metrics.breakers_half_open, half_open),
+        ] {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }

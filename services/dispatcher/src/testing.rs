@@ -14,6 +14,7 @@ use orloj_domain::job::{
 use orloj_domain::lease::LEASE_DEFAULT;
 use orloj_domain::run::{RecordHeader, RunEvent};
 use orloj_domain::runner::RunnerMessage;
+use orloj_domain::setting::BreakerEvent;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -241,6 +242,8 @@ pub(crate) struct World {
     pub(crate) inbox: Vec<RunnerMessage>,
     /// What shards said to each other about limits, not read yet.
     pub(crate) said: VecDeque<NewRecord>,
+    /// What breakers did.
+    pub(crate) turns: Vec<BreakerEvent>,
 }
 
 impl World {
@@ -258,6 +261,7 @@ impl World {
             parked: Vec::new(),
             inbox: Vec::new(),
             said: VecDeque::new(),
+            turns: Vec::new(),
         }
     }
 
@@ -354,6 +358,12 @@ impl World {
             topic::RUN_EVENTS => self.events.push(codec::decode(&record.value.expect("value")).expect("run event")),
             "run.ready.default" => self.ready.push(codec::decode(&record.value.expect("value")).expect("ready")),
             "dlq.default" if record.value.is_none() => {}
+            topic::LIMITS if key.starts_with(b"breaker:") => {
+                let own =
+                    Record { key: Some(key), value: record.value.clone(), ..state_record(topic::LIMITS, b"", None) };
+                assert!(matches!(self.service.read(&own, START), Inbound::Nothing), "it asks nobody for anything");
+                self.turns.push(codec::decode(&record.value.expect("value")).expect("breaker event"));
+            }
             topic::LIMITS => self.said.push_back(NewRecord { key: Some(key), ..record }),
             "dlq.default" => {
                 let is_parked = record.headers.iter().any(|header| header.key == "orloj-parked-reason");
@@ -438,6 +448,10 @@ pub(crate) fn words(event: &Event) -> String {
         Event::LimitJoined(limit, _) => format!("in line for {limit}"),
         Event::LimitHeld { limit, .. } => format!("{limit} is had"),
         Event::LimitFree(limit, _) => format!("{limit} is free"),
+        Event::LimitTurned { limit, turn, .. } => {
+            let why = turn.why.map_or_else(String::new, |why| format!(": {}", why.words(limit.is_of_queue())));
+            format!("{limit} is {}{why}", turn.breaker.state())
+        }
         Event::LimitDeclined(limit, _) => format!("{limit} is declined"),
         Event::LimitRulesTaken(_) => "rules".to_owned(),
     }
@@ -445,5 +459,5 @@ pub(crate) fn words(event: &Event) -> String {
 
 fn back_words(gives_back: &GivenBack) -> String {
     let limits = gives_back.iter().flat_map(|(limits, _)| limits);
-    limits.map(|limit| format!(" +{limit}")).collect()
+    limits.map(|(limit, _)| format!(" +{limit}")).collect()
 }

@@ -5,6 +5,7 @@ mod world;
 
 use orloj_domain::id::JobId;
 use orloj_domain::run::RunState;
+use orloj_domain::setting::BreakerState;
 use orloj_domain::topic;
 use orloj_runtime::log::{Isolation, Log, NewRecord, Position, TopicPartition};
 use serde_json::{Value, json};
@@ -132,6 +133,71 @@ fn a_queue_shows_what_bounds_it() {
     let gone = position_of(&world.ask("DELETE", path, &[], None));
     let after = world.get(&format!("{path}?wait={gone}&timeout=30s")).json();
     assert_eq!((&after["maxConcurrent"], &after["running"]), (&Value::Null, &json!(1)), "{after}");
+}
+
+#[test]
+fn a_queue_and_a_limit_show_how_their_breakers_stand() {
+    let (world, _directory) = world();
+    let breaker = json!({"failures": 20});
+    put(&world, "Queue", "default", &json!({"breaker": breaker}));
+    put(&world, "Queue", "plain", &json!({"maxConcurrent": 2}));
+    put(&world, "Limit", "api", &json!({"host": "api.example.com", "breaker": breaker}));
+    let (queue, limit) = ("/api/v1/queues/default", "/api/v1/limits/api");
+    for path in [queue, limit] {
+        let shown = world.get(path).json();
+        assert_eq!((&shown["breaker"]["state"], &shown["breaker"]["turns"]), (&json!("closed"), &json!([])), "{path}");
+    }
+    assert_eq!(world.get("/api/v1/queues/plain").json()["breaker"], Value::Null);
+    let waiting = || world.get(&format!("/api/v1/runs/{}", records::run_of(&job("a/b"), 3))).json()["note"].clone();
+    step(&world, &job("a/b"), 3, RunState::Waiting, &["queue/default"]);
+    assert_eq!(waiting(), "it waits for its turn at queue/default");
+
+    world.fold(records::turn("queue/default", BreakerState::Open, 5, Some(35)));
+    world.fold(records::turn("limit/api", BreakerState::Open, 6, Some(36)));
+    let shown = world.get(queue).json()["breaker"].clone();
+    let until = records::at(35).to_string();
+    assert_eq!((&shown["state"], &shown["until"], &shown["failures"]), (&json!("open"), &json!(until), &json!(20)));
+    let since = records::at(5).to_string();
+    assert_eq!((&shown["since"], &shown["reason"]), (&json!(since), &json!("open because")));
+    assert_eq!((&shown["job"], &shown["ended"]), (&json!("a/b"), &Value::Null));
+    assert_eq!(shown["runId"], json!(records::run_of(&job("a/b"), 1).to_string()));
+    assert_eq!(waiting(), format!("it waits for its turn at queue/default, which is open until {until}: open because"));
+    world.fold(records::turn("queue/default", BreakerState::HalfOpen, 35, None));
+    assert!(waiting().as_str().is_some_and(|note| note.contains("which is half-open: one run at a time")));
+    world.fold(records::turn("queue/default", BreakerState::Closed, 36, None));
+    assert_eq!(waiting(), "it waits for its turn at queue/default");
+    let shown = world.get(queue).json()["breaker"].clone();
+    let states: Vec<&Value> = shown["turns"].as_array().expect("turns").iter().map(|turn| &turn["state"]).collect();
+    assert_eq!(
+        (&shown["state"], states),
+        (&json!("closed"), vec![&json!("closed"), &json!("halfOpen"), &json!("open")])
+    );
+    let in_list = |path: &str| -> Vec<Value> {
+        world.get(path).items().iter().map(|item| item["breaker"]["state"].clone()).collect()
+    };
+    assert_eq!(
+        (in_list("/api/v1/queues"), in_list("/api/v1/limits")),
+        (vec![json!("closed"), Value::Null], vec![json!("open")])
+    );
+    // Whoever has no breaker any more shows none, whatever it was.
+    put(&world, "Limit", "api", &json!({"paused": true, "host": "api.example.com"}));
+    assert_eq!(world.get(limit).json()["breaker"], Value::Null);
+}
+
+#[test]
+fn a_limit_of_a_host_names_the_jobs_with_a_target_there() {
+    let (world, _directory) = world();
+    put(&world, "Limit", "api", &json!({"host": "api.example.com", "maxConcurrent": 1}));
+    put(&world, "Limit", "tls", &json!({"host": "api.example.com:443", "maxConcurrent": 1}));
+    put(&world, "Limit", "other", &json!({"host": "api.example.com:80", "maxConcurrent": 1}));
+    let x = job("x/y");
+    let mut text: Value = serde_json::from_str(&manifest(&x, &[])).expect("a manifest");
+    text["spec"]["run"] = json!({"http": {"url": "https://API.example.com/run"}});
+    let definition = orloj_domain::manifest::parse_json(&text.to_string()).expect("good");
+    world.fold(about(topic::TRIGGER_STATE, &x, &records::state(&x, 1, Some(definition), 0)));
+    let jobs = |name: &str| world.get(&format!("/api/v1/limits/{name}")).json()["status"]["jobsOfHost"].clone();
+    assert_eq!([jobs("api"), jobs("tls"), jobs("other")], [json!(["x/y"]), json!(["x/y"]), json!([])]);
+    position_of(&world.ask("DELETE", "/api/v1/limits/tls", &[], None));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use orloj_domain::attempt::{AttemptEventType, OutcomeKind};
 use orloj_domain::id::JobId;
 use orloj_domain::run::RunState;
+use orloj_domain::setting::BreakerState;
 use orloj_domain::topic;
 use orloj_query::projection_digest;
 use orloj_runtime::clock::ManualClock;
@@ -43,6 +44,10 @@ fn story() -> Vec<NewRecord> {
     let limit =
         r#"{"apiVersion": "orloj/v1", "kind": "Limit", "metadata": {"name": "database"}, "spec": {"paused": true}}"#;
     story.push(NewRecord::new(topic::SETTINGS, 0, "limit/database", Some(limit.as_bytes().to_vec())));
+    story.push(records::turn("limit/database", BreakerState::Open, 5, Some(35)));
+    story.push(records::turn("limit/database", BreakerState::HalfOpen, 35, None));
+    // What shards say to each other is not read, whatever it is.
+    story.push(NewRecord::new(topic::LIMITS, 1, "limit/database", Some(b"no word".to_vec())));
     story.push(records::heartbeat("r", records::at(0), 1000));
     story.push(records::owner(topic::TRIGGER_OWNERS, 0, "i-1"));
     story

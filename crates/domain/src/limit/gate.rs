@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Claim, LimitRule, Line, Waiter};
-use crate::id::LimitId;
+use super::breaker::Change;
+use super::{Breaker, Claim, LimitRule, Line, Waiter, Why};
+use crate::id::{JobId, LimitId, RunId};
+use crate::setting::Verdict;
 use crate::time::Timestamp;
 
 /// After how long a holder is asked whether it still holds: what it said may have been lost.
@@ -26,10 +28,38 @@ struct Holder {
 /// What a limit does next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
-    /// This one gets it; the rate is used up until then, in nanoseconds since the Unix epoch, or 0 without a rate.
-    Grant(Waiter, i64),
+    /// Its breaker stands otherwise from now on.
+    Turn(Turn),
+    /// This one gets it.
+    Grant(Waiter, Grant),
     /// This one holds it for long and is told so again.
     TellAgain(Waiter),
+}
+
+/// What becomes of a limit when one gets it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Grant {
+    /// Up to when the rate is used up, in nanoseconds since the Unix epoch; 0 without a rate.
+    pub used_until_nanos: i64,
+    /// How its breaker stands if that one is let through to try.
+    pub breaker: Option<Breaker>,
+}
+
+/// What becomes of a limit's breaker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// How it stands from now on.
+    pub breaker: Breaker,
+    /// Why it turned; `None` if it only counts.
+    pub why: Option<Why>,
+    /// The run whose end turned it, and its job.
+    pub run: Option<(RunId, JobId)>,
+}
+
+impl Turn {
+    fn of((breaker, why): Change) -> Self {
+        Self { breaker, why, run: None }
+    }
 }
 
 /// One limit.
@@ -39,6 +69,7 @@ pub struct Gate {
     holders: BTreeMap<Claim, Holder>,
     told: BTreeSet<(Timestamp, Claim)>,
     rate: Used,
+    breaker: Breaker,
 }
 
 /// How far a rate is used up.
@@ -51,10 +82,11 @@ struct Used {
 }
 
 impl Gate {
-    /// True if nobody waits, nobody holds, and no rate has to be remembered.
+    /// True if nobody waits, nobody holds, and neither a rate nor a breaker has to be remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.holders.is_empty() && self.rate.until_nanos == 0
+        let is_idle = self.line.is_empty() && self.holders.is_empty();
+        is_idle && self.rate.until_nanos == 0 && self.breaker.is_at_rest()
     }
 
     /// How many wait.
@@ -67,6 +99,12 @@ impl Gate {
     #[must_use]
     pub fn held(&self) -> usize {
         self.holders.len()
+    }
+
+    /// Its breaker.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     /// True if this one waits or holds.
@@ -100,6 +138,20 @@ impl Gate {
         }
     }
 
+    /// Its breaker stands so from now on.
+    pub fn turn(&mut self, breaker: Breaker) {
+        self.breaker = breaker;
+    }
+
+    /// What becomes of its breaker when a claim comes back at `now`; `None` if nothing does. Who did not hold it says nothing.
+    #[must_use]
+    pub fn turned_by(&self, rule: Option<&LimitRule>, claim: Claim, verdict: Verdict, now: Timestamp) -> Option<Turn> {
+        let (holder, rule) = (self.holders.get(&claim)?, rule?.breaker.as_ref()?);
+        let change = self.breaker.after_end(rule, claim, verdict, now)?;
+        let run = change.1.map(|_| (claim.0, holder.waiter.job.clone()));
+        Some(Turn { run, ..Turn::of(change) })
+    }
+
     /// This one neither waits nor holds any more. True if it did.
     pub fn give_back(&mut self, claim: Claim) -> bool {
         let has_waited = self.line.leave(claim);
@@ -113,27 +165,34 @@ impl Gate {
     #[must_use]
     pub fn due(&self, limit: &LimitId, rule: Option<&LimitRule>) -> Option<Timestamp> {
         let again = self.told.first().map(|(told_at, _)| told_at.plus(ASK_AGAIN));
-        [self.grant_due(limit, rule), again].into_iter().flatten().min()
+        let turn = self.breaker.due(rule.and_then(|rule| rule.breaker.as_ref()));
+        [self.grant_due(limit, rule), again, turn].into_iter().flatten().min()
     }
 
     /// What there is to do at `now` under a rule.
     #[must_use]
     pub fn next(&self, limit: &LimitId, rule: Option<&LimitRule>, now: Timestamp) -> Option<Next> {
+        if let Some(change) = self.breaker.after_wait(rule.and_then(|rule| rule.breaker.as_ref()), now) {
+            return Some(Next::Turn(Turn::of(change)));
+        }
         if self.grant_due(limit, rule).is_some_and(|due| due <= now) {
-            let used_until_nanos = self.used_with_one_more(rule, now);
-            return self.line.first(now).map(|waiter| Next::Grant(waiter.clone(), used_until_nanos));
+            let waiter = self.line.first(now)?;
+            return Some(Next::Grant(waiter.clone(), self.grant_of(rule, waiter.claim, now)));
         }
         let (told_at, claim) = self.told.first()?;
         let holder = self.holders.get(claim).filter(|_| told_at.plus(ASK_AGAIN) <= now)?;
         Some(Next::TellAgain(holder.waiter.clone()))
     }
 
-    /// Up to when the rate is used up, in nanoseconds since the Unix epoch and 0 without one, if whoever comes at `now` need
-    /// not wait; else `None`.
+    /// What becomes of it if a claim that comes at `now` need not wait; else `None`.
     #[must_use]
-    pub fn admits(&self, limit: &LimitId, rule: Option<&LimitRule>, now: Timestamp) -> Option<i64> {
-        let is_open = self.line.is_empty() && self.opens(limit, rule).is_some_and(|at| at <= now);
-        is_open.then(|| self.used_with_one_more(rule, now))
+    pub fn admits(&self, limit: &LimitId, rule: Option<&LimitRule>, claim: Claim, now: Timestamp) -> Option<Grant> {
+        let is_free = self.line.is_empty() && self.opens(limit, rule).is_some_and(|at| at <= now);
+        is_free.then(|| self.grant_of(rule, claim, now))
+    }
+
+    fn grant_of(&self, rule: Option<&LimitRule>, claim: Claim, now: Timestamp) -> Grant {
+        Grant { used_until_nanos: self.used_with_one_more(rule, now), breaker: self.breaker.after_grant(claim) }
     }
 
     fn used_with_one_more(&self, rule: Option<&LimitRule>, now: Timestamp) -> i64 {
@@ -144,8 +203,23 @@ impl Gate {
         if self.line.is_empty() { None } else { self.opens(limit, rule) }
     }
 
+    /// True if its breaker lets nobody through now.
+    fn is_shut(&self, rule: Option<&LimitRule>) -> bool {
+        match &self.breaker {
+            Breaker::Closed(_) => false,
+            Breaker::Open { .. } => true,
+            // It closes at once, and lets all through after that.
+            Breaker::HalfOpen { .. } if rule.is_none_or(|rule| rule.breaker.is_none()) => true,
+            // Whatever became of the one that tries: as long as it holds, its end is waited for, and no longer.
+            Breaker::HalfOpen { probe, .. } => probe.is_some_and(|claim| self.holders.contains_key(&claim)),
+        }
+    }
+
     /// When somebody may get it; `None` if not before something changes.
     fn opens(&self, limit: &LimitId, rule: Option<&LimitRule>) -> Option<Timestamp> {
+        if self.is_shut(rule) {
+            return None;
+        }
         let Some(rule) = rule else { return limit.is_of_queue().then_some(Timestamp::MIN) };
         let room = rule.max_concurrent.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(0));
         if rule.is_paused || self.holders.len() >= room {
@@ -219,8 +293,8 @@ mod tests {
     /// Grants all that may be granted at an instant.
     fn grant_all(gate: &mut Gate, rule: &LimitRule, now: Timestamp) -> usize {
         let mut granted = 0;
-        while let Some(Next::Grant(waiter, used)) = gate.next(&limit(), Some(rule), now) {
-            gate.grant(&waiter, now, used);
+        while let Some(Next::Grant(waiter, grant)) = gate.next(&limit(), Some(rule), now) {
+            gate.grant(&waiter, now, grant.used_until_nanos);
             granted += 1;
         }
         granted
@@ -293,6 +367,53 @@ mod tests {
             assert!(due <= Some(at(101)), "{due:?}, {before:?}");
             assert_eq!(grant_all(&mut gate, &rule(10.0, 1), at(101)), 1);
             assert_eq!(gate.due(&limit(), Some(&rule(10.0, 1))), Some(at(201)));
+        }
+    }
+
+    #[test]
+    fn a_breaker_lets_nobody_through_then_one_at_a_time_and_closes_before_anybody_passes_without_its_rule() {
+        let manifest = |spec| serde_json::json!({"apiVersion": "orloj/v1", "kind": "Limit", "metadata": {"name": "db"}, "spec": spec});
+        let rule = |spec| super::super::parse_json(&manifest(spec).to_string()).expect("good").2;
+        let rule_with = rule(serde_json::json!({"breaker": {"failures": 1, "openFor": "1s"}}));
+        let without = rule(serde_json::json!({"maxConcurrent": 9}));
+        let opened = || {
+            let mut gate = Gate::default();
+            gate.grant(&waiter(0), at(0), 0);
+            let turn = gate.turned_by(Some(&rule_with), waiter(0).claim, Verdict::Failed, at(0)).expect("it opens");
+            assert_eq!(turn.run, Some((waiter(0).claim.0, waiter(0).job)));
+            gate.turn(turn.breaker);
+            gate.give_back(waiter(0).claim);
+            (1..4).for_each(|number| gate.join(&waiter(number)));
+            gate
+        };
+        let mut gate = opened();
+        assert_eq!(
+            (gate.next(&limit(), Some(&rule_with), at(999)), gate.due(&limit(), Some(&rule_with))),
+            (None, Some(at(1000)))
+        );
+        let Some(Next::Turn(turn)) = gate.next(&limit(), Some(&rule_with), at(1000)) else {
+            panic!("it does not turn")
+        };
+        gate.turn(turn.breaker);
+        for _ in 0..2 {
+            let next = gate.next(&limit(), Some(&rule_with), at(1000));
+            let Some(Next::Grant(probe, grant)) = next else { panic!("nobody tries: {next:?}") };
+            gate.grant(&probe, at(1000), 0);
+            gate.turn(grant.breaker.expect("it tries"));
+            assert_eq!(gate.next(&limit(), Some(&rule_with), at(2000)), None, "one at a time");
+            assert_eq!(gate.admits(&limit(), Some(&rule_with), waiter(9).claim, at(2000)), None);
+            // It says nothing: another one may.
+            assert_eq!(gate.turned_by(Some(&rule_with), probe.claim, Verdict::Nothing, at(2000)), None);
+            gate.give_back(probe.claim);
+        }
+        for mut gate in [opened(), gate] {
+            for rule in [None, Some(&without)] {
+                assert!(matches!(gate.next(&limit(), rule, at(0)), Some(Next::Turn(_))), "first it closes");
+                (1..4).for_each(|number| {
+                    gate.give_back(waiter(number).claim);
+                });
+                assert_eq!(gate.admits(&"queue/q".parse().expect("limit"), rule, waiter(9).claim, at(0)), None);
+            }
         }
     }
 

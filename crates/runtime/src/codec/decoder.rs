@@ -390,6 +390,7 @@ mod tests {
             orloj_domain::runner::RunnerMessage,
             orloj_domain::setting::Setting,
             orloj_domain::setting::LimitEvent,
+            orloj_domain::setting::BreakerEvent,
         );
         assert_eq!(found.len(), codec::schemas::CURRENT.len(), "a record is not checked");
         assert!(found.iter().all(|count| *count > 0), "{found:?}");

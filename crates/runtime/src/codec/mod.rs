@@ -70,6 +70,7 @@ wire_records! {
     "RunnerMessage" => orloj_domain::runner::RunnerMessage,
     "Setting" => orloj_domain::setting::Setting,
     "LimitEvent" => orloj_domain::setting::LimitEvent,
+    "BreakerEvent" => orloj_domain::setting::BreakerEvent,
 }
 
 /// Why a value could not be decoded. The texts are short and hold neither schema nor body.

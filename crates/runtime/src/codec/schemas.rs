@@ -23,7 +23,7 @@ macro_rules! files {
 pub const CURRENT: &[SchemaFile] = files!("":
     "JobDefinition", "JobEvent", "TriggerState", "OwnerRecord", "Barrier", "ShardPositions", "Command",
     "FireDecision", "LiveRun", "RunEvent", "ReadyAttempt", "AttemptEvent", "RunnerHeartbeat", "AttemptOutput",
-    "RunnerMessage", "Setting", "LimitEvent",
+    "RunnerMessage", "Setting", "LimitEvent", "BreakerEvent",
 );
 
 /// A set of schemas that was released together and never changes again.
@@ -41,7 +41,7 @@ pub const RELEASED: &[Release] = &[Release {
     files: files!("released/1/":
         "JobDefinition", "JobEvent", "TriggerState", "OwnerRecord", "Barrier", "ShardPositions", "Command",
         "FireDecision", "LiveRun", "RunEvent", "ReadyAttempt", "AttemptEvent", "RunnerHeartbeat", "AttemptOutput",
-        "RunnerMessage", "Setting", "LimitEvent",
+        "RunnerMessage", "Setting", "LimitEvent", "BreakerEvent",
     ),
 }];
 

@@ -21,7 +21,9 @@ use orloj_domain::job::{
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::owner::{Barrier, OwnerRecord, ShardPositions};
 use orloj_domain::run::{LiveRun, RecordHeader, RunEvent, RunState};
-use orloj_domain::setting::{LimitEvent, LimitEventType, Setting, SettingKind};
+use orloj_domain::setting::{
+    BreakerCount, BreakerEvent, BreakerState, LimitEvent, LimitEventType, Setting, SettingKind, Verdict,
+};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{AfterFinish, Backfill, Pause, TriggerState};
 
@@ -448,5 +450,26 @@ pub(crate) fn limit_event() -> LimitEvent {
         priority: 7,
         since: at(4, 0),
         used_until_nanos: 1_798_718_400_000_000_000,
+        verdict: Verdict::Failed,
+    }
+}
+
+/// How a breaker stands, with everything that one ever says.
+pub(crate) fn breaker_event() -> BreakerEvent {
+    BreakerEvent {
+        limit: "queue/reports".parse().expect("limit"),
+        state: BreakerState::Open,
+        at: at(5, 0),
+        until: Some(at(5, 30_000)),
+        open_for_ms: 30_000,
+        failures: 20,
+        ended: 25,
+        window_ms: 60_000,
+        run_id: Some(run()),
+        job: Some(job()),
+        reason: Some("20 dead letters of 25 that ended within 1m".to_owned()),
+        probe_run_id: Some(run()),
+        probe_token: 3,
+        counts: vec![BreakerCount { since: at(5, 0), ended: 25, failed: 20 }],
     }
 }

@@ -9,7 +9,7 @@ use orloj_domain::retry::{self, RetryDecision};
 use orloj_domain::time::Timestamp;
 
 use super::{DispatcherMachine, given_back};
-use crate::event::{End, Ended, Event, Ignored, Report};
+use crate::event::{End, Ended, Event, GivenBack, Ignored, Report};
 use crate::run::{Run, Step};
 
 impl DispatcherMachine {
@@ -82,7 +82,9 @@ impl DispatcherMachine {
         match decision {
             RetryDecision::Retry { due_at } if run.deadline().is_some_and(|deadline| deadline <= due_at) => {
                 let message = format!("its deadline comes before its next attempt; the last ended as {}", outcome.kind);
-                self.end(run, End::Expired(Outcome::new(OutcomeKind::Expired, message)), now)
+                // It ends for want of time; its attempt has failed all the same.
+                let gives_back = given_back(run, Some((&outcome, false)));
+                self.ended(run, End::Expired(Outcome::new(OutcomeKind::Expired, message)), gives_back, now)
             }
             RetryDecision::Retry { due_at } => self.step(run, run.failed_once(outcome, due_at, now)),
             RetryDecision::DeadLetter { disposition } => self.end(run, End::Dead(outcome, disposition), now),
@@ -90,6 +92,16 @@ impl DispatcherMachine {
     }
 
     pub(super) fn end(&self, run: &Run, end: End, now: Timestamp) -> Event {
+        let told = match &end {
+            End::Succeeded(outcome) => Some((outcome, false)),
+            End::Dead(outcome, _) => Some((outcome, true)),
+            End::Cancelled(_) | End::Expired(_) => None,
+        };
+        let gives_back = given_back(run, told);
+        self.ended(run, end, gives_back, now)
+    }
+
+    fn ended(&self, run: &Run, end: End, gives_back: GivenBack, now: Timestamp) -> Event {
         let first_failure = match &end {
             End::Succeeded(_) | End::Cancelled(_) | End::Expired(_) => run.first_failure,
             End::Dead(..) => run.first_failure.or(Some(now)),
@@ -109,7 +121,7 @@ impl DispatcherMachine {
             recent_commands: Arc::clone(&run.recent_commands),
             at: now,
             leaves,
-            gives_back: given_back(run),
+            gives_back,
         }))
     }
 

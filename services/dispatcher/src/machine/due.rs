@@ -34,7 +34,7 @@ impl DispatcherMachine {
         }
         match run.step {
             Step::Delayed { .. } | Step::Unserved { .. } | Step::Retrying { .. } => self.step(run, self.go(run, now)),
-            Step::Asking { held, .. } => self.step(run, run.asked_again(held, now)),
+            Step::Asking { held, .. } => self.step(run, self.ask_again(run, held, now)),
             // These wake for their deadline only.
             Step::Waiting | Step::Ready | Step::Running { .. } => self.end(run, End::Expired(expired(run)), now),
         }

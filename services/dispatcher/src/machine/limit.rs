@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orloj_domain::id::LimitId;
-use orloj_domain::limit::{Claim, Gate, LimitRules, Next, Waiter};
+use orloj_domain::limit::{Breaker, Claim, Gate, Grant, LimitRules, Next, Turn, Waiter};
+use orloj_domain::setting::{BreakerState, Verdict};
 use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
@@ -40,6 +41,14 @@ impl Gates {
         }
     }
 
+    pub(super) fn turn(&mut self, limit: &LimitId, breaker: &Breaker) {
+        let gate = self.0.entry(limit.clone()).or_default();
+        gate.turn(breaker.clone());
+        if gate.is_empty() {
+            self.0.remove(limit);
+        }
+    }
+
     /// When one of them has something to do.
     pub(super) fn first_due(&self, rules: &LimitRules) -> Option<Timestamp> {
         self.0.iter().filter_map(|(limit, gate)| gate.due(limit, rules.get(limit))).min()
@@ -51,6 +60,18 @@ impl DispatcherMachine {
     #[must_use]
     pub fn limit(&self, limit: &LimitId) -> (usize, usize) {
         self.gates.0.get(limit).map_or((0, 0), |gate| (gate.waiting(), gate.held()))
+    }
+
+    /// The breaker of a limit of this shard; `None` if it is at rest.
+    #[must_use]
+    pub fn breaker(&self, limit: &LimitId) -> Option<&Breaker> {
+        self.gates.0.get(limit).map(Gate::breaker).filter(|breaker| !breaker.is_at_rest())
+    }
+
+    /// How many breakers of limits of this shard are in a state other than closed.
+    #[must_use]
+    pub fn breakers(&self, state: BreakerState) -> usize {
+        self.gates.0.values().filter(|gate| gate.breaker().state() == state).count()
     }
 
     /// Nothing keeps a run back but its limits: it is ready, or asks for the first of them.
@@ -71,41 +92,60 @@ impl DispatcherMachine {
         }
     }
 
-    /// The limits that an attempt of a run needs, in the one order in which all runs ask.
+    /// What a run does that has waited for long, holding the first `held` of its limits.
+    pub(super) fn ask_again(&self, run: &Run, held: usize, now: Timestamp) -> Run {
+        let is_needed = run.asks_for().is_none_or(|limit| self.limits_of(run).contains(limit));
+        // Nobody grants the limit of a host that has none any more.
+        if is_needed { run.asked_again(held, now) } else { got_one(run, held, now) }
+    }
+
+    /// The limits that an attempt of a run needs, in the one order in which all runs ask: that of its queue, those that its job
+    /// names, and those of the host of its target.
     fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
         let shared = run.request.limits.iter().map(LimitId::of_limit);
-        let mut limits: Vec<LimitId> = self.rules.of_queue(&run.request.queue).into_iter().chain(shared).collect();
+        let of_host = run.request.host.iter().flat_map(|host| self.rules.of_host(host)).cloned();
+        let of_queue = self.rules.of_queue(&run.request.queue);
+        let mut limits: Vec<LimitId> = of_queue.into_iter().chain(shared).chain(of_host).collect();
         limits.sort_unstable();
         limits.dedup();
         limits.into()
     }
 
     /// A run asks for a limit of this shard: it gets it, or waits in line.
-    pub(super) fn decide_asked(&self, limit: &LimitId, waiter: &Waiter, now: Timestamp) -> Event {
+    pub(super) fn decide_asked(&self, limit: &LimitId, waiter: &Waiter, now: Timestamp) -> Vec<Event> {
         let nobody = Gate::default();
         let gate = self.gates.0.get(limit).unwrap_or(&nobody);
         if gate.knows(waiter.claim) {
-            return Event::Ignored(Ignored::NoClaim);
+            return vec![Event::Ignored(Ignored::NoClaim)];
         }
-        match gate.admits(limit, self.rules.get(limit), now) {
-            Some(used_until_nanos) => held(limit, waiter, now, used_until_nanos),
-            None => Event::LimitJoined(limit.clone(), waiter.clone()),
+        match gate.admits(limit, self.rules.get(limit), waiter.claim, now) {
+            Some(grant) => held(limit, waiter, now, grant),
+            None => vec![Event::LimitJoined(limit.clone(), waiter.clone())],
         }
     }
 
-    pub(super) fn decide_given_back(&self, limit: &LimitId, claim: Claim) -> Event {
-        if self.gates.0.get(limit).is_some_and(|gate| gate.knows(claim)) {
-            Event::LimitFree(limit.clone(), claim)
-        } else {
-            Event::Ignored(Ignored::NoClaim)
-        }
+    pub(super) fn decide_given_back(
+        &self,
+        limit: &LimitId,
+        claim: Claim,
+        verdict: Verdict,
+        now: Timestamp,
+    ) -> Vec<Event> {
+        let Some(gate) = self.gates.0.get(limit).filter(|gate| gate.knows(claim)) else {
+            return vec![Event::Ignored(Ignored::NoClaim)];
+        };
+        let turn = gate.turned_by(self.rules.get(limit), claim, verdict, now);
+        let turn = turn.map(|turn| turned(limit, turn, now));
+        std::iter::once(Event::LimitFree(limit.clone(), claim)).chain(turn).collect()
     }
 
     /// What the limits of this shard do now, one step of each: the next tick does the rest.
     pub(super) fn decide_limits(&self, now: Timestamp) -> impl Iterator<Item = Event> {
-        self.gates.0.iter().filter_map(move |(limit, gate)| match gate.next(limit, self.rules.get(limit), now)? {
-            Next::Grant(waiter, used_until_nanos) => Some(held(limit, &waiter, now, used_until_nanos)),
-            Next::TellAgain(waiter) => Some(held(limit, &waiter, now, 0)),
+        self.gates.0.iter().flat_map(move |(limit, gate)| match gate.next(limit, self.rules.get(limit), now) {
+            Some(Next::Turn(turn)) => vec![turned(limit, turn, now)],
+            Some(Next::Grant(waiter, grant)) => held(limit, &waiter, now, grant),
+            Some(Next::TellAgain(waiter)) => held(limit, &waiter, now, Grant::default()),
+            None => Vec::new(),
         })
     }
 
@@ -117,11 +157,7 @@ impl DispatcherMachine {
             return Event::LimitDeclined(limit.clone(), waiter.clone());
         };
         match &run.step {
-            Step::Asking { held, .. } if run.asks_for() == Some(limit) => {
-                let held = held + 1;
-                let next = if held < run.limits.len() { run.asking_on(held, now) } else { run.made_ready(now) };
-                self.step(&run, next)
-            }
+            Step::Asking { held, .. } if run.asks_for() == Some(limit) => self.step(&run, got_one(&run, *held, now)),
             // It was told before.
             Step::Asking { .. } | Step::Ready | Step::Running { .. } => Event::Ignored(Ignored::NoClaim),
             Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => {
@@ -131,6 +167,19 @@ impl DispatcherMachine {
     }
 }
 
-fn held(limit: &LimitId, waiter: &Waiter, at: Timestamp, used_until_nanos: i64) -> Event {
-    Event::LimitHeld { limit: limit.clone(), waiter: waiter.clone(), at, used_until_nanos }
+/// A run that held the first `held` of its limits has one more: it asks for the next one, or is ready.
+fn got_one(run: &Run, held: usize, now: Timestamp) -> Run {
+    let held = held + 1;
+    if held < run.limits.len() { run.asking_on(held, now) } else { run.made_ready(now) }
+}
+
+fn held(limit: &LimitId, waiter: &Waiter, at: Timestamp, grant: Grant) -> Vec<Event> {
+    let Grant { used_until_nanos, breaker } = grant;
+    let turn = breaker.map(|breaker| turned(limit, Turn { breaker, why: None, run: None }, at));
+    let held = Event::LimitHeld { limit: limit.clone(), waiter: waiter.clone(), at, used_until_nanos };
+    std::iter::once(held).chain(turn).collect()
+}
+
+fn turned(limit: &LimitId, turn: Turn, at: Timestamp) -> Event {
+    Event::LimitTurned { limit: limit.clone(), turn: Box::new(turn), at }
 }

@@ -6,7 +6,7 @@
 //! kept in mind, and the run's next step or end writes the tombstone that was lost.
 
 use orloj_domain::id::{LimitId, RunId};
-use orloj_domain::limit::{Claim, Waiter};
+use orloj_domain::limit::{Breaker, Claim, Waiter};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 
@@ -61,6 +61,11 @@ impl DispatcherMachine {
     /// Takes what `run.state` keeps of a limit's rate: used at an instant, up to then, in nanoseconds since the Unix epoch.
     pub fn restore_rate(&mut self, limit: &LimitId, used_until_nanos: i64, at: Timestamp) {
         self.gates.use_until(limit, used_until_nanos, at);
+    }
+
+    /// Takes what `run.state` keeps of a limit's breaker.
+    pub fn restore_breaker(&mut self, limit: &LimitId, breaker: &Breaker) {
+        self.gates.turn(limit, breaker);
     }
 
     /// Takes a tombstone: the claim neither waits nor holds.

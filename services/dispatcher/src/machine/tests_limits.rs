@@ -263,9 +263,12 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let mut world = World::new();
-        world.rule("queue/default", Some(json!({"maxConcurrent": 3})));
+        let breaker = json!({"failures": 2, "window": "10s", "openFor": "2s", "maxOpenFor": "5s"});
+        world.rule("queue/default", Some(json!({"maxConcurrent": 3, "breaker": breaker})));
         world.rule("limit/one", Some(json!({"maxConcurrent": 1})));
-        world.rule("limit/two", Some(json!({"maxConcurrent": 2, "ratePerSecond": 5, "burst": 2})));
+        let breaker = json!({"failures": 2, "ratio": 0.5, "window": "5s", "openFor": "1s"});
+        let two = json!({"maxConcurrent": 2, "ratePerSecond": 5, "burst": 2, "breaker": breaker});
+        world.rule("limit/two", Some(two));
         Self { world, asked: Vec::new(), second: 0 }
     }
 

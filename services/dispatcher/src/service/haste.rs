@@ -25,6 +25,7 @@ pub(super) fn of(event: &Event) -> (Haste, Option<u128>) {
         | Event::LimitJoined(..)
         | Event::LimitHeld { .. }
         | Event::LimitFree(..)
+        | Event::LimitTurned { .. }
         | Event::LimitDeclined(..)
         | Event::LimitRulesTaken(_)
         | Event::Ignored(_) => (Haste::Now, None),

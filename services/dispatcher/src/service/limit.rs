@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use orloj_domain::id::{IdError, LimitId};
 use orloj_domain::limit::{Claim, LimitRules, Waiter};
-use orloj_domain::setting::{LimitEvent, LimitEventType};
+use orloj_domain::setting::{LimitEvent, LimitEventType, Verdict};
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -14,6 +14,7 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::Undecodable;
 use orloj_runtime::log::{NewRecord, Record};
 
+use super::breaker;
 use super::read::decode;
 use crate::event::{GivenBack, Input};
 use crate::machine::DispatcherMachine;
@@ -49,13 +50,13 @@ pub(super) fn given_back<'a>(
 ) -> impl Iterator<Item = NewRecord> + 'a {
     gives_back.iter().flat_map(move |(limits, claim)| {
         let waiter = Waiter { claim: *claim, job: request.job.clone(), priority: request.priority, since: at };
-        limits.iter().map(move |limit| release(shards, limit, &waiter, at))
+        limits.iter().map(move |(limit, verdict)| release(shards, limit, &waiter, at, *verdict))
     })
 }
 
 /// What is said when a limit came that nobody waits for.
 pub(super) fn declined(shards: ShardCount, limit: &LimitId, waiter: &Waiter) -> NewRecord {
-    release(shards, limit, waiter, waiter.since)
+    release(shards, limit, waiter, waiter.since, Verdict::Nothing)
 }
 
 /// What is kept of one that waits for a limit of the shard.
@@ -88,8 +89,8 @@ pub(super) fn free(shard: Shard, limit: &LimitId, claim: Claim) -> NewRecord {
     kept(shard, limit, claim, None)
 }
 
-fn release(shards: ShardCount, limit: &LimitId, waiter: &Waiter, at: Timestamp) -> NewRecord {
-    let said = event(LimitEventType::Release, limit, waiter, at);
+fn release(shards: ShardCount, limit: &LimitId, waiter: &Waiter, at: Timestamp, verdict: Verdict) -> NewRecord {
+    let said = LimitEvent { verdict, ..event(LimitEventType::Release, limit, waiter, at) };
     message(shards.shard_of_key(limit.as_str().as_bytes()), &said)
 }
 
@@ -115,6 +116,7 @@ fn event(kind: LimitEventType, limit: &LimitId, waiter: &Waiter, at: Timestamp) 
         priority: waiter.priority,
         since: waiter.since,
         used_until_nanos: 0,
+        verdict: Verdict::Nothing,
     }
 }
 
@@ -123,15 +125,18 @@ fn waiter_of(event: LimitEvent) -> (LimitId, Waiter) {
     (event.limit, Waiter { claim, job: event.job, priority: event.priority, since: event.since })
 }
 
-/// Reads what a shard says to another; `None` for what a newer version says.
+/// Reads what a shard says to another; `None` for what a newer version says, and for what the shard's own breakers did.
 pub(super) fn read(record: &Record) -> Result<Option<Input>, Undecodable> {
+    if breaker::is_about(record) {
+        return Ok(None);
+    }
     let event: LimitEvent = decode(record.value.as_deref().unwrap_or_default())?;
-    let kind = event.kind;
+    let (kind, verdict) = (event.kind, event.verdict);
     let (limit, waiter) = waiter_of(event);
     Ok(match kind {
         LimitEventType::Acquire => Some(Input::LimitAsked(limit, waiter)),
         LimitEventType::Grant => Some(Input::LimitGranted(limit, waiter)),
-        LimitEventType::Release => Some(Input::LimitGivenBack(limit, waiter.claim)),
+        LimitEventType::Release => Some(Input::LimitGivenBack(limit, waiter.claim, verdict)),
         LimitEventType::Unknown => None,
     })
 }

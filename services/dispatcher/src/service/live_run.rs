@@ -12,8 +12,8 @@ use orloj_domain::topic;
 use orloj_runtime::driver::Undecodable;
 use orloj_runtime::log::Record;
 
-use super::limit;
 use super::read::decode;
+use super::{breaker, limit};
 use crate::machine::DispatcherMachine;
 use crate::request::Request;
 use crate::run::{DeadRun, Run, Step};
@@ -23,6 +23,9 @@ use crate::shares::Shares;
 pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
     if let Some(key) = record.key_text().and_then(|key| key.strip_prefix(limit::KEY_PREFIX)) {
         return limit::replay(machine, key, record);
+    }
+    if breaker::is_about(record) {
+        return breaker::replay(machine, record);
     }
     let Some(value) = record.value.as_deref() else {
         let key = record.key_text().unwrap_or_default();

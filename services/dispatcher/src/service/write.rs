@@ -15,7 +15,7 @@ use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
-use super::{limit, live_run};
+use super::{breaker, limit, live_run};
 use crate::event::{End, Ended, Event, Ignored, Report};
 use crate::request::Request;
 use crate::run::{DeadRun, Run, Step};
@@ -39,6 +39,7 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
             limit::held(shard, shards, limit, waiter, *at, *used_until_nanos)
         }
         Event::LimitFree(limit, claim) => vec![limit::free(shard, limit, *claim)],
+        Event::LimitTurned { limit, turn, at } => breaker::turned(shard, limit, turn, *at),
         Event::LimitDeclined(limit, waiter) => vec![limit::declined(shards, limit, waiter)],
         Event::Disowned(report, why) => vec![disowned(shard, report, *why)],
         Event::NotRedriven { dead, why, at } => not_redriven(shard, dead, why, *at),

@@ -76,12 +76,19 @@ pub(super) async fn get(
 async fn found(api: &Arc<Api>, limit: &LimitId) -> Result<Option<(Value, Option<i64>)>, Problem> {
     let asked = limit.clone();
     if !limit.is_of_queue() {
-        let found = api.read(move |connection| views::limit(connection, &asked)).await?;
-        return Ok(found.map(|(document, offset)| (document, Some(offset))));
+        let read = api.read(move |connection| {
+            let Some((mut document, offset)) = views::limit(connection, &asked)? else { return Ok(None) };
+            views::add_turns(connection, &asked, &mut document)?;
+            Ok(Some((document, Some(offset))))
+        });
+        return read.await;
     }
     let (now, known) = (api.clock.now(), api.queues.clone());
     api.read(move |connection| {
-        let queue = views::queue(views::queues(connection, &known, now)?, asked.name());
+        let mut queue = views::queue(views::queues(connection, &known, now)?, asked.name());
+        if let Some(queue) = &mut queue {
+            views::add_turns(connection, &asked, queue)?;
+        }
         let offset = views::limit_offset(connection, &asked)?;
         Ok(queue.map(|document| (document, offset)))
     })
@@ -149,7 +156,8 @@ fn check_unused(limit: &LimitId, jobs: &[String], used: views::LimitUse) -> Resu
         format!("{what} is named by jobs {names}; take it out of them first, or their runs would wait for ever")
     } else if used != views::LimitUse::default() {
         let (held, waiting) = (used.held, used.waiting);
-        format!("{what} is held by {held} runs and {waiting} wait for it; let them end or cancel them first")
+        let how = "let them end or cancel them first, and take out its `host` if it has one, so that no more come";
+        format!("{what} is held by {held} runs and {waiting} wait for it; {how}")
     } else {
         return Ok(());
     };

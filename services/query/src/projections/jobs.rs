@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use orloj_domain::id::LimitId;
-use orloj_domain::job::JobDefinition;
+use orloj_domain::job::{JobDefinition, Target};
+use orloj_domain::limit::host_of_url;
 use orloj_domain::manifest;
 use orloj_domain::topic;
 use orloj_domain::trigger_state::{Backfill, TriggerState};
@@ -26,7 +27,7 @@ pub(crate) struct JobRow {
     pub(crate) queue: Option<String>,
     /// Calendars that its rules name, each once.
     pub(crate) calendars: Vec<String>,
-    /// Shared limits that its runs need, as `limit/NAME`.
+    /// Shared limits that it names, as `limit/NAME`, and the host of its HTTP target as `host/HOST` without and with a port.
     pub(crate) limits: Vec<String>,
     /// A JSON object.
     pub(crate) pause: Option<String>,
@@ -44,7 +45,13 @@ fn calendars(definition: &JobDefinition) -> Vec<String> {
 }
 
 fn limits(definition: &JobDefinition) -> Vec<String> {
-    definition.spec.limits.iter().map(|name| LimitId::of_limit(name).to_string()).collect()
+    let named = definition.spec.limits.iter().map(|name| LimitId::of_limit(name).to_string());
+    let host = match &definition.spec.target {
+        Target::HttpTarget(target) => host_of_url(&target.url),
+        Target::ExecTarget(_) | Target::ShellTarget(_) | Target::KafkaTarget(_) | Target::HandlerTarget(_) => None,
+    };
+    let hosts = host.into_iter().flat_map(|host| [host.without_port(), host]);
+    named.chain(hosts.map(|host| format!("host/{host}"))).collect()
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {

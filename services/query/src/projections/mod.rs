@@ -3,6 +3,7 @@
 //! was or was not folded before from other topics; within a partition order is the log's.
 
 mod attempts;
+mod breakers;
 mod dead_letters;
 mod decisions;
 mod history;
@@ -24,6 +25,7 @@ use orloj_runtime::codec::{self, WireRecord};
 use orloj_runtime::log::Record;
 
 pub(crate) use attempts::{AttemptEnd, AttemptReport};
+pub(crate) use breakers::BreakerRow;
 pub(crate) use dead_letters::DeadLetter;
 pub(crate) use decisions::{DecisionRow, RunRequest};
 pub(crate) use history::HistoryRow;
@@ -37,7 +39,7 @@ pub(crate) use settings::SettingRow;
 pub(crate) use shards::{OwnerRow, OwnerService};
 
 /// Topics that every installation has and that are folded; dead letters come on top, queue by queue.
-pub(crate) const TOPICS: [&str; 12] = [
+pub(crate) const TOPICS: [&str; 13] = [
     topic::JOBS,
     topic::JOB_EVENTS,
     topic::TRIGGER_STATE,
@@ -50,10 +52,11 @@ pub(crate) const TOPICS: [&str; 12] = [
     topic::DISPATCHER_OWNERS,
     topic::QUARANTINE,
     topic::SETTINGS,
+    topic::LIMITS,
 ];
 
-/// Topics with one partition per shard, because their records are about jobs.
-pub(crate) const SHARDED_TOPICS: [&str; 7] = [
+/// Topics with one partition per shard, because their records are about jobs, or about limits of shards.
+pub(crate) const SHARDED_TOPICS: [&str; 8] = [
     topic::JOBS,
     topic::JOB_EVENTS,
     topic::TRIGGER_STATE,
@@ -61,6 +64,7 @@ pub(crate) const SHARDED_TOPICS: [&str; 7] = [
     topic::RUN_EVENTS,
     topic::ATTEMPT_EVENTS,
     topic::COMMANDS,
+    topic::LIMITS,
 ];
 
 /// A change of rows.
@@ -106,6 +110,8 @@ pub(crate) enum Change {
     Limit(Box<SettingRow>),
     /// They were removed.
     LimitGone(String),
+    /// A breaker turned.
+    BreakerTurned(Box<BreakerRow>),
     /// A record was put aside.
     Quarantined(Box<QuarantineRow>),
 }
@@ -135,6 +141,7 @@ pub(crate) fn fold(record: &Record, shards: ShardCount, changes: &mut Vec<Change
         topic::TRIGGER_OWNERS => shards::fold(OwnerService::Trigger, record, changes),
         topic::DISPATCHER_OWNERS => shards::fold(OwnerService::Dispatcher, record, changes),
         topic::SETTINGS => settings::fold(record, changes),
+        topic::LIMITS => breakers::fold(record, changes),
         topic::QUARANTINE => {
             quarantine::fold(record, changes);
             Ok(())

@@ -73,6 +73,10 @@ CREATE TABLE limits (
     manifest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE job_limits (
     job TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (job, name)) WITHOUT ROWID;
+CREATE TABLE breakers (
+    name TEXT NOT NULL, offset INTEGER NOT NULL, state TEXT NOT NULL, at INTEGER NOT NULL, until INTEGER,
+    failures INTEGER NOT NULL, ended INTEGER NOT NULL, run_id TEXT, job TEXT, reason TEXT,
+    PRIMARY KEY (name, offset)) WITHOUT ROWID;
 CREATE TABLE quarantine (
     partition INTEGER NOT NULL, offset INTEGER NOT NULL, at INTEGER NOT NULL, source_topic TEXT,
     source_partition INTEGER, source_offset INTEGER, error TEXT, key BLOB, value BLOB, headers TEXT NOT NULL,
@@ -99,7 +103,7 @@ CREATE INDEX IF NOT EXISTS dead_letters_by_time ON dead_letters (at, run_id);
 
 /// Tables that the digest covers, each with the columns that order it. Positions and versions are left out: the log
 /// may have let go of records that once moved or made them.
-pub(super) const ORDERED: [(&str, &str); 16] = [
+pub(super) const ORDERED: [(&str, &str); 17] = [
     ("answers", "topic, partition"),
     ("offers", "job"),
     ("jobs", "job"),
@@ -115,5 +119,6 @@ pub(super) const ORDERED: [(&str, &str); 16] = [
     ("job_calendars", "job, calendar"),
     ("limits", "name"),
     ("job_limits", "job, name"),
+    ("breakers", "name, offset"),
     ("quarantine", "partition, offset"),
 ];

@@ -4,8 +4,8 @@
 use rusqlite::{Connection, Result, named_params, params};
 
 use crate::projections::{
-    AttemptEnd, AttemptReport, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow, QuarantineRow,
-    RunRequest, RunStep, RunnerRow, SettingRow,
+    AttemptEnd, AttemptReport, BreakerRow, Change, DeadLetter, DecisionRow, HistoryRow, JobRow, OwnerRow,
+    QuarantineRow, RunRequest, RunStep, RunnerRow, SettingRow,
 };
 
 /// Carries one change out.
@@ -46,6 +46,7 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
         Change::CalendarGone(name) => run("DELETE FROM calendars WHERE name = ?1", params![name]),
         Change::Limit(row) => setting(connection, "limits", row),
         Change::LimitGone(name) => run("DELETE FROM limits WHERE name = ?1", params![name]),
+        Change::BreakerTurned(row) => breaker(connection, row),
         Change::Quarantined(row) => quarantine(connection, row),
     }
 }
@@ -93,6 +94,30 @@ fn setting(connection: &Connection, table: &'static str, row: &SettingRow) -> Re
         &format!("INSERT OR REPLACE INTO {table} (name, offset, at, actor, manifest) VALUES (?1, ?2, ?3, ?4, ?5)");
     let values = params![row.name, row.offset, row.at, row.actor, row.manifest];
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+/// Most turns kept of one breaker; the newest says how it stands, however old it is.
+const TURNS_MAX: i64 = 20;
+
+fn breaker(connection: &Connection, row: &BreakerRow) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO breakers (name, offset, state, at, until, failures, ended, run_id, job, reason)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let values = params![
+        row.name,
+        row.offset,
+        row.state,
+        row.at,
+        row.until,
+        row.failures,
+        row.ended,
+        row.run_id,
+        row.job,
+        row.reason,
+    ];
+    connection.prepare_cached(sql)?.execute(values)?;
+    let sql = "DELETE FROM breakers WHERE name = ?1 AND offset <
+        (SELECT offset FROM breakers WHERE name = ?1 ORDER BY offset DESC LIMIT 1 OFFSET ?2)";
+    connection.prepare_cached(sql)?.execute(params![row.name, TURNS_MAX - 1]).map(|_| ())
 }
 
 /// Most definitions kept of one job.

@@ -133,8 +133,8 @@ fn position_and_lag(progress: &Progress, shard: i32) -> (Value, i64) {
 }
 
 /// What the documents of queues show of their bounds, and nothing where there are none.
-const BOUNDS: [&str; 8] =
-    ["maxConcurrent", "ratePerSecond", "burst", "paused", "held", "waitingForLimit", "manifest", "status"];
+const BOUNDS: [&str; 9] =
+    ["maxConcurrent", "ratePerSecond", "burst", "paused", "breaker", "held", "waitingForLimit", "manifest", "status"];
 
 /// Most handlers that are listed as missing.
 const MISSING_MAX: i64 = 100;

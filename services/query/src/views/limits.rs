@@ -9,6 +9,7 @@ use orloj_domain::limit::{self, LimitRule, QUEUE_KIND};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use serde_json::{Value, json};
 
+use super::breakers::breaker;
 use super::calendars::setting_position;
 use super::{Items, instant, sql_count, stored_json};
 
@@ -30,10 +31,13 @@ pub(crate) fn limit(connection: &Connection, limit: &LimitId) -> Result<Option<(
     let uses = limit_uses(connection)?;
     let found = connection
         .prepare_cached(&sql)?
-        .query_row([limit.as_str()], |row| Ok((document(row, &uses)?, row.get(1)?)))
+        .query_row([limit.as_str()], |row| Ok((document(connection, row, &uses)?, row.get(1)?)))
         .optional()?;
     let Some((mut document, offset)) = found else { return Ok(None) };
     document["status"]["jobs"] = json!(jobs_with_limit(connection, limit)?);
+    if let Some(host) = document["spec"]["host"].as_str() {
+        document["status"]["jobsOfHost"] = json!(jobs_with(connection, &format!("host/{host}"))?);
+    }
     Ok(Some((document, offset)))
 }
 
@@ -44,7 +48,7 @@ pub(crate) fn limits(connection: &Connection, after: Option<&str>, limit: usize)
     let sql =
         format!("SELECT {COLUMNS} FROM limits WHERE name > 'limit/' || ?1 AND name < 'limit0' ORDER BY name LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql)?;
-    let row = |row: &Row<'_>| Ok((short_name(&row.get::<_, String>(0)?), document(row, &uses)?));
+    let row = |row: &Row<'_>| Ok((short_name(&row.get::<_, String>(0)?), document(connection, row, &uses)?));
     statement.query_map((after.unwrap_or_default(), sql_count(limit)), row)?.collect()
 }
 
@@ -63,9 +67,13 @@ pub(crate) fn limit_names(connection: &Connection) -> Result<Vec<String>> {
 
 /// Jobs in force that name a limit, the first hundred.
 pub(crate) fn jobs_with_limit(connection: &Connection, limit: &LimitId) -> Result<Vec<String>> {
+    jobs_with(connection, limit.as_str())
+}
+
+fn jobs_with(connection: &Connection, name: &str) -> Result<Vec<String>> {
     let sql = "SELECT job FROM job_limits WHERE name = ?1 ORDER BY job LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    statement.query_map((limit.as_str(), USERS_MAX), |row| row.get(0))?.collect()
+    statement.query_map((name, USERS_MAX), |row| row.get(0))?.collect()
 }
 
 /// What live runs hold and wait for, by the limit's whole name.
@@ -101,6 +109,7 @@ pub(super) fn queue_bounds(connection: &Connection) -> Result<BTreeMap<String, V
             "ratePerSecond": rule.rate_per_second,
             "burst": rule.rate_per_second.map(|_| rule.burst),
             "paused": rule.is_paused,
+            "breaker": breaker(connection, &name, &manifest)?,
             "held": used.held,
             "waitingForLimit": used.waiting,
             "manifest": manifest,
@@ -139,15 +148,17 @@ fn status(row: &Row<'_>) -> Result<Value> {
     }))
 }
 
-fn document(row: &Row<'_>, uses: &BTreeMap<String, LimitUse>) -> Result<Value> {
+fn document(connection: &Connection, row: &Row<'_>, uses: &BTreeMap<String, LimitUse>) -> Result<Value> {
     let name: String = row.get(0)?;
     let manifest = manifest_of(row)?;
     let used = uses.get(&name).copied().unwrap_or_default();
+    let breaker = breaker(connection, &name, &manifest)?;
     let mut document = manifest.clone();
     if let Some(fields) = document.as_object_mut() {
         fields.insert("limit".to_owned(), json!(short_name(&name)));
         fields.insert("held".to_owned(), json!(used.held));
         fields.insert("waiting".to_owned(), json!(used.waiting));
+        fields.insert("breaker".to_owned(), breaker);
         fields.insert("manifest".to_owned(), manifest);
         fields.insert("status".to_owned(), status(row)?);
     }

@@ -1,6 +1,7 @@
 //! Reading the projection: queries, and the JSON documents that come of them. Not here: HTTP (`http`), writing
 //! (`store`). Invariant: a list is ordered by a key that never changes, so that pages hold under inserts.
 
+mod breakers;
 mod calendars;
 mod definitions;
 mod explain;
@@ -15,6 +16,7 @@ mod runs;
 use orloj_domain::time::Timestamp;
 use serde_json::Value;
 
+pub(crate) use breakers::add_turns;
 pub(crate) use calendars::{calendar, calendar_offset, calendars, calendars_with, jobs_with, setting_position};
 pub(crate) use definitions::{Definition, Definitions};
 pub(crate) use explain::{facts, versions};

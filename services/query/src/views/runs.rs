@@ -6,6 +6,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params_from_iter};
 use serde_json::{Value, json};
 
+use super::breakers::why_shut;
 use super::{Items, instant, optional_instant, sql_count, stored_json};
 
 /// Which runs are listed.
@@ -147,13 +148,16 @@ pub(crate) fn attempt_place(connection: &Connection, id: AttemptId) -> Result<Op
 fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
     let run_id: String = row.get(0)?;
     let (attempts, started_at) = attempts(connection, &run_id)?;
+    let limits = row.get_ref(20)?.as_str_or_null()?.map_or_else(|| json!([]), |limits| stored_json(Some(limits)));
+    let state: String = row.get(7)?;
+    let note = note(connection, &state, &limits, row.get(18)?)?;
     Ok(json!({
         "id": run_id,
         "job": row.get::<_, String>(1)?,
         "version": row.get::<_, i64>(2)?,
         "trigger": row.get::<_, String>(3)?,
         "fireTime": instant(row.get(4)?),
-        "state": row.get::<_, String>(7)?,
+        "state": state,
         "attempt": row.get::<_, i64>(8)?,
         "queue": row.get::<_, String>(6)?,
         "requestedAt": instant(row.get(5)?),
@@ -163,14 +167,22 @@ fn document(connection: &Connection, row: &Row<'_>) -> Result<Value> {
         "runner": row.get::<_, Option<String>>(11)?,
         "outcome": stored_json(row.get::<_, Option<String>>(12)?.as_deref()),
         "disposition": row.get::<_, Option<String>>(13)?,
-        "note": row.get::<_, Option<String>>(18)?,
-        "limits": row.get_ref(20)?.as_str_or_null()?.map_or_else(|| json!([]), |limits| stored_json(Some(limits))),
+        "note": note,
+        "limits": limits,
         "redrives": row.get::<_, i64>(19)?,
         "commandId": row.get::<_, Option<String>>(15)?,
         "actor": row.get::<_, Option<String>>(16)?,
         "params": stored_json(row.get::<_, Option<String>>(17)?.as_deref()),
         "attempts": attempts,
     }))
+}
+
+/// What the dispatcher noted; of a run that waits for a limit, with what its breaker does.
+fn note(connection: &Connection, state: &str, limits: &Value, note: Option<String>) -> Result<Option<String>> {
+    let awaited = limits.as_array().and_then(|limits| limits.last()?.as_str()).filter(|_| state == "waiting");
+    let (Some(note), Some(awaited)) = (&note, awaited) else { return Ok(note) };
+    let shut = why_shut(connection, awaited)?;
+    Ok(Some(shut.map_or_else(|| note.clone(), |shut| format!("{note}, which is {shut}"))))
 }
 
 /// Attempts in order of their tokens, and when the first of them started.

@@ -13,6 +13,7 @@ use orloj_domain::manifest;
 use orloj_domain::owner::{OwnerRecord, POSITIONS_KEY, ShardPositions};
 use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::runner::{AttemptOutput, OutputChunk, OutputStream, RunnerHeartbeat};
+use orloj_domain::setting::{BreakerEvent, BreakerState};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_domain::trigger_state::{Pause, TriggerState};
@@ -262,4 +263,26 @@ pub(crate) fn owner(topic: &str, shard: i32, incarnation: &str) -> NewRecord {
 pub(crate) fn positions(partition: i32, next: i64) -> NewRecord {
     let saved = ShardPositions { positions: BTreeMap::from([(topic::JOBS.to_owned(), next)]) };
     NewRecord::new(topic::TRIGGER_STATE, partition, POSITIONS_KEY, Some(codec::encode(&saved)))
+}
+
+/// A dispatcher tells of a turn of a breaker.
+pub(crate) fn turn(limit: &str, state: BreakerState, seconds: i64, until: Option<i64>) -> NewRecord {
+    let has_opened = state == BreakerState::Open;
+    let event = BreakerEvent {
+        limit: limit.parse().expect("a limit"),
+        state,
+        at: at(seconds),
+        until: until.map(at),
+        open_for_ms: 30_000,
+        failures: if has_opened { 20 } else { 0 },
+        ended: 0,
+        window_ms: 60_000,
+        run_id: has_opened.then(|| run_of(&job("a/b"), 1)),
+        job: has_opened.then(|| job("a/b")),
+        reason: Some(format!("{state} because")),
+        probe_run_id: None,
+        probe_token: 0,
+        counts: Vec::new(),
+    };
+    NewRecord::new(topic::LIMITS, 0, format!("breaker:{limit}"), Some(codec::encode(&event)))
 }
