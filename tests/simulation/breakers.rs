@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orloj_domain::setting::{BreakerEvent, BreakerState, LimitEvent, LimitEventType};
+use orloj_domain::setting::{BREAKER_KEY_PREFIX, BreakerEvent, BreakerState, LimitEvent, LimitEventType};
 use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::Record;
@@ -73,7 +73,7 @@ pub(crate) fn check(world: &World, findings: &mut Vec<String>) {
     let mut turns: BTreeMap<String, Vec<BreakerState>> = BTreeMap::new();
     for record in world.read(topic::RUN_STATE) {
         let key = record.key_text().unwrap_or_default();
-        let wrong = if let Some(limit) = key.strip_prefix(topic::BREAKER_KEY_PREFIX) {
+        let wrong = if let Some(limit) = key.strip_prefix(BREAKER_KEY_PREFIX) {
             let limit_seen = seen.entry(limit.to_owned()).or_default();
             let before = limit_seen.state;
             let wrong = match breaker_of(&record) {
@@ -120,7 +120,7 @@ fn told(world: &World) -> Vec<BreakerEvent> {
 }
 
 fn breaker_of(record: &Record) -> Option<BreakerEvent> {
-    record.key_text().filter(|key| key.starts_with(topic::BREAKER_KEY_PREFIX))?;
+    record.key_text().filter(|key| key.starts_with(BREAKER_KEY_PREFIX))?;
     Some(codec::decode(record.value.as_deref()?).expect("our own records decode"))
 }
 

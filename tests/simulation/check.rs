@@ -13,6 +13,7 @@ use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::run::{LiveRun, RunEvent, RunState};
 use orloj_domain::schedule;
+use orloj_domain::setting::BREAKER_KEY_PREFIX;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_domain::trigger_state::TriggerState;
@@ -282,7 +283,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
             }
         }
         for (run, value) in last.iter().filter_map(|(run, value)| Some((run, value.as_deref()?))) {
-            if run.starts_with(topic::BREAKER_KEY_PREFIX) {
+            if run.starts_with(BREAKER_KEY_PREFIX) {
                 // However it stands, it is kept.
                 continue;
             }

@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(paused_of(json!({"manifest": null, "paused": null})), "-");
         assert_eq!(paused_of(json!({"manifest": {}, "paused": false})), "no");
         assert_eq!(paused_of(json!({"manifest": {}, "paused": true})), "yes");
-        let breaker_of = |shown: Value| breaker(&json!({"breaker": shown}));
+        let breaker_of = |stands: Value| breaker(&json!({"breaker": stands}));
         assert_eq!(breaker_of(Value::Null), "-");
         assert_eq!(breaker_of(json!({"state": "closed"})), "closed");
         assert_eq!(breaker_of(json!({"state": "halfOpen"})), "half-open");

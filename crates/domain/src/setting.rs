@@ -114,6 +114,9 @@ words! {
     }
 }
 
+/// What keys of `limits` and `run.state` begin with that are about breakers; the limit follows.
+pub const BREAKER_KEY_PREFIX: &str = "breaker:";
+
 /// What ended in a part of a breaker's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "BreakerCount", rename_all = "camelCase")]

@@ -17,8 +17,6 @@ pub const DISPATCHER_OWNERS: &str = "dispatcher.owners";
 pub const SETTINGS: &str = "settings";
 /// The ledger of shared limits.
 pub const LIMITS: &str = "limits";
-/// What keys of `limits` and `run.state` begin with that are about breakers.
-pub const BREAKER_KEY_PREFIX: &str = "breaker:";
 /// What people and programs ask.
 pub const COMMANDS: &str = "commands";
 /// One decision per fire time.

@@ -1,7 +1,7 @@
 //! Hosts of HTTP targets: how a limit names one, and which one a URL is at. Not here: what is done with it. Invariant: two
 //! URLs that are at the same host and port by name give the same text.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::id::HttpHost;
 

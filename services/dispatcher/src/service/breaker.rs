@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use orloj_domain::id::{IdError, LimitId};
 use orloj_domain::limit::{Breaker, Turn, Why};
-use orloj_domain::setting::{BreakerEvent, BreakerState};
+use orloj_domain::setting::{BREAKER_KEY_PREFIX, BreakerEvent, BreakerState};
 use orloj_domain::shard::Shard;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -18,12 +18,12 @@ use crate::machine::DispatcherMachine;
 
 /// True if a record of `limits` or `run.state` is about a breaker.
 pub(super) fn is_about(record: &Record) -> bool {
-    record.key_text().is_some_and(|key| key.starts_with(topic::BREAKER_KEY_PREFIX))
+    record.key_text().is_some_and(|key| key.starts_with(BREAKER_KEY_PREFIX))
 }
 
 /// What is kept of a breaker, and what everybody is told if it turned.
 pub(super) fn turned(shard: Shard, limit: &LimitId, turn: &Turn, at: Timestamp) -> Vec<NewRecord> {
-    let key = format!("{}{limit}", topic::BREAKER_KEY_PREFIX);
+    let key = format!("{}{limit}", BREAKER_KEY_PREFIX);
     let event = to_wire(limit, turn, at);
     let kept = (!turn.breaker.is_at_rest()).then(|| codec::encode(&event));
     let told = turn.why.map(|_| NewRecord::new(topic::LIMITS, shard.0, key.as_str(), Some(codec::encode(&event))));
@@ -69,7 +69,7 @@ fn to_wire(limit: &LimitId, turn: &Turn, at: Timestamp) -> BreakerEvent {
 /// Folds a record of `run.state` about a breaker into a machine that is being restored.
 pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
     let key = record.key_text().unwrap_or_default();
-    let limit = key.strip_prefix(topic::BREAKER_KEY_PREFIX).unwrap_or_default();
+    let limit = key.strip_prefix(BREAKER_KEY_PREFIX).unwrap_or_default();
     let limit: LimitId =
         limit.parse().map_err(|error: IdError| Undecodable::new("key", key, format!("no breaker: {}", error.rule)))?;
     let breaker = match record.value.as_deref() {

@@ -1,8 +1,7 @@
 //! Turns of breakers, as the dispatchers tell them beside what they say to each other about limits. Not here: when one turns
 //! (dispatcher). Invariant: the newest one of a limit says how its breaker stands.
 
-use orloj_domain::setting::BreakerEvent;
-use orloj_domain::topic::BREAKER_KEY_PREFIX;
+use orloj_domain::setting::{BREAKER_KEY_PREFIX, BreakerEvent};
 use orloj_runtime::log::Record;
 
 use super::{Change, Unreadable, decoded};
