@@ -6,6 +6,7 @@ mod attempt;
 mod complete;
 mod due;
 mod graveyard;
+mod hedge;
 mod index;
 mod lease_lost;
 mod limit;
@@ -19,6 +20,8 @@ mod runs;
 mod tests;
 #[cfg(test)]
 mod tests_complete;
+#[cfg(test)]
+mod tests_hedge;
 #[cfg(test)]
 mod tests_limits;
 #[cfg(test)]
@@ -35,7 +38,7 @@ use orloj_domain::run::{RunState, lifecycle};
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
-use crate::event::{Event, GivenBack, Input};
+use crate::event::{About, Event, GivenBack, Input};
 use crate::run::{DeadRun, Run};
 use crate::shares::Shares;
 use graveyard::{DEAD_MAX, Graveyard};
@@ -229,6 +232,12 @@ impl DispatcherMachine {
         Some(run)
     }
 
+    /// When a run has to be looked at next.
+    #[cfg(test)]
+    pub(crate) fn next_deadline_of_runs(&self) -> Option<Timestamp> {
+        self.index.first_due()
+    }
+
     /// True if the indexes are those of the runs.
     #[cfg(test)]
     pub(crate) fn is_index_right(&self) -> bool {
@@ -242,7 +251,7 @@ impl DispatcherMachine {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
         let gives_back = if next.limits.is_empty() { given_back(from) } else { None };
-        Event::Stepped { run: next, leaves, gives_back }
+        Event::Stepped { run: next, leaves, gives_back, about: About::Run, ended: Vec::new() }
     }
 
     /// Every topic in which the log holds a copy of a live run.

@@ -12,7 +12,7 @@ use orloj_domain::job::{
     Delivery, ExecTarget, HttpCompletion, HttpTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target,
 };
 use orloj_domain::lease::LEASE_DEFAULT;
-use orloj_domain::run::{RecordHeader, RunEvent};
+use orloj_domain::run::{EndedAttempt, RecordHeader, RunEvent};
 use orloj_domain::runner::RunnerMessage;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
@@ -22,11 +22,11 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{CLOCK_JUMP_MAX, Inbound, Machine, Service, WriteContext};
 use orloj_runtime::log::{Header, NewRecord, Record};
 
-use crate::event::{Completion, Event, GivenBack, Input, Order, Report};
+use crate::event::{About, Completion, Event, GivenBack, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
 use crate::request::Request;
-use crate::run::Step;
+use crate::run::{Run, Step};
 use crate::service::DispatcherService;
 use crate::shares::Shares;
 use crate::{DispatcherConfig, End};
@@ -54,6 +54,10 @@ pub(crate) struct Ask {
     pub(crate) priority: i32,
     /// Its target may say later how it ended.
     pub(crate) has_callback: bool,
+    /// After how long a second attempt is put beside one that has not ended.
+    pub(crate) hedge_s: Option<i64>,
+    /// It sends a request.
+    pub(crate) is_request: bool,
 }
 
 impl Ask {
@@ -73,6 +77,8 @@ impl Ask {
             limits: &[],
             priority: 5,
             has_callback: false,
+            hedge_s: None,
+            is_request: false,
         }
     }
 
@@ -121,7 +127,7 @@ impl Ask {
             queue: QueueName::default(),
             priority: self.priority,
             start_delay_ms: self.delay_s * 1000,
-            timeout_ms: 1000,
+            timeout_ms: 60_000,
             deadline_ms: self.deadline_s.map(|seconds| seconds * 1000),
             retry: RetryPolicy {
                 max_attempts: self.max_attempts,
@@ -136,7 +142,12 @@ impl Ask {
             concurrency: self.concurrency,
             pause_after_failures: 0,
             limits: self.limits.iter().map(|name| name.parse().expect("limit")).collect(),
-            target: if self.has_callback { called_back() } else { program() },
+            hedge_after_ms: self.hedge_s.map(|seconds| seconds * 1000),
+            target: match (self.has_callback, self.is_request) {
+                (false, false) => program(),
+                (true, _) => asked(HttpCompletion::Callback),
+                (false, true) => asked(HttpCompletion::Response),
+            },
         }
     }
 
@@ -164,14 +175,14 @@ fn program() -> Target {
     })
 }
 
-fn called_back() -> Target {
+fn asked(completion: HttpCompletion) -> Target {
     Target::HttpTarget(HttpTarget {
         method: "POST".to_owned(),
         url: "https://example.com/run".to_owned(),
         headers: BTreeMap::new(),
         body: String::new(),
         success: vec!["200-299".to_owned()],
-        completion: HttpCompletion::Callback,
+        completion,
     })
 }
 
@@ -396,7 +407,7 @@ pub(crate) fn state_record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> R
 /// An event in a few words, for tables.
 pub(crate) fn words(event: &Event) -> String {
     match event {
-        Event::Stepped { run, leaves, gives_back } => {
+        Event::Stepped { run, leaves, gives_back, about, ended } => {
             let of_step = match &run.step {
                 Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => {
                     format!(" due {}", due_at.since(START).as_secs())
@@ -409,7 +420,11 @@ pub(crate) fn words(event: &Event) -> String {
             };
             let from = leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
             let back = back_words(gives_back);
-            format!("{} a{} t{}{of_step}{from}{back}", run.step.state(), run.attempt, run.token)
+            let hedge = hedge_words(run);
+            let put_off = if *about == About::HedgePutOff { ", put off" } else { "" };
+            let ended = ended_words(ended);
+            let state = run.step.state();
+            format!("{state} a{} t{}{of_step}{hedge}{put_off}{from}{back}{ended}", run.attempt, run.token)
         }
         Event::Ended(ended) => {
             let why = match &ended.end {
@@ -419,7 +434,10 @@ pub(crate) fn words(event: &Event) -> String {
             };
             let from = ended.leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
             let back = back_words(&ended.gives_back);
-            format!("{} a{} t{}{why}{from}{back}", ended.end.state(), ended.attempt, ended.token)
+            let attempts = ended_words(&ended.ended_attempts);
+            let stops = ended.stops.iter().map(|(report, _)| format!(", stop t{}", report.token)).collect::<String>();
+            let state = ended.end.state();
+            format!("{state} a{} t{}{why}{from}{back}{attempts}{stops}", ended.attempt, ended.token)
         }
         Event::Ignored(reason) => reason.as_str().to_owned(),
         Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
@@ -432,6 +450,16 @@ pub(crate) fn words(event: &Event) -> String {
         Event::LimitDeclined(limit, _) => format!("{limit} is declined"),
         Event::LimitRulesTaken(_) => "rules".to_owned(),
     }
+}
+
+fn hedge_words(run: &Run) -> String {
+    let Some(hedge) = run.live_hedge() else { return String::new() };
+    let by = hedge.holder().map_or_else(String::new, |(_, session)| format!(" by {session}"));
+    format!(" & a{} t{}{by}", hedge.attempt, hedge.token)
+}
+
+fn ended_words(ended: &[EndedAttempt]) -> String {
+    ended.iter().map(|attempt| format!(", t{} {}", attempt.token, attempt.outcome.kind)).collect()
 }
 
 fn back_words(gives_back: &GivenBack) -> String {

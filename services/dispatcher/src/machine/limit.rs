@@ -72,7 +72,7 @@ impl DispatcherMachine {
     }
 
     /// The limits that an attempt of a run needs, in the one order in which all runs ask.
-    fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
+    pub(super) fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
         let shared = run.request.limits.iter().map(LimitId::of_limit);
         let mut limits: Vec<LimitId> = self.rules.of_queue(&run.request.queue).into_iter().chain(shared).collect();
         limits.sort_unstable();

@@ -9,7 +9,7 @@ use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
 use super::due::expired;
-use crate::event::{End, Ended, Event, Ignored};
+use crate::event::{About, End, Ended, Event, Ignored};
 use crate::request::Request;
 use crate::run::{Run, Step};
 
@@ -72,7 +72,7 @@ impl DispatcherMachine {
     fn begins(&self, run: Run) -> Event {
         let older = self.older_copies.get(&run.request.run_id).into_iter().flatten();
         let leaves = older.map(Run::topic).filter(|topic| *topic != run.topic()).collect();
-        Event::Stepped { run, leaves, gives_back: None }
+        Event::Stepped { run, leaves, gives_back: None, about: About::Run, ended: Vec::new() }
     }
 }
 
@@ -89,5 +89,7 @@ fn refused(request: &Arc<Request>, outcome: Outcome, end: impl FnOnce(Outcome) -
         at: now,
         leaves: Vec::new(),
         gives_back: None,
+        ended_attempts: Vec::new(),
+        stops: None,
     }))
 }

@@ -1,0 +1,158 @@
+//! Two attempts of one run: when the second is put beside the first, and what the end of either leads to. Not here: which jobs
+//! have that (`orloj_domain::hedge`), how the last attempt of a run ends (`attempt`). Invariant: never more than two attempts of
+//! a run are live, the first success ends it, and any other end leaves the run to the attempt that is still live.
+
+use orloj_domain::attempt::{Outcome, OutcomeKind};
+use orloj_domain::retry::{self, Disposition};
+use orloj_domain::run::EndedAttempt;
+use orloj_domain::time::Timestamp;
+
+use super::DispatcherMachine;
+use crate::event::{About, End, Ended, Event, Ignored, Report};
+use crate::hedge::{HedgeStep, Which};
+use crate::run::Run;
+
+impl DispatcherMachine {
+    /// The time has come to put a second attempt beside one that runs: it is done, unless the run's deadline has passed or a
+    /// limit would have to be asked for it, which may be otherwise later.
+    pub(super) fn hedge(&self, run: &Run, now: Timestamp) -> Event {
+        let is_late = run.deadline().is_some_and(|deadline| deadline <= now);
+        if is_late || !self.limits_of(run).is_empty() {
+            return self.step_about(run, run.hedge_over(true, now), About::HedgePutOff, Vec::new());
+        }
+        self.step_about(run, run.hedged(now), About::HedgeReady, Vec::new())
+    }
+
+    pub(super) fn claim_hedge(&self, run: &Run, report: &Report, now: Timestamp) -> Event {
+        let Some(hedge) = run.live_hedge() else { return Event::Disowned(report.clone(), Ignored::Stale) };
+        match hedge.step {
+            HedgeStep::Ready => {
+                let next = run.hedge_claimed(report.runner.clone(), report.session.clone(), now);
+                self.step_about(run, next, About::HedgeClaimed, Vec::new())
+            }
+            HedgeStep::Running { .. } | HedgeStep::Over => Event::Ignored(Ignored::AlreadyClaimed),
+        }
+    }
+
+    /// One of two live attempts has ended.
+    pub(super) fn end_one(&self, run: &Run, which: Which, outcome: Outcome, now: Timestamp) -> Event {
+        let is_final = run.cancel_reason.is_none() && retry::is_final(&run.request.retry, &outcome);
+        let end = match outcome.kind {
+            OutcomeKind::Succeeded => End::Succeeded(outcome),
+            // The deadline is that of the run.
+            OutcomeKind::Expired => End::Expired(outcome),
+            OutcomeKind::Cancelled => return self.go_on(run, which, outcome, now),
+            OutcomeKind::Failed
+            | OutcomeKind::TimedOut
+            | OutcomeKind::NotStarted
+            | OutcomeKind::NoHandler
+            | OutcomeKind::LeaseLost
+            | OutcomeKind::Aborted
+            | OutcomeKind::Overlap
+            | OutcomeKind::Unknown
+                if is_final =>
+            {
+                End::Dead(outcome, Disposition::NotRetryable)
+            }
+            OutcomeKind::Failed
+            | OutcomeKind::TimedOut
+            | OutcomeKind::NotStarted
+            | OutcomeKind::NoHandler
+            | OutcomeKind::LeaseLost
+            | OutcomeKind::Aborted
+            | OutcomeKind::Overlap
+            | OutcomeKind::Unknown => return self.go_on(run, which, outcome, now),
+        };
+        Event::Ended(Box::new(self.ended(run, which, end, now)))
+    }
+
+    /// One of two live attempts has ended, and the run goes on with the other.
+    fn go_on(&self, run: &Run, which: Which, outcome: Outcome, now: Timestamp) -> Event {
+        let failed =
+            if outcome.kind == OutcomeKind::Cancelled { run.clone() } else { run.having_failed(&outcome, now) };
+        let next = match which {
+            Which::Own => failed.on_hedge(),
+            // A runner without the handler has not used the attempt up.
+            Which::Hedge => failed.hedge_over(outcome.kind != OutcomeKind::NoHandler, now),
+        };
+        self.step_about(run, next, About::OneEnded, vec![ended_attempt(run, which, outcome, now)])
+    }
+
+    /// A session that held both attempts of a run is lost: the second is over, and the end of the first is that of both.
+    pub(super) fn lose_both(&self, run: &Run, outcome: &Outcome, now: Timestamp) -> Event {
+        let hedge = ended_attempt(run, Which::Hedge, outcome.clone(), now);
+        let mut event = self.end_attempt(&run.hedge_over(true, now), Which::Own, outcome.clone(), now);
+        match &mut event {
+            Event::Stepped { ended, .. } => ended.push(hedge),
+            Event::Ended(ended) => ended.ended_attempts.push(hedge),
+            Event::Disowned(..)
+            | Event::NotRedriven { .. }
+            | Event::Parked { .. }
+            | Event::Forgotten(..)
+            | Event::LimitJoined(..)
+            | Event::LimitHeld { .. }
+            | Event::LimitFree(..)
+            | Event::LimitDeclined(..)
+            | Event::LimitRulesTaken(_)
+            | Event::Ignored(_) => {}
+        }
+        event
+    }
+
+    /// The end of a run whose end was asked for: a second attempt that nobody has claimed is taken off at once.
+    pub(super) fn cancelling(&self, run: &Run, reason: &str, now: Timestamp) -> Event {
+        let next = run.cancelling(reason);
+        match run.live_hedge() {
+            Some(hedge) if hedge.step == HedgeStep::Ready => {
+                let outcome = Outcome::new(OutcomeKind::Cancelled, reason);
+                let ended = vec![ended_attempt(run, Which::Hedge, outcome, now)];
+                self.step_about(run, next.hedge_over(true, now), About::Run, ended)
+            }
+            Some(_) | None => self.step(run, next),
+        }
+    }
+
+    /// A step of a run by one of its attempts.
+    pub(super) fn step_about(&self, from: &Run, next: Run, about: About, ended: Vec<EndedAttempt>) -> Event {
+        match self.step(from, next) {
+            Event::Stepped { run, leaves, gives_back, .. } => Event::Stepped { run, leaves, gives_back, about, ended },
+            other => other,
+        }
+    }
+}
+
+/// What an attempt beside the one that ends a run is told, and how it ended.
+pub(super) fn end_of_other(run: &Run, by: Which, ended: &mut Ended) {
+    let other = match by {
+        Which::Own if run.live_hedge().is_some() => Which::Hedge,
+        Which::Own => return,
+        Which::Hedge => Which::Own,
+    };
+    let why = match &ended.end {
+        End::Succeeded(_) => "another attempt of the run was first".to_owned(),
+        End::Cancelled(outcome) | End::Dead(outcome, _) | End::Expired(outcome) => {
+            format!("another attempt of the run ended as {}, which ends the run", outcome.kind)
+        }
+    };
+    ended.ended_attempts.push(ended_attempt(run, other, Outcome::new(OutcomeKind::Cancelled, &*why), ended.at));
+    ended.stops = held(run, other).map(|report| (report, why));
+}
+
+/// The attempt as its runner reports about it, if one holds it.
+pub(super) fn held(run: &Run, which: Which) -> Option<Report> {
+    let (runner, session) = run.holder(which)?;
+    let (attempt, token) = run.numbers(which);
+    Some(Report {
+        run_id: run.request.run_id,
+        job: run.request.job.clone(),
+        attempt,
+        token,
+        runner: runner.clone(),
+        session: session.clone(),
+    })
+}
+
+pub(super) fn ended_attempt(run: &Run, which: Which, outcome: Outcome, at: Timestamp) -> EndedAttempt {
+    let (attempt, token) = run.numbers(which);
+    EndedAttempt { attempt, token, at, outcome }
+}
