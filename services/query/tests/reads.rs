@@ -5,10 +5,10 @@ mod world;
 
 use std::io::{BufRead as _, BufReader};
 
-use orloj_domain::attempt::{AttemptEventType, OutcomeKind};
+use orloj_domain::attempt::{AttemptEventType, Outcome, OutcomeKind};
 use orloj_domain::fire::{Decision, Reason};
 use orloj_domain::job_event::{FieldError, JobEventType};
-use orloj_domain::run::RunState;
+use orloj_domain::run::{EndedAttempt, RunEvent, RunHedge, RunState};
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock as _, SystemClock};
 use orloj_runtime::log::{Header, NewRecord};
@@ -66,6 +66,84 @@ fn a_run_shows_what_each_service_said_about_it() {
     assert!(run["attempts"][0]["lateResult"]["at"].is_string());
     assert_eq!(run["finishedAt"], json!(at(20).to_string()));
     assert_eq!(world.get(&format!("/api/v1/runs/{}", run_of(&job, 1))).status, 404);
+}
+
+#[test]
+fn two_attempts_side_by_side_show_how_each_of_them_ended() {
+    let (world, _directory) = world();
+    let job = job("billing/nightly");
+    let id = run_of(&job, 0);
+    let hedged = RunEvent {
+        hedge: Some(RunHedge { attempt: 2, token: 2, runner: None }),
+        ..records::step(&job, 0, RunState::Running, 1, 1)
+    };
+    for record in [
+        records::requested(&job, 0),
+        records::report(&job, 0, AttemptEventType::Claimed, 1, "s-1"),
+        about(topic::RUN_EVENTS, &job, &hedged),
+    ] {
+        world.fold(record);
+    }
+    let run = world.get(&format!("/api/v1/runs/{id}")).json();
+    let shown = |run: &Value, path: &str| -> Vec<Value> {
+        let attempts = run["attempts"].as_array().expect("a list");
+        attempts.iter().map(|attempt| attempt.pointer(path).cloned().unwrap_or_default()).collect()
+    };
+    assert_eq!(shown(&run, "/hedge"), [json!(false), json!(true)], "one on its queue is shown");
+    assert_eq!(shown(&run, "/runner"), [json!("runner-1"), json!(null)]);
+
+    let end = |attempt, kind, message| EndedAttempt {
+        attempt,
+        token: i64::from(attempt),
+        at: at(20),
+        outcome: Outcome::new(kind, message),
+    };
+    let first = "another attempt of the run was first";
+    let succeeded = RunEvent {
+        outcome: Some(Outcome::new(OutcomeKind::Succeeded, "")),
+        ended_attempts: vec![end(2, OutcomeKind::Succeeded, ""), end(1, OutcomeKind::Cancelled, first)],
+        ..records::step(&job, 0, RunState::Succeeded, 2, 2)
+    };
+    world.fold(about(topic::RUN_EVENTS, &job, &succeeded));
+    let run = world.get(&format!("/api/v1/runs/{id}")).json();
+    assert_eq!(shown(&run, "/outcome/kind"), [json!("cancelled"), json!("succeeded")]);
+    assert_eq!(run["attempts"][0]["outcome"]["message"], first);
+    assert_eq!(shown(&run, "/finishedAt"), [json!(at(20).to_string()), json!(at(20).to_string())]);
+    assert_eq!((&run["state"], &run["attempt"]), (&json!("succeeded"), &json!(2)));
+    // The claim of the second one comes from another topic, and may come last.
+    world.fold(records::report(&job, 0, AttemptEventType::Claimed, 2, "s-2"));
+    let run = world.get(&format!("/api/v1/runs/{id}")).json();
+    assert_eq!(shown(&run, "/session"), [json!("s-1"), json!("s-2")]);
+    assert_eq!(shown(&run, "/hedge"), [json!(false), json!(true)]);
+    // What the other one's runner says of it in the end is known best there.
+    world.fold(records::report(&job, 0, AttemptEventType::Finished, 1, "s-1"));
+    let run = world.get(&format!("/api/v1/runs/{id}")).json();
+    assert_eq!(shown(&run, "/outcome/kind"), [json!("failed"), json!("succeeded")]);
+}
+
+#[test]
+fn one_of_two_attempts_that_failed_has_ended_although_the_run_goes_on() {
+    let (world, _directory) = world();
+    let job = job("billing/nightly");
+    let outcome = Outcome::new(OutcomeKind::LeaseLost, "silent");
+    let goes_on = RunEvent {
+        ended_attempts: vec![EndedAttempt { attempt: 1, token: 1, at: at(20), outcome }],
+        ..records::step(&job, 0, RunState::Running, 2, 2)
+    };
+    for record in [
+        records::requested(&job, 0),
+        records::report(&job, 0, AttemptEventType::Claimed, 1, "s-1"),
+        records::report(&job, 0, AttemptEventType::Claimed, 2, "s-2"),
+        about(topic::RUN_EVENTS, &job, &goes_on),
+        records::report(&job, 0, AttemptEventType::Finished, 1, "s-1"),
+    ] {
+        world.fold(record);
+    }
+    let run = world.get(&format!("/api/v1/runs/{}", run_of(&job, 0))).json();
+    assert_eq!((&run["state"], &run["attempt"]), (&json!("running"), &json!(2)));
+    assert_eq!(run["attempts"][0]["outcome"]["kind"], "leaseLost");
+    assert_eq!(run["attempts"][0]["lateResult"]["kind"], "failed");
+    assert_eq!(run["attempts"][1]["finishedAt"], json!(null));
 }
 
 #[test]
