@@ -22,6 +22,7 @@ use orloj_runtime::log::{
 };
 
 use crate::random::Random;
+use crate::workload;
 
 /// How long the dispatcher waits for a sign of life.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
@@ -94,7 +95,7 @@ impl ModelRunner {
         let claimer = log
             .claim(ClaimerSpec {
                 group: format!("runner.{queue}"),
-                topics: vec![topic::run_ready(&queue)],
+                topics: [&queue, &workload::free_queue()].map(topic::run_ready).to_vec(),
                 member: session.clone(),
                 peers: None,
             })
@@ -126,6 +127,11 @@ impl ModelRunner {
     pub(crate) fn live(&self) -> impl Iterator<Item = (&ReadyAttempt, bool)> {
         let is_valid = self.clock.now().since(self.confirmed_at) < LEASE;
         self.busy.iter().filter(|busy| busy.ends_at.is_some()).map(move |busy| (&busy.ready, is_valid))
+    }
+
+    /// Attempts it holds, those too that may not begin yet.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = &ReadyAttempt> {
+        self.busy.iter().map(|busy| &busy.ready)
     }
 
     pub(crate) fn turn(&mut self, random: &mut Random) {
@@ -160,7 +166,7 @@ impl ModelRunner {
             at: now,
             since: self.since,
             lease_ms: i64::try_from(LEASE.as_millis()).expect("small"),
-            queues: vec![QueueName::default()],
+            queues: vec![QueueName::default(), workload::free_queue()],
             slots: i32::try_from(SLOTS).expect("small"),
             busy: i32::try_from(self.busy.len()).expect("small"),
             is_draining: false,

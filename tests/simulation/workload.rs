@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType, PauseMissed};
-use orloj_domain::id::{CalendarName, CommandId, JobId, RunId};
+use orloj_domain::id::{CalendarName, CommandId, JobId, QueueName, RunId};
 use orloj_domain::job::{
     AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HttpCompletion, HttpTarget,
     JobDefinition, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
@@ -200,7 +200,31 @@ fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition
     }
 }
 
+/// A queue that no rule ever bounds: attempts are put beside others only there.
+pub(crate) fn free_queue() -> QueueName {
+    "free".parse().expect("a valid queue")
+}
+
+/// What a run needs; of some jobs it may have two attempts at once.
 fn spec(random: &mut Random) -> RunSpec {
+    let plain = plain_spec(random);
+    if !random.chance(25) {
+        return plain;
+    }
+    RunSpec {
+        queue: if random.chance(85) { free_queue() } else { plain.queue },
+        retry: RetryPolicy { max_attempts: plain.retry.max_attempts + 1, ..plain.retry },
+        delivery: Delivery::AtLeastOnce,
+        overlap: OverlapPolicy { policy: OverlapKind::Allow, ..plain.overlap },
+        concurrency: None,
+        limits: Vec::new(),
+        target: if random.chance(30) { asked(HttpCompletion::Response) } else { program() },
+        hedge_after_ms: Some(i64::try_from(100 + random.below(1500)).expect("small")),
+        ..plain
+    }
+}
+
+fn plain_spec(random: &mut Random) -> RunSpec {
     let policy = [OverlapKind::Allow, OverlapKind::Forbid, OverlapKind::Queue, OverlapKind::Replace];
     let policy = policy[usize::try_from(random.below(4)).expect("small")];
     let may_be_bounded = matches!(policy, OverlapKind::Allow | OverlapKind::Queue) && random.chance(30);
@@ -227,7 +251,8 @@ fn spec(random: &mut Random) -> RunSpec {
             1 => vec!["two".parse().expect("a valid limit"), "one".parse().expect("a valid limit")],
             _ => Vec::new(),
         },
-        target: if random.chance(30) { called_back() } else { program() },
+        hedge_after_ms: None,
+        target: if random.chance(30) { asked(HttpCompletion::Callback) } else { program() },
     }
 }
 
@@ -241,14 +266,14 @@ fn program() -> Target {
     })
 }
 
-/// A target that says later how an attempt ended.
-fn called_back() -> Target {
+/// A target that is sent a request, and may say later how an attempt ended.
+fn asked(completion: HttpCompletion) -> Target {
     Target::HttpTarget(HttpTarget {
         method: "POST".to_owned(),
         url: "https://example.com/run".to_owned(),
         headers: BTreeMap::new(),
         body: String::new(),
         success: vec!["200-299".to_owned()],
-        completion: HttpCompletion::Callback,
+        completion,
     })
 }

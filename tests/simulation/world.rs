@@ -72,7 +72,7 @@ impl World {
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
         let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
         let shards = ShardCount::new(SHARDS).expect("a valid count");
-        for spec in topics::declared(SHARDS, 1, &[QueueName::default()]) {
+        for spec in topics::declared(SHARDS, 1, &[QueueName::default(), workload::free_queue()]) {
             log.create_topic(&spec).expect("in memory");
         }
         let slots = (0..3 * INSTANCES)
@@ -123,7 +123,7 @@ impl World {
             while self.clock.now() < until {
                 self.step();
             }
-            if crate::check::left(self).is_empty() {
+            if crate::check::left(self).is_empty() && self.busy().next().is_none() {
                 return;
             }
         }
@@ -261,10 +261,22 @@ impl World {
         requested.filter_map(|decision| Some((decision.job, decision.run_id?))).collect()
     }
 
-    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one.
+    /// Attempts that runners hold, executed or not.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = String> {
+        let runners = self.slots.iter().filter_map(|slot| match &slot.process {
+            Some(Process::Runner(runner)) => Some(runner),
+            Some(Process::Trigger(_) | Process::Dispatcher(_)) | None => None,
+        });
+        let busy = runners.flat_map(ModelRunner::busy);
+        busy.map(|ready| format!("attempt {} of run {} is still held by a runner", ready.attempt, ready.run_id))
+    }
+
+    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one, or of a run that has not two; or
+    /// three.
     fn witness(&mut self) {
         let now = self.clock.now();
         let mut live = BTreeMap::new();
+        let mut attempts: BTreeMap<RunId, usize> = BTreeMap::new();
         let mut holders: BTreeMap<String, BTreeSet<RunId>> = BTreeMap::new();
         for slot in &self.slots {
             let Some(Process::Runner(runner)) = &slot.process else { continue };
@@ -277,6 +289,11 @@ impl World {
                 let shared = spec.limits.iter().map(|limit| format!("limit/{limit}"));
                 for limit in shared.chain([format!("queue/{}", spec.queue)]) {
                     holders.entry(limit).or_default().insert(ready.run_id);
+                }
+                let count = attempts.entry(ready.run_id).or_default();
+                *count += 1;
+                if *count > 1 + usize::from(spec.hedge_after_ms.is_some()) {
+                    self.overlaps.push(format!("{}: run {} has {count} attempts at once", ready.job, ready.run_id));
                 }
                 let room = Some(overlap::room(spec.overlap.policy, spec.concurrency));
                 let is_alone = is_valid && room == Some(1);

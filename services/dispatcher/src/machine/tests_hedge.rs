@@ -307,7 +307,7 @@ fn no_second_attempt_comes_too_late_or_where_it_may_not() {
         &[
             (0, Request(0), &["ready a1 t1"]),
             (1, Claim(0, 1, 1, "s"), &["running a1 t1 by s"]),
-            (20, Tick, &["running a1 t1 by s, put off"]),
+            (21, Tick, &["running a1 t1 by s, put off"]),
             (90, Tick, &[]),
             (90, Finish(0, 1, 1, "s", OK), &["succeeded a1 t1 -run.state, t1 succeeded"]),
         ],
