@@ -33,7 +33,7 @@ pub(crate) fn next_records(
     count: u64,
     runs: impl Fn() -> Vec<(JobId, RunId)>,
 ) -> Vec<NewRecord> {
-    if random.chance(15) {
+    if random.chance(25) {
         return order(random, shards, now, count, &runs());
     }
     let job = job(random.below(JOBS));
@@ -208,7 +208,7 @@ pub(crate) fn free_queue() -> QueueName {
 /// What a run needs; of some jobs it may have two attempts at once.
 fn spec(random: &mut Random) -> RunSpec {
     let plain = plain_spec(random);
-    if !random.chance(25) {
+    if !random.chance(15) {
         return plain;
     }
     RunSpec {

@@ -17,7 +17,7 @@ pub struct Hedge {
     pub attempt: i32,
     /// The newest token handed out.
     pub token: i64,
-    /// Since when it is at this step.
+    /// Since when it is at this step; of one that is over, from when the time of the next one counts.
     pub since: Timestamp,
     /// Where it is.
     pub step: HedgeStep,

@@ -254,6 +254,42 @@ fn output_comes_as_pages_plain_bytes_and_a_stream() {
 }
 
 #[test]
+fn a_stream_has_what_two_attempts_write_side_by_side() {
+    let (world, _directory) = world();
+    let job = job("a/b");
+    let path = format!("/api/v1/runs/{}/output", run_of(&job, 0));
+    for record in [
+        records::requested(&job, 0),
+        records::report(&job, 0, AttemptEventType::Started, 1, "s-1"),
+        records::report(&job, 0, AttemptEventType::Started, 2, "s-2"),
+        records::output(&job, 0, 2, 0, &[b"second\n"], false),
+    ] {
+        world.fold(record);
+    }
+    let follow = |last_seen: Option<&str>| {
+        let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+        let mut request = agent.get(format!("{}{path}", world.address)).header("Accept", "text/event-stream");
+        if let Some(seen) = last_seen {
+            request = request.header("Last-Event-ID", seen);
+        }
+        let lines = BufReader::new(request.call().expect("a stream").into_body().into_reader()).lines();
+        lines.map(|line| line.expect("a line")).filter(|line| line.starts_with("id: "))
+    };
+    let mut ids = follow(None);
+    assert_eq!(ids.next().as_deref(), Some("id: 2.0.0"));
+    world.append(records::output(&job, 0, 1, 0, &[b"first, later\n"], false));
+    assert_eq!(ids.next().as_deref(), Some("id: 1.0.0,2.0.0"));
+    world.append(records::output(&job, 0, 2, 1, &[b"second\n"], true));
+    assert_eq!(ids.next().as_deref(), Some("id: 1.0.0,2.1.0"));
+    world.append(records::output(&job, 0, 1, 1, &[b"first\n"], true));
+    assert_eq!(ids.next().as_deref(), Some("id: 1.1.0,2.1.0"));
+    world.append(records::ended(&job, 0, RunState::Succeeded, 1, OutcomeKind::Succeeded));
+    assert_eq!(ids.next(), None, "it ends with the run");
+    let again: Vec<String> = follow(Some("1.0.0,2.0.0")).collect();
+    assert_eq!(again, ["id: 1.1.0,2.0.0", "id: 1.1.0,2.1.0"], "who comes back gets the rest");
+}
+
+#[test]
 fn what_is_parked_is_shown_with_its_record() {
     let (world, _directory) = world();
     let job = job("a/b");

@@ -2,6 +2,8 @@
 //! have that (`orloj_domain::hedge`), how the last attempt of a run ends (`attempt`). Invariant: never more than two attempts of
 //! a run are live, the first success ends it, and any other end leaves the run to the attempt that is still live.
 
+use std::time::Duration;
+
 use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::retry::{self, Disposition};
 use orloj_domain::run::EndedAttempt;
@@ -12,13 +14,18 @@ use crate::event::{About, End, Ended, Event, Ignored, Report};
 use crate::hedge::{HedgeStep, Which};
 use crate::run::Run;
 
+/// Where no second attempt can be put beside a run, that is not looked at again sooner: each look is a record.
+const PUT_OFF_MIN: Duration = Duration::from_secs(10);
+
 impl DispatcherMachine {
     /// The time has come to put a second attempt beside one that runs: it is done, unless the run's deadline has passed or a
     /// limit would have to be asked for it, which may be otherwise later.
     pub(super) fn hedge(&self, run: &Run, now: Timestamp) -> Event {
         let is_late = run.deadline().is_some_and(|deadline| deadline <= now);
         if is_late || !self.limits_of(run).is_empty() {
-            return self.step_about(run, run.hedge_over(true, now), About::HedgePutOff, Vec::new());
+            let after = run.request.hedge_after.unwrap_or_default();
+            let counted_from = now.plus(PUT_OFF_MIN.saturating_sub(after));
+            return self.step_about(run, run.hedge_over(true, counted_from), About::HedgePutOff, Vec::new());
         }
         self.step_about(run, run.hedged(now), About::HedgeReady, Vec::new())
     }

@@ -331,6 +331,18 @@ fn no_second_attempt_comes_while_its_queue_is_bounded() {
     world.advance_to(20);
     assert_eq!(world.decide(&Input::Tick).iter().map(words).collect::<Vec<_>>(), ["running a1 t1 by s & a2 t2"]);
     world.check_restore();
+    // A short time is no reason to write that down often.
+    let mut world = World::new();
+    let hasty = Ask { hedge_s: Some(1), ..ask };
+    world.ask(&hasty);
+    world.decide(&Input::Claimed(report(&hasty, 1, 1, "s")));
+    world.rule("queue/default", Some(serde_json::json!({"maxConcurrent": 5})));
+    let looked_at = (1..=22).filter(|second| {
+        world.advance_to(*second);
+        !world.decide(&Input::Tick).is_empty()
+    });
+    assert_eq!(looked_at.collect::<Vec<_>>(), [1, 11, 21]);
+    world.check_restore();
     // One that holds the queue's limit is not looked at at all.
     let mut world = World::new();
     world.rule("queue/default", Some(serde_json::json!({"maxConcurrent": 5})));
