@@ -44,17 +44,12 @@ fn every_seed_decides_each_fire_time_once_and_ends_each_run_once() {
     let seeds = number("ORLOJ_SIM_SEEDS").unwrap_or(SEEDS);
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get) as u64;
     let met = Mutex::new(BTreeSet::new());
-    let counts = Mutex::new(std::collections::BTreeMap::<&'static str, usize>::new());
     std::thread::scope(|scope| {
         for worker in 0..workers {
             let met = &met;
-            let counts = &counts;
             scope.spawn(move || {
                 for seed in (worker..seeds).step_by(usize::try_from(workers).unwrap_or(1)) {
                     let (trace, moments) = run(seed);
-                    for moment in &moments {
-                        *counts.lock().unwrap().entry(moment).or_default() += 1;
-                    }
                     met.lock().expect("nobody panicked").extend(moments);
                     if seed % REPEAT_EVERY == 0 {
                         assert_eq!(trace, run(seed).0, "seed {seed} gave two different traces");
@@ -63,7 +58,6 @@ fn every_seed_decides_each_fire_time_once_and_ends_each_run_once() {
             });
         }
     });
-    println!("{:#?}", counts.lock().unwrap());
     if seeds >= SEEDS {
         let met = met.into_inner().expect("nobody panicked");
         assert_eq!(met, check::MOMENTS.into(), "what is not met is not tested");

@@ -10,6 +10,7 @@ use orloj_domain::job::{
     AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HttpCompletion, HttpTarget,
     JobDefinition, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
 };
+use orloj_domain::run::RunState;
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -17,6 +18,14 @@ use orloj_runtime::codec;
 use orloj_runtime::log::NewRecord;
 
 use crate::random::Random;
+
+/// A run that was asked for, as whoever reads along knows it.
+pub(crate) struct KnownRun {
+    pub(crate) job: JobId,
+    pub(crate) run: RunId,
+    /// As the dispatcher said last.
+    pub(crate) state: Option<RunState>,
+}
 
 /// Jobs that a simulation plays with.
 pub(crate) const JOBS: u64 = 6;
@@ -31,9 +40,9 @@ pub(crate) fn next_records(
     shards: ShardCount,
     now: Timestamp,
     count: u64,
-    runs: impl Fn() -> Vec<(JobId, RunId)>,
+    runs: impl Fn() -> Vec<KnownRun>,
 ) -> Vec<NewRecord> {
-    if random.chance(25) {
+    if random.chance(15) {
         return order(random, shards, now, count, &runs());
     }
     let job = job(random.below(JOBS));
@@ -68,23 +77,23 @@ pub(crate) fn next_records(
 }
 
 /// Somebody wants one of the youngest runs to end, or to be tried again.
-fn order(
-    random: &mut Random,
-    shards: ShardCount,
-    now: Timestamp,
-    count: u64,
-    runs: &[(JobId, RunId)],
-) -> Vec<NewRecord> {
-    if runs.is_empty() {
-        return Vec::new();
-    }
-    let back = usize::try_from(random.below(12)).expect("small").min(runs.len() - 1);
-    let (job, run) = &runs[runs.len() - 1 - back];
+fn order(random: &mut Random, shards: ShardCount, now: Timestamp, count: u64, runs: &[KnownRun]) -> Vec<NewRecord> {
     let kind = match random.below(10) {
         0..5 => CommandType::Cancel,
         5..9 => CommandType::Redrive,
         _ => CommandType::Park,
     };
+    // Mostly of a run in a state in which it can be carried out, as far as the one who sends it knows.
+    let is_cancel = kind == CommandType::Cancel;
+    let can_be = |state: RunState| if is_cancel { !state.is_terminal() } else { state == RunState::Dead };
+    let is_apt = |run: &&KnownRun| run.state.is_some_and(can_be);
+    let apt: Vec<&KnownRun> = runs.iter().filter(is_apt).collect();
+    let pool = if random.chance(50) && !apt.is_empty() { apt } else { runs.iter().collect() };
+    if pool.is_empty() {
+        return Vec::new();
+    }
+    let back = usize::try_from(random.below(12)).expect("small").min(pool.len() - 1);
+    let KnownRun { job, run, .. } = pool[pool.len() - 1 - back];
     let spares_parked = random.chance(30);
     let command = Command { run_id: Some(*run), spares_parked, ..of(kind, format!("order-{count}"), now) };
     let value = Some(codec::encode(&command));

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use orloj_dispatcher::{DispatcherConfig, DispatcherService};
 use orloj_domain::fire::{Decision, FireDecision};
-use orloj_domain::id::{JobId, QueueName, RunId};
+use orloj_domain::id::{QueueName, RunId};
 use orloj_domain::overlap;
+use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -24,7 +25,7 @@ use orloj_trigger::{TriggerConfig, TriggerService};
 
 use crate::model_runner::ModelRunner;
 use crate::random::Random;
-use crate::workload;
+use crate::workload::{self, KnownRun};
 
 const SHARDS: i32 = 4;
 const INSTANCES: usize = 2;
@@ -252,13 +253,21 @@ impl World {
     }
 
     /// The runs that were asked for, job by job.
-    fn runs(&self) -> Vec<(JobId, RunId)> {
+    fn runs(&self) -> Vec<KnownRun> {
+        let records = self.read(topic::RUN_EVENTS);
+        let events = records.iter().filter_map(|record| record.value.as_deref());
+        let events = events.map(|value| codec::decode::<RunEvent>(value).expect("our own records decode"));
+        let states: BTreeMap<RunId, RunState> = events.map(|event| (event.run_id, event.state)).collect();
         let records = self.read(topic::FIRES);
         let decisions = records.iter().filter(|record| record.key_text().is_some_and(|key| key.contains('/')));
         let decisions = decisions.filter_map(|record| record.value.as_deref());
         let decisions = decisions.map(|value| codec::decode::<FireDecision>(value).expect("our own records decode"));
         let requested = decisions.filter(|decision| decision.decision == Decision::Requested);
-        requested.filter_map(|decision| Some((decision.job, decision.run_id?))).collect()
+        let known = requested.filter_map(|decision| {
+            let (job, run) = (decision.job, decision.run_id?);
+            Some(KnownRun { job, run, state: states.get(&run).copied() })
+        });
+        known.collect()
     }
 
     /// Attempts that runners hold, executed or not.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use orloj_domain::id::{RunId, SessionId};
 use orloj_domain::limit::LimitRules;
-use orloj_domain::run::{RunState, lifecycle};
+use orloj_domain::run::{EndedAttempt, RunState, lifecycle};
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
@@ -248,10 +248,15 @@ impl DispatcherMachine {
 
     /// The step of a live run to `next`, with the topics that it leaves by it.
     fn step(&self, from: &Run, next: Run) -> Event {
+        self.step_about(from, next, About::Run, Vec::new())
+    }
+
+    /// The same, of one of its attempts, with those that ended by it where two were live.
+    fn step_about(&self, from: &Run, next: Run, about: About, ended: Vec<EndedAttempt>) -> Event {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
         let gives_back = if next.limits.is_empty() { given_back(from) } else { None };
-        Event::Stepped { run: next, leaves, gives_back, about: About::Run, ended: Vec::new() }
+        Event::Stepped { run: next, leaves, gives_back, about, ended }
     }
 
     /// Every topic in which the log holds a copy of a live run.

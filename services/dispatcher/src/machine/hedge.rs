@@ -75,8 +75,8 @@ impl DispatcherMachine {
 
     /// One of two live attempts has ended, and the run goes on with the other.
     fn go_on(&self, run: &Run, which: Which, outcome: Outcome, now: Timestamp) -> Event {
-        let failed =
-            if outcome.kind == OutcomeKind::Cancelled { run.clone() } else { run.having_failed(&outcome, now) };
+        let is_failure = !matches!(outcome.kind, OutcomeKind::Cancelled | OutcomeKind::NoHandler);
+        let failed = if is_failure { run.having_failed(&outcome, now) } else { run.clone() };
         let next = match which {
             Which::Own => failed.on_hedge(),
             // A runner without the handler has not used the attempt up.
@@ -89,19 +89,10 @@ impl DispatcherMachine {
     pub(super) fn lose_both(&self, run: &Run, outcome: &Outcome, now: Timestamp) -> Event {
         let hedge = ended_attempt(run, Which::Hedge, outcome.clone(), now);
         let mut event = self.end_attempt(&run.hedge_over(true, now), Which::Own, outcome.clone(), now);
-        match &mut event {
-            Event::Stepped { ended, .. } => ended.push(hedge),
-            Event::Ended(ended) => ended.ended_attempts.push(hedge),
-            Event::Disowned(..)
-            | Event::NotRedriven { .. }
-            | Event::Parked { .. }
-            | Event::Forgotten(..)
-            | Event::LimitJoined(..)
-            | Event::LimitHeld { .. }
-            | Event::LimitFree(..)
-            | Event::LimitDeclined(..)
-            | Event::LimitRulesTaken(_)
-            | Event::Ignored(_) => {}
+        if let Event::Stepped { ended, .. } = &mut event {
+            ended.push(hedge);
+        } else if let Event::Ended(ended) = &mut event {
+            ended.ended_attempts.push(hedge);
         }
         event
     }
@@ -116,14 +107,6 @@ impl DispatcherMachine {
                 self.step_about(run, next.hedge_over(true, now), About::Run, ended)
             }
             Some(_) | None => self.step(run, next),
-        }
-    }
-
-    /// A step of a run by one of its attempts.
-    pub(super) fn step_about(&self, from: &Run, next: Run, about: About, ended: Vec<EndedAttempt>) -> Event {
-        match self.step(from, next) {
-            Event::Stepped { run, leaves, gives_back, .. } => Event::Stepped { run, leaves, gives_back, about, ended },
-            other => other,
         }
     }
 }
