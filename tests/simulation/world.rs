@@ -32,6 +32,8 @@ const INSTANCES: usize = 2;
 /// Virtual time under faults, and then to heal.
 const FAULTY: Duration = Duration::from_secs(60);
 const HEALING: Duration = Duration::from_secs(120);
+/// Until a word to a runner has been heard where all are up.
+const WORDS_ARRIVE: Duration = Duration::from_secs(10);
 /// So often at most.
 const HEALING_MORE: usize = 8;
 
@@ -103,10 +105,7 @@ impl World {
     }
 
     pub(crate) fn run_faulty(&mut self) {
-        let until = self.clock.now().plus(FAULTY);
-        while self.clock.now() < until {
-            self.step();
-        }
+        self.steps_for(FAULTY);
     }
 
     /// Everything is up and stays up until all is decided and ended.
@@ -120,13 +119,19 @@ impl World {
         self.append(workload::rules());
         // Runs that share a limit of one end one after the other: as long as some are left they get more time.
         for _ in 0..HEALING_MORE {
-            let until = self.clock.now().plus(HEALING);
-            while self.clock.now() < until {
-                self.step();
-            }
-            if crate::check::left(self).is_empty() && self.busy().next().is_none() {
+            self.steps_for(HEALING);
+            if crate::check::left(self).is_empty() {
+                // Whoever still executes is told that by now.
+                self.steps_for(WORDS_ARRIVE);
                 return;
             }
+        }
+    }
+
+    fn steps_for(&mut self, time: Duration) {
+        let until = self.clock.now().plus(time);
+        while self.clock.now() < until {
+            self.step();
         }
     }
 
