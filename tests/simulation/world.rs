@@ -285,8 +285,8 @@ impl World {
         busy.map(|ready| format!("attempt {} of run {} is still held by a runner", ready.attempt, ready.run_id))
     }
 
-    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one, or of a run that has not two; or
-    /// three.
+    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one, or of a run that has not two;
+    /// or three.
     fn witness(&mut self) {
         let now = self.clock.now();
         let mut live = BTreeMap::new();

@@ -32,7 +32,8 @@ pub fn objections(spec: &RunSpec) -> Vec<FieldError> {
     let policy = spec.overlap.policy;
     if policy != OverlapKind::Allow {
         let message = format!(
-            "lets no two attempts of the job be live at once, and `hedge` does; write `overlap: {{policy: {}}}`, or remove `hedge`",
+            "lets no two attempts of the job be live at once, and `hedge` does; write `overlap: {{policy: {}}}`, or remove \
+             `hedge`",
             OverlapKind::Allow
         );
         errors.push(FieldError::new("spec.overlap.policy", policy, message));

@@ -216,8 +216,8 @@ pub struct RunEvent {
     pub outcome: Option<Outcome>,
     /// Dead: why it is a dead letter (`attemptsExhausted`, `notRetryable`, `leaseLost`, `parked`).
     pub disposition: Option<String>,
-    /// Running: why its end was asked for, what its callback said, or what became of an attempt beside it. Waiting: what for. Dead: why it was not sent back, or is
-    /// parked.
+    /// Running: why its end was asked for, what its callback said, or what became of an attempt beside it. Waiting: what for.
+    /// Dead: why it was not sent back, or is parked.
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,

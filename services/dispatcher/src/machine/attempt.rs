@@ -1,6 +1,6 @@
 //! A runner reports: it claimed an attempt, or an attempt ended. What a failure leads to is decided in
-//! `orloj_domain::retry`, of two attempts in `hedge`. Invariant: a report counts only for an attempt and token in force and, once claimed,
-//! only from the session that holds the lease; so each attempt ends once.
+//! `orloj_domain::retry`, of two attempts in `hedge`. Invariant: a report counts only for an attempt and token in force and,
+//! once claimed, only from the session that holds the lease; so each attempt ends once.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Two attempts of one run: when the second is put beside the first, and what the end of either leads to. Not here: which jobs
-//! have that (`orloj_domain::hedge`), how the last attempt of a run ends (`attempt`). Invariant: never more than two attempts of
-//! a run are live, the first success ends it, and any other end leaves the run to the attempt that is still live.
+//! Two attempts of one run: when the second is put beside the first, and what the end of either leads to. Not here: which
+//! jobs have that (`orloj_domain::hedge`), how the last attempt of a run ends (`attempt`). Invariant: never more than two
+//! attempts of a run are live, the first success ends it, and an end that says nothing of the other leaves the run to that.
 
 use std::time::Duration;
 

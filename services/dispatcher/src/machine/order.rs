@@ -90,7 +90,8 @@ impl DispatcherMachine {
     }
 }
 
-/// The word to the runner once more, in case the first was lost, and to that of a second attempt; none if its callback was first.
+/// The word to the runner once more, in case the first was lost, and to that of a second attempt; none if its callback was
+/// first.
 fn told_again(run: &Run) -> Vec<Event> {
     if run.completion.is_some() {
         return vec![Event::Ignored(Ignored::AlreadyCompleted)];

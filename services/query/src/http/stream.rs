@@ -1,5 +1,6 @@
 //! Output as server-sent events, until the run has ended. Not here: pages (`output`). Invariant: the id of an
-//! event says how far the reader is in each attempt, so a client that comes back with `Last-Event-ID` misses and repeats nothing.
+//! event says how far the reader is in each attempt, so a client that comes back with `Last-Event-ID` misses and repeats
+//! nothing.
 
 use std::pin::Pin;
 use std::sync::Arc;

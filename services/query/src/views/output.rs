@@ -190,8 +190,8 @@ pub(crate) fn unseen(
     Ok(items)
 }
 
-/// True if the last record of the last attempt's output is there, or no attempt ever began. Where the first of two attempts ended
-/// the run, that is the last.
+/// True if the last record of the last attempt's output is there, or no attempt ever began. Where the first of two attempts
+/// ended the run, that is the last.
 pub(crate) fn is_complete(connection: &Connection, run_id: &str) -> Result<bool> {
     connection
         .prepare_cached(
