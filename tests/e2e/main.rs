@@ -11,6 +11,7 @@ mod clock;
 mod compose;
 mod dev;
 mod handlers;
+mod hedge;
 mod kafka;
 mod kafka_target;
 mod limits;

@@ -20,6 +20,7 @@ use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::codec::{self, WireRecord};
 
 use crate::breakers;
+use crate::workload::free_queue;
 use crate::world::World;
 
 /// Everything that is wrong; empty if all holds.
@@ -34,7 +35,9 @@ pub(crate) fn check(world: &World) -> Vec<String> {
     one_end_each(world, &decisions, &mut findings);
     callbacks_count(world, &mut findings);
     breakers::check(world, &mut findings);
+    attempts_are_as_many_as_allowed(world, &decisions, &mut findings);
     findings.extend(left(world));
+    findings.extend(world.busy());
     findings
 }
 
@@ -234,6 +237,29 @@ fn one_end_each(world: &World, decisions: &[FireDecision], findings: &mut Vec<St
     }
 }
 
+/// No run has more attempts than its policy allows, and none ends twice, those that were put beside others counted as all.
+fn attempts_are_as_many_as_allowed(world: &World, decisions: &[FireDecision], findings: &mut Vec<String>) {
+    let specs = decisions.iter().filter_map(|decision| Some((decision.run_id?, decision.spec.as_ref()?)));
+    let specs: BTreeMap<RunId, _> = specs.collect();
+    let mut ended = BTreeSet::new();
+    for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
+        let Some(spec) = specs.get(&event.run_id) else { continue };
+        let newest = event.hedge.as_ref().map_or(0, |hedge| hedge.attempt).max(event.attempt);
+        if newest > spec.retry.max_attempts * (1 + event.redrives) {
+            findings.push(format!("run {} had {newest} attempts of {}", event.run_id, spec.retry.max_attempts));
+        }
+        let is_hedged = event.hedge.is_some() || !event.ended_attempts.is_empty();
+        if is_hedged && (spec.hedge_after_ms.is_none() || spec.queue != free_queue()) {
+            findings.push(format!("run {} had two attempts, which it may not have", event.run_id));
+        }
+        for end in &event.ended_attempts {
+            if !ended.insert((event.run_id, end.token)) {
+                findings.push(format!("run {}: attempt {} ended twice", event.run_id, end.attempt));
+            }
+        }
+    }
+}
+
 /// What a run says that its callback said is how the attempt ended, whatever became of its runner.
 fn callbacks_count(world: &World, findings: &mut Vec<String>) {
     let mut said: BTreeMap<RunId, String> = BTreeMap::new();
@@ -306,7 +332,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 15] = [
+pub(crate) const MOMENTS: [&str; 22] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
@@ -322,7 +348,32 @@ pub(crate) const MOMENTS: [&str; 15] = [
     breakers::MOMENTS[2],
     breakers::MOMENTS[3],
     breakers::MOMENTS[4],
+    "a second attempt is put beside the first",
+    "the second attempt is first",
+    "the first attempt is first, and the second is stopped",
+    "one of two attempts fails, and the other goes on",
+    "one of two attempts is lost with its lease, and the other goes on",
+    "a first attempt ends, and the other is still on its queue",
+    "two attempts are told to end",
 ];
+
+/// What a step says of a run with two attempts: which of [`MOMENTS`].
+fn hedge_moment(from: Option<RunState>, event: &RunEvent) -> Option<usize> {
+    let goes_on = event.state == RunState::Running;
+    match (&event.hedge, event.ended_attempts.as_slice()) {
+        (None, [_]) if (from, event.state) == (Some(RunState::Running), RunState::Ready) => Some(15),
+        (None, [one]) if goes_on && one.outcome.kind == OutcomeKind::LeaseLost => Some(14),
+        (None, [one]) if goes_on && one.outcome.kind == OutcomeKind::Failed => Some(13),
+        (None, [first, other]) if event.state == RunState::Succeeded => {
+            Some(if first.token > other.token { 11 } else { 12 })
+        }
+        (Some(hedge), _) if hedge.runner.is_none() => Some(10),
+        (Some(_), _) if event.note.as_deref().is_some_and(|note| note.starts_with("cancelled")) => Some(16),
+        // It runs beside the first.
+        (Some(_), _) => Some(10),
+        (None, _) => None,
+    }
+}
 
 /// Which of [`MOMENTS`] are in this world.
 pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
@@ -340,7 +391,10 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         } else if asking.remove(&event.run_id) && event.state == RunState::Ready {
             found.insert(MOMENTS[8]);
         }
+        let hedged = hedge_moment(from, &event);
+        found.extend(hedged.map(|moment| MOMENTS[moment]));
         let moment = match (from, event.state) {
+            _ if hedged.is_some() => continue,
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
             (Some(RunState::Dead), RunState::Dead) if event.disposition.as_deref() == Some("parked") => 9,
             (Some(RunState::Dead), RunState::Dead) => 4,

@@ -22,12 +22,16 @@ use orloj_runtime::log::{
 };
 
 use crate::random::Random;
+use crate::workload;
 
 /// How long the dispatcher waits for a sign of life.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
 const SLOTS: usize = 8;
 /// How long an attempt waits for what its callback said: less than a dispatcher may be away.
 const CALLBACK_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long an attempt hangs: longer than one round of healing.
+const HANGS: Duration = Duration::from_secs(150);
 
 struct Busy {
     ready: ReadyAttempt,
@@ -94,7 +98,7 @@ impl ModelRunner {
         let claimer = log
             .claim(ClaimerSpec {
                 group: format!("runner.{queue}"),
-                topics: vec![topic::run_ready(&queue)],
+                topics: [&queue, &workload::free_queue()].map(topic::run_ready).to_vec(),
                 member: session.clone(),
                 peers: None,
             })
@@ -126,6 +130,11 @@ impl ModelRunner {
     pub(crate) fn live(&self) -> impl Iterator<Item = (&ReadyAttempt, bool)> {
         let is_valid = self.clock.now().since(self.confirmed_at) < LEASE;
         self.busy.iter().filter(|busy| busy.ends_at.is_some()).map(move |busy| (&busy.ready, is_valid))
+    }
+
+    /// Attempts it holds, those too that may not begin yet.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = &ReadyAttempt> {
+        self.busy.iter().map(|busy| &busy.ready)
     }
 
     pub(crate) fn turn(&mut self, random: &mut Random) {
@@ -160,7 +169,7 @@ impl ModelRunner {
             at: now,
             since: self.since,
             lease_ms: i64::try_from(LEASE.as_millis()).expect("small"),
-            queues: vec![QueueName::default()],
+            queues: vec![QueueName::default(), workload::free_queue()],
             slots: i32::try_from(SLOTS).expect("small"),
             busy: i32::try_from(self.busy.len()).expect("small"),
             is_draining: false,
@@ -185,7 +194,7 @@ impl ModelRunner {
             for busy in self.busy.iter_mut().filter(|busy| (busy.ready.run_id, busy.ready.token) == key) {
                 match message.kind {
                     RunnerMessageType::Cancel => busy.is_cancelled = true,
-                    RunnerMessageType::Start => busy.ends_at = Some(ends_at(random, now)),
+                    RunnerMessageType::Start => busy.ends_at = Some(ends_at(random, &busy.ready, now)),
                     RunnerMessageType::Complete => {
                         let outcome = message.outcome.as_ref().expect("it says how");
                         assert!(!busy.is_cancelled, "cancelled, and then completed");
@@ -252,7 +261,7 @@ impl ModelRunner {
             event.lease_ms = Some(i64::try_from(LEASE.as_millis()).expect("small"));
             claims.push(record_of(&event, record.partition));
             consumed.insert(record.topic_partition(), record.offset + 1);
-            let ends_at = (!ready.awaits_start).then(|| ends_at(random, now));
+            let ends_at = (!ready.awaits_start).then(|| ends_at(random, &ready, now));
             let calls_back = calls_back(&ready);
             let partition = record.partition;
             taken.push(Busy { ready, partition, ends_at, is_cancelled: false, calls_back, completion: None });
@@ -317,7 +326,14 @@ fn completion(busy: &Busy, kind: OutcomeKind, index: u64, now: Timestamp) -> New
     NewRecord::new(topic::COMMANDS, busy.partition, ready.job.as_str(), Some(codec::encode(&command)))
 }
 
-fn ends_at(random: &mut Random, now: Timestamp) -> Timestamp {
+/// Soon; but some first attempts that get another beside them hang, so that who forgets to stop them is found out.
+fn ends_at(random: &mut Random, ready: &ReadyAttempt, now: Timestamp) -> Timestamp {
+    let request: FireDecision = codec::decode(&ready.request).expect("requests decode");
+    let spec = request.spec.expect("a request says what to run");
+    let may_hang = ready.attempt == 1 && spec.hedge_after_ms.is_some() && spec.queue == workload::free_queue();
+    if may_hang && random.chance(10) {
+        return now.plus(HANGS);
+    }
     now.plus(Duration::from_millis(random.below(3000)))
 }
 

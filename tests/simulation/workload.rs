@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orloj_domain::command::{Command, CommandType, PauseMissed};
-use orloj_domain::id::{CalendarName, CommandId, JobId, RunId};
+use orloj_domain::id::{CalendarName, CommandId, JobId, QueueName, RunId};
 use orloj_domain::job::{
     AtRule, CronRule, Delivery, Dialect, DstFold, DstGap, EveryRule, ExecTarget, HttpCompletion, HttpTarget,
     JobDefinition, MissedKind, MissedPolicy, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, ScheduleRule, Target,
 };
+use orloj_domain::run::RunState;
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -17,6 +18,14 @@ use orloj_runtime::codec;
 use orloj_runtime::log::NewRecord;
 
 use crate::random::Random;
+
+/// A run that was asked for, as whoever reads along knows it.
+pub(crate) struct KnownRun {
+    pub(crate) job: JobId,
+    pub(crate) run: RunId,
+    /// As the dispatcher said last.
+    pub(crate) state: Option<RunState>,
+}
 
 /// Jobs that a simulation plays with.
 pub(crate) const JOBS: u64 = 6;
@@ -31,7 +40,7 @@ pub(crate) fn next_records(
     shards: ShardCount,
     now: Timestamp,
     count: u64,
-    runs: impl Fn() -> Vec<(JobId, RunId)>,
+    runs: impl Fn() -> Vec<KnownRun>,
 ) -> Vec<NewRecord> {
     if random.chance(15) {
         return order(random, shards, now, count, &runs());
@@ -68,23 +77,23 @@ pub(crate) fn next_records(
 }
 
 /// Somebody wants one of the youngest runs to end, or to be tried again.
-fn order(
-    random: &mut Random,
-    shards: ShardCount,
-    now: Timestamp,
-    count: u64,
-    runs: &[(JobId, RunId)],
-) -> Vec<NewRecord> {
-    if runs.is_empty() {
-        return Vec::new();
-    }
-    let back = usize::try_from(random.below(12)).expect("small").min(runs.len() - 1);
-    let (job, run) = &runs[runs.len() - 1 - back];
+fn order(random: &mut Random, shards: ShardCount, now: Timestamp, count: u64, runs: &[KnownRun]) -> Vec<NewRecord> {
     let kind = match random.below(10) {
         0..5 => CommandType::Cancel,
         5..9 => CommandType::Redrive,
         _ => CommandType::Park,
     };
+    // Mostly of a run in a state in which it can be carried out, as far as the one who sends it knows.
+    let is_cancel = kind == CommandType::Cancel;
+    let can_be = |state: RunState| if is_cancel { !state.is_terminal() } else { state == RunState::Dead };
+    let is_apt = |run: &&KnownRun| run.state.is_some_and(can_be);
+    let apt: Vec<&KnownRun> = runs.iter().filter(is_apt).collect();
+    let pool = if random.chance(50) && !apt.is_empty() { apt } else { runs.iter().collect() };
+    if pool.is_empty() {
+        return Vec::new();
+    }
+    let back = usize::try_from(random.below(12)).expect("small").min(pool.len() - 1);
+    let KnownRun { job, run, .. } = pool[pool.len() - 1 - back];
     let spares_parked = random.chance(30);
     let not_before = random.chance(30).then(|| now.plus(Duration::from_secs(random.below(10))));
     let command = Command { run_id: Some(*run), spares_parked, not_before, ..of(kind, format!("order-{count}"), now) };
@@ -213,7 +222,31 @@ fn definition(job: &JobId, random: &mut Random, now: Timestamp) -> JobDefinition
     }
 }
 
+/// A queue that no rule ever bounds: attempts are put beside others only there.
+pub(crate) fn free_queue() -> QueueName {
+    "free".parse().expect("a valid queue")
+}
+
+/// What a run needs; of some jobs it may have two attempts at once.
 fn spec(random: &mut Random) -> RunSpec {
+    let plain = plain_spec(random);
+    if !random.chance(15) {
+        return plain;
+    }
+    RunSpec {
+        queue: if random.chance(85) { free_queue() } else { plain.queue },
+        retry: RetryPolicy { max_attempts: plain.retry.max_attempts + 1, ..plain.retry },
+        delivery: Delivery::AtLeastOnce,
+        overlap: OverlapPolicy { policy: OverlapKind::Allow, ..plain.overlap },
+        concurrency: None,
+        limits: Vec::new(),
+        target: if random.chance(30) { asked(HttpCompletion::Response) } else { program() },
+        hedge_after_ms: Some(i64::try_from(100 + random.below(1500)).expect("small")),
+        ..plain
+    }
+}
+
+fn plain_spec(random: &mut Random) -> RunSpec {
     let policy = [OverlapKind::Allow, OverlapKind::Forbid, OverlapKind::Queue, OverlapKind::Replace];
     let policy = policy[usize::try_from(random.below(4)).expect("small")];
     let may_be_bounded = matches!(policy, OverlapKind::Allow | OverlapKind::Queue) && random.chance(30);
@@ -240,7 +273,8 @@ fn spec(random: &mut Random) -> RunSpec {
             1 => vec!["two".parse().expect("a valid limit"), "one".parse().expect("a valid limit")],
             _ => Vec::new(),
         },
-        target: if random.chance(30) { called_back() } else { program() },
+        hedge_after_ms: None,
+        target: if random.chance(30) { asked(HttpCompletion::Callback) } else { program() },
     }
 }
 
@@ -254,14 +288,14 @@ fn program() -> Target {
     })
 }
 
-/// A target that says later how an attempt ended.
-fn called_back() -> Target {
+/// A target that is sent a request, and may say later how an attempt ended.
+fn asked(completion: HttpCompletion) -> Target {
     Target::HttpTarget(HttpTarget {
         method: "POST".to_owned(),
         url: "https://example.com/run".to_owned(),
         headers: BTreeMap::new(),
         body: String::new(),
         success: vec!["200-299".to_owned()],
-        completion: HttpCompletion::Callback,
+        completion,
     })
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use orloj_dispatcher::{DispatcherConfig, DispatcherService};
 use orloj_domain::fire::{Decision, FireDecision};
-use orloj_domain::id::{JobId, QueueName, RunId};
+use orloj_domain::id::{QueueName, RunId};
 use orloj_domain::overlap;
+use orloj_domain::run::{RunEvent, RunState};
 use orloj_domain::shard::ShardCount;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -24,13 +25,15 @@ use orloj_trigger::{TriggerConfig, TriggerService};
 
 use crate::model_runner::ModelRunner;
 use crate::random::Random;
-use crate::workload;
+use crate::workload::{self, KnownRun};
 
 const SHARDS: i32 = 4;
 const INSTANCES: usize = 2;
 /// Virtual time under faults, and then to heal.
 const FAULTY: Duration = Duration::from_secs(60);
 const HEALING: Duration = Duration::from_secs(120);
+/// Until a word to a runner has been heard where all are up.
+const WORDS_ARRIVE: Duration = Duration::from_secs(10);
 /// So often at most.
 const HEALING_MORE: usize = 8;
 
@@ -72,7 +75,7 @@ impl World {
         let clock = ManualClock::new(Timestamp::from_millis(1_800_000_000_000));
         let log = EmbeddedLog::in_memory(Arc::new(clock.clone()));
         let shards = ShardCount::new(SHARDS).expect("a valid count");
-        for spec in topics::declared(SHARDS, 1, &[QueueName::default()]) {
+        for spec in topics::declared(SHARDS, 1, &[QueueName::default(), workload::free_queue()]) {
             log.create_topic(&spec).expect("in memory");
         }
         let slots = (0..3 * INSTANCES)
@@ -102,10 +105,7 @@ impl World {
     }
 
     pub(crate) fn run_faulty(&mut self) {
-        let until = self.clock.now().plus(FAULTY);
-        while self.clock.now() < until {
-            self.step();
-        }
+        self.steps_for(FAULTY);
     }
 
     /// Everything is up and stays up until all is decided and ended.
@@ -119,13 +119,19 @@ impl World {
         self.append(workload::rules());
         // Runs that share a limit of one end one after the other: as long as some are left they get more time.
         for _ in 0..HEALING_MORE {
-            let until = self.clock.now().plus(HEALING);
-            while self.clock.now() < until {
-                self.step();
-            }
+            self.steps_for(HEALING);
             if crate::check::left(self).is_empty() {
+                // Whoever still executes is told that by now.
+                self.steps_for(WORDS_ARRIVE);
                 return;
             }
+        }
+    }
+
+    fn steps_for(&mut self, time: Duration) {
+        let until = self.clock.now().plus(time);
+        while self.clock.now() < until {
+            self.step();
         }
     }
 
@@ -252,19 +258,39 @@ impl World {
     }
 
     /// The runs that were asked for, job by job.
-    fn runs(&self) -> Vec<(JobId, RunId)> {
+    fn runs(&self) -> Vec<KnownRun> {
+        let records = self.read(topic::RUN_EVENTS);
+        let events = records.iter().filter_map(|record| record.value.as_deref());
+        let events = events.map(|value| codec::decode::<RunEvent>(value).expect("our own records decode"));
+        let states: BTreeMap<RunId, RunState> = events.map(|event| (event.run_id, event.state)).collect();
         let records = self.read(topic::FIRES);
         let decisions = records.iter().filter(|record| record.key_text().is_some_and(|key| key.contains('/')));
         let decisions = decisions.filter_map(|record| record.value.as_deref());
         let decisions = decisions.map(|value| codec::decode::<FireDecision>(value).expect("our own records decode"));
         let requested = decisions.filter(|decision| decision.decision == Decision::Requested);
-        requested.filter_map(|decision| Some((decision.job, decision.run_id?))).collect()
+        let known = requested.filter_map(|decision| {
+            let (job, run) = (decision.job, decision.run_id?);
+            Some(KnownRun { job, run, state: states.get(&run).copied() })
+        });
+        known.collect()
     }
 
-    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one.
+    /// Attempts that runners hold, executed or not.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = String> {
+        let runners = self.slots.iter().filter_map(|slot| match &slot.process {
+            Some(Process::Runner(runner)) => Some(runner),
+            Some(Process::Trigger(_) | Process::Dispatcher(_)) | None => None,
+        });
+        let busy = runners.flat_map(ModelRunner::busy);
+        busy.map(|ready| format!("attempt {} of run {} is still held by a runner", ready.attempt, ready.run_id))
+    }
+
+    /// What an outsider sees: two attempts at once, under live leases, of a job that allows one, or of a run that has not two;
+    /// or three.
     fn witness(&mut self) {
         let now = self.clock.now();
         let mut live = BTreeMap::new();
+        let mut attempts: BTreeMap<RunId, usize> = BTreeMap::new();
         let mut holders: BTreeMap<String, BTreeSet<RunId>> = BTreeMap::new();
         for slot in &self.slots {
             let Some(Process::Runner(runner)) = &slot.process else { continue };
@@ -277,6 +303,11 @@ impl World {
                 let shared = spec.limits.iter().map(|limit| format!("limit/{limit}"));
                 for limit in shared.chain([format!("queue/{}", spec.queue)]) {
                     holders.entry(limit).or_default().insert(ready.run_id);
+                }
+                let count = attempts.entry(ready.run_id).or_default();
+                *count += 1;
+                if *count > 1 + usize::from(spec.hedge_after_ms.is_some()) {
+                    self.overlaps.push(format!("{}: run {} has {count} attempts at once", ready.job, ready.run_id));
                 }
                 let room = Some(overlap::room(spec.overlap.policy, spec.concurrency));
                 let is_alone = is_valid && room == Some(1);

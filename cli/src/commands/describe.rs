@@ -246,12 +246,7 @@ fn run_in_depth(context: &Context, id: &str) -> Outcome {
     name_list(&mut shown, "Waits for", awaited.as_slice());
     name_list(&mut shown, "Holds", &held);
     let attempts = run.get("attempts").and_then(Value::as_array).cloned().unwrap_or_default();
-    rows(
-        &mut shown,
-        "Attempts",
-        &attempts,
-        &["attempt", "runner", "startedAt", "finishedAt", "outcome.kind", "outcome.exitCode", "lateResult.kind"],
-    );
+    attempt_rows(&mut shown, &attempts);
     if let Some(attempt) = attempts.iter().find(|attempt| attempt["awaitsCallback"] == true) {
         heading(&mut shown, "Waits");
         // Writing to a String can't fail.
@@ -260,6 +255,21 @@ fn run_in_depth(context: &Context, id: &str) -> Outcome {
     output::print(&shown)?;
     output::note(&format!("output: orloj logs {id}"));
     Ok(Code::Ok)
+}
+
+/// Which of them were put beside another one is told where there are such.
+fn attempt_rows(shown: &mut String, attempts: &[Value]) {
+    let mut paths =
+        vec!["attempt", "runner", "startedAt", "finishedAt", "outcome.kind", "outcome.exitCode", "lateResult.kind"];
+    let is_hedge = |attempt: &&Value| attempt["hedge"] == true;
+    if attempts.iter().any(|attempt| is_hedge(&attempt)) {
+        paths.insert(1, "hedge");
+    }
+    let mut attempts = attempts.to_vec();
+    for attempt in &mut attempts {
+        attempt["hedge"] = if is_hedge(&&*attempt) { json!("yes") } else { Value::Null };
+    }
+    rows(shown, "Attempts", &attempts, &paths);
 }
 
 fn heading(shown: &mut String, title: &str) {

@@ -316,6 +316,8 @@ pub struct RunSpec {
     pub target: Target,
     /// Limits that it shares with other jobs, by name.
     pub limits: Vec<LimitName>,
+    /// After how long a second attempt may be put beside one that has not ended, in milliseconds; absent: never.
+    pub hedge_after_ms: Option<i64>,
 }
 
 /// What a run executes.

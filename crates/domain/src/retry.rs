@@ -69,11 +69,16 @@ pub fn after_failure(
     }
 }
 
+/// True if no attempt follows such an outcome, however many are left: none can end otherwise.
+#[must_use]
+pub fn is_final(policy: &RetryPolicy, outcome: &Outcome) -> bool {
+    outcome.is_final || outcome.exit_code.is_some_and(|code| policy.non_retryable_exit_codes.contains(&code))
+}
+
 fn refusal(policy: &RetryPolicy, delivery: Delivery, outcome: &Outcome, attempt: i32) -> Option<Disposition> {
-    let is_code_final = outcome.exit_code.is_some_and(|code| policy.non_retryable_exit_codes.contains(&code));
     match (delivery, outcome.kind) {
         (Delivery::AtMostOnce, OutcomeKind::LeaseLost | OutcomeKind::Aborted) => Some(Disposition::LeaseLost),
-        _ if is_code_final || outcome.is_final => Some(Disposition::NotRetryable),
+        _ if is_final(policy, outcome) => Some(Disposition::NotRetryable),
         _ if attempt >= policy.max_attempts => Some(Disposition::AttemptsExhausted),
         (Delivery::AtMostOnce, kind) if kind != OutcomeKind::NotStarted => Some(Disposition::NotRetryable),
         (Delivery::AtLeastOnce | Delivery::AtMostOnce, _) => None,

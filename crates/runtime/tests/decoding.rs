@@ -172,6 +172,8 @@ fn words_and_fields_of_a_newer_version_are_survived() {
     let teleported = || Value::Enum(0, "teleported".to_owned());
     set(&mut fields, "state", teleported());
     set(&mut fields, "trigger", Value::Enum(4, "dependency".to_owned()));
+    // The kinds in it are numbered as the older schema has them.
+    set(&mut fields, "endedAttempts", Value::Array(Vec::new()));
     let outcome = fields.iter_mut().find(|(field, _)| field == "outcome").expect("outcome");
     let Value::Union(_, inner) = &mut outcome.1 else { panic!("no union") };
     let Value::Record(inner) = inner.as_mut() else { panic!("no record") };

@@ -7,7 +7,7 @@ use orloj_domain::attempt::Outcome;
 use orloj_domain::id::{CommandId, JobId, LimitId, RunId, RunnerId, SessionId};
 use orloj_domain::limit::{Claim, LimitRules, Turn, Waiter};
 use orloj_domain::retry::Disposition;
-use orloj_domain::run::RunState;
+use orloj_domain::run::{EndedAttempt, RunState};
 use orloj_domain::setting::Verdict;
 use orloj_domain::time::Timestamp;
 
@@ -107,8 +107,10 @@ pub enum Event {
         leaves: Vec<&'static str>,
         /// Limits that it gives back.
         gives_back: GivenBack,
-        /// It begins: its first step of all, or the first after it was dead.
-        begins: bool,
+        /// What of it took the step.
+        about: About,
+        /// Attempts that ended by it, where two were live.
+        ended: Vec<EndedAttempt>,
     },
     /// A run ended, or was refused before it began.
     Ended(Box<Ended>),
@@ -166,6 +168,23 @@ pub enum Event {
     Ignored(Ignored),
 }
 
+/// What of a run took a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The run, which begins: its first step of all, or the first after it was dead.
+    Begun,
+    /// The run.
+    Run,
+    /// A second attempt was put on the queue.
+    HedgeReady,
+    /// A runner claimed the second attempt.
+    HedgeClaimed,
+    /// No second attempt was put beside it; that is looked at again later.
+    HedgePutOff,
+    /// One of two attempts ended, and the run goes on with the other.
+    OneEnded,
+}
+
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
@@ -189,6 +208,10 @@ pub struct Ended {
     pub leaves: Vec<&'static str>,
     /// Limits that it gives back.
     pub gives_back: GivenBack,
+    /// Attempts that ended with it, where two were live; the one that ended it first.
+    pub ended_attempts: Vec<EndedAttempt>,
+    /// An attempt beside the one that ended it, which a runner holds and is told to stop, and why.
+    pub stops: Option<(Report, String)>,
 }
 
 /// Limits that a run gives back, with what its attempt says of them, and the attempt that they were for.

@@ -5,6 +5,7 @@
 mod bytes;
 mod difference;
 mod event;
+mod hedge;
 mod machine;
 mod metrics;
 mod packed;
@@ -28,7 +29,8 @@ use orloj_runtime::log::{Log, LogError};
 use orloj_runtime::metrics::{DriverMetrics, Metrics};
 use orloj_runtime::shutdown::Shutdown;
 
-pub use event::{End, Ended, Event, GivenBack, Ignored, Input, Report};
+pub use event::{About, End, Ended, Event, GivenBack, Ignored, Input, Report};
+pub use hedge::{Hedge, HedgeStep, Which};
 pub use machine::DispatcherMachine;
 pub use metrics::DispatcherMetrics;
 pub use request::{Request, Terms};

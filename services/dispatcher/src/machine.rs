@@ -6,6 +6,7 @@ mod attempt;
 mod complete;
 mod due;
 mod graveyard;
+mod hedge;
 mod index;
 mod lease_lost;
 mod limit;
@@ -22,6 +23,8 @@ mod tests_breaker;
 #[cfg(test)]
 mod tests_complete;
 #[cfg(test)]
+mod tests_hedge;
+#[cfg(test)]
 mod tests_limits;
 #[cfg(test)]
 mod tests_orders;
@@ -34,12 +37,12 @@ use std::sync::Arc;
 use orloj_domain::attempt::Outcome;
 use orloj_domain::id::{RunId, SessionId};
 use orloj_domain::limit::{self as limits, LimitRules};
-use orloj_domain::run::{RunState, lifecycle};
+use orloj_domain::run::{EndedAttempt, RunState, lifecycle};
 use orloj_domain::setting::Verdict;
 use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
-use crate::event::{Event, GivenBack, Input};
+use crate::event::{About, Event, GivenBack, Input};
 use crate::run::{DeadRun, Run};
 use crate::shares::Shares;
 use graveyard::{DEAD_MAX, Graveyard};
@@ -236,6 +239,12 @@ impl DispatcherMachine {
         Some(run)
     }
 
+    /// When a run has to be looked at next.
+    #[cfg(test)]
+    pub(crate) fn next_deadline_of_runs(&self) -> Option<Timestamp> {
+        self.index.first_due()
+    }
+
     /// True if the indexes are those of the runs.
     #[cfg(test)]
     pub(crate) fn is_index_right(&self) -> bool {
@@ -246,12 +255,17 @@ impl DispatcherMachine {
 
     /// The step of a live run to `next`, with the topics that it leaves by it.
     fn step(&self, from: &Run, next: Run) -> Event {
+        self.step_about(from, next, About::Run, Vec::new())
+    }
+
+    /// The same, of one of its attempts, with those that ended by it where two were live.
+    fn step_about(&self, from: &Run, next: Run, about: About, ended: Vec<EndedAttempt>) -> Event {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
         // Its attempt has ended, and another one follows: of one that found no handler the outcome says nothing.
         let told = next.last_outcome.as_deref().map(|outcome| (outcome, false));
         let gives_back = if next.limits.is_empty() { given_back(from, told) } else { None };
-        Event::Stepped { run: next, leaves, gives_back, begins: false }
+        Event::Stepped { run: next, leaves, gives_back, about, ended }
     }
 
     /// Every topic in which the log holds a copy of a live run.

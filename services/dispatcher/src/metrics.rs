@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::event::{Event, Ignored};
+use crate::event::{About, End, Ended, Event, Ignored};
 
 /// Counters of decisions and gauges of sessions; clones share them.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,7 @@ pub struct DispatcherMetrics {
     /// Breakers that let one at a time through, to try.
     pub breakers_half_open: Gauge,
     breaker_turns: Family<StateLabel, Counter>,
+    hedges: Family<StateLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +76,11 @@ impl DispatcherMetrics {
                 this.breakers_half_open.clone(),
             );
             registry.register("breaker_turns", "Turns of breakers, by the state reached", this.breaker_turns.clone());
+            registry.register(
+                "hedges",
+                "Second attempts put beside others (ready), claimed (running), and those that were first (succeeded)",
+                this.hedges.clone(),
+            );
             registry.register("ignored", "Inputs that changed nothing, by reason", this.ignored.clone());
         });
         this
@@ -83,11 +89,19 @@ impl DispatcherMetrics {
     /// Counts a decision.
     pub(crate) fn count(&self, event: &Event) {
         match event {
-            Event::Stepped { run, .. } => self.step(run.step.state()),
+            Event::Stepped { run, about, .. } => match about {
+                About::Begun | About::Run | About::OneEnded => self.step(run.step.state()),
+                About::HedgeReady => self.hedge(RunState::Ready),
+                About::HedgeClaimed => self.hedge(RunState::Running),
+                About::HedgePutOff => {}
+            },
             Event::Ended(ended) => {
                 self.step(ended.end.state());
                 if ended.attempt == 0 && ended.end.outcome().kind == OutcomeKind::Overlap {
                     self.overlap_skips.inc();
+                }
+                if is_of_hedge(ended) {
+                    self.hedge(RunState::Succeeded);
                 }
             }
             Event::Ignored(reason) | Event::Disowned(_, reason) => self.ignore(*reason),
@@ -113,6 +127,10 @@ impl DispatcherMetrics {
         self.steps.get_or_create(&StateLabel { state: state.as_str() }).inc();
     }
 
+    fn hedge(&self, state: RunState) {
+        self.hedges.get_or_create(&StateLabel { state: state.as_str() }).inc();
+    }
+
     fn limit(&self, state: &'static str) {
         self.limit_steps.get_or_create(&StateLabel { state }).inc();
     }
@@ -120,4 +138,10 @@ impl DispatcherMetrics {
     fn ignore(&self, reason: Ignored) {
         self.ignored.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
+}
+
+/// True if the second of two attempts succeeded while the first was live.
+fn is_of_hedge(ended: &Ended) -> bool {
+    let is_newer = matches!(&ended.ended_attempts[..], [first, other] if first.token > other.token);
+    is_newer && matches!(ended.end, End::Succeeded(_))
 }

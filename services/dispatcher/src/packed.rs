@@ -11,6 +11,7 @@ use orloj_domain::id::{CommandId, IdError, LimitId, RunId, RunnerId, SessionId};
 use orloj_domain::time::Timestamp;
 
 use crate::bytes::{Packer, Unpacker};
+use crate::hedge::{Hedge, HedgeStep};
 use crate::request::{Request, Terms};
 use crate::run::{Run, Step};
 use crate::shares::Shares;
@@ -31,6 +32,7 @@ const IS_CANCELLING: u64 = 1 << 11;
 const HAS_LIMITS: u64 = 1 << 12;
 const WAS_UNSERVED: u64 = 1 << 13;
 const IS_COMPLETED: u64 = 1 << 14;
+const HAS_HEDGE: u64 = 1 << 15;
 
 const DELAYED: u64 = 0;
 const WAITING: u64 = 1;
@@ -69,6 +71,7 @@ impl Packed {
             limits,
             unserved,
             completion,
+            hedge,
         } = run;
         let mut packer = Packer::default();
         packer.unsigned(flags(run));
@@ -104,6 +107,9 @@ impl Packed {
         if let Some(completion) = completion {
             pack_outcome(&mut packer, completion);
         }
+        if let Some(hedge) = hedge {
+            pack_hedge(&mut packer, hedge, *since);
+        }
         packer.rest(&request.difference);
         Self {
             run_id: request.run_id,
@@ -134,6 +140,7 @@ impl Packed {
         let limits: Arc<[LimitId]> = (0..count).map(|_| id(LimitId::new(unpacker.text()))).collect();
         let unserved = if has(WAS_UNSERVED) { small(unpacker.signed()) } else { 0 };
         let completion = has(IS_COMPLETED).then(|| Arc::new(unpack_outcome(&mut unpacker)));
+        let hedge = has(HAS_HEDGE).then(|| Arc::new(unpack_hedge(&mut unpacker, since)));
         request.difference = unpacker.rest().into();
         Run {
             request: Arc::new(request),
@@ -151,6 +158,7 @@ impl Packed {
             limits,
             unserved,
             completion,
+            hedge,
         }
     }
 
@@ -184,6 +192,7 @@ fn flags(run: &Run) -> u64 {
         (!run.limits.is_empty(), HAS_LIMITS),
         (run.unserved != 0, WAS_UNSERVED),
         (run.completion.is_some(), IS_COMPLETED),
+        (run.hedge.is_some(), HAS_HEDGE),
     ];
     let fields = fields.iter().filter(|(is_there, _)| *is_there).map(|(_, flag)| flag).sum::<u64>();
     step | (run.request.trigger as u64) << TRIGGER_SHIFT | fields
@@ -260,6 +269,38 @@ fn unpack_step(unpacker: &mut Unpacker<'_>, step: u64, since: Timestamp) -> Step
     }
 }
 
+fn pack_hedge(packer: &mut Packer, hedge: &Hedge, run_since: Timestamp) {
+    let Hedge { attempt, token, since, step } = hedge;
+    packer.signed(i64::from(*attempt));
+    packer.signed(*token);
+    packer.instant(*since, run_since);
+    match step {
+        HedgeStep::Ready => packer.unsigned(READY),
+        HedgeStep::Running { runner, session } => {
+            packer.unsigned(RUNNING);
+            packer.bytes(runner.as_str().as_bytes());
+            packer.bytes(session.as_str().as_bytes());
+        }
+        HedgeStep::Over => packer.unsigned(WAITING),
+    }
+}
+
+fn unpack_hedge(unpacker: &mut Unpacker<'_>, run_since: Timestamp) -> Hedge {
+    let attempt = small(unpacker.signed());
+    let token = unpacker.signed();
+    let since = unpacker.instant(run_since);
+    let step = match unpacker.unsigned() {
+        READY => HedgeStep::Ready,
+        RUNNING => {
+            let runner = id(RunnerId::new(unpacker.text()));
+            HedgeStep::Running { runner, session: id(SessionId::new(unpacker.text())) }
+        }
+        WAITING => HedgeStep::Over,
+        other => unreachable!("no step of a hedge is packed as {other}"),
+    };
+    Hedge { attempt, token, since, step }
+}
+
 fn pack_outcome(packer: &mut Packer, outcome: &Outcome) {
     let Outcome { kind, exit_code, signal, message, http_status, retry_after_ms, is_final } = outcome;
     packer.unsigned(*kind as u64);
@@ -319,6 +360,19 @@ mod tests {
         ]
     }
 
+    fn hedge() -> impl Strategy<Value = Hedge> {
+        let name = "[a-z]{1,9}";
+        let step = prop_oneof![
+            Just(HedgeStep::Ready),
+            (name, name).prop_map(|(runner, session)| {
+                HedgeStep::Running { runner: id(runner.parse()), session: id(session.parse()) }
+            }),
+            Just(HedgeStep::Over),
+        ];
+        let numbers = (any::<i32>(), any::<i64>(), instant(), step);
+        numbers.prop_map(|(attempt, token, since, step)| Hedge { attempt, token, since, step })
+    }
+
     proptest! {
         #[test]
         fn a_run_comes_back_as_it_was(
@@ -330,6 +384,7 @@ mod tests {
             (trigger, reports_end, has_outcome) in (0..TriggerKind::ALL.len(), any::<bool>(), any::<bool>()),
             (fire_time, requested_at) in (instant(), instant()),
             (limits, unserved) in (proptest::collection::vec("[a-z]{1,9}", 0..3), 0..3_i32),
+            hedge in proptest::option::of(hedge()),
             (exit_code, message, completed) in (any::<Option<i32>>(), proptest::option::of(".{0,9}"), any::<bool>()),
         ) {
             let shares = Shares::default();
@@ -351,6 +406,7 @@ mod tests {
                 completion: completed.then(|| Arc::new(Outcome {
                     exit_code, message, is_final: is_once, retry_after_ms: Some(offset), ..outcome(OutcomeKind::Failed)
                 })),
+                hedge: hedge.map(Arc::new),
                 ..Run::waiting(Arc::new(request), since)
             };
             let packed = Packed::of(&run, &shares);

@@ -2,7 +2,7 @@
 //! once in each of its lives and can be driven to its end, attempts are 1..k, no job has more live runs than its policy
 //! allows, nobody waits beside free room, and the log restores an equal machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::id::RunId;
@@ -12,7 +12,8 @@ use orloj_domain::run::{RunEvent, RunState};
 use proptest::prelude::*;
 
 use crate::event::{Event, Input, Order};
-use crate::run::Step;
+use crate::hedge::Which;
+use crate::run::{Run, Step};
 use crate::testing::{Ask, World, completion, order, outcome, report};
 
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
@@ -40,15 +41,18 @@ const WAITING_MAX: usize = 2;
 #[derive(Debug, Clone)]
 enum Action {
     Request(Ask),
-    /// The run asked for as the n-th; attempt and token as in force, plus these.
+    /// The run asked for as the n-th; attempt and token as in force, of the second one if there is one and it is wanted, plus
+    /// these.
     Claim {
         run: usize,
+        of_hedge: bool,
         attempt: i32,
         token: i64,
         session: usize,
     },
     Finish {
         run: usize,
+        of_hedge: bool,
         attempt: i32,
         token: i64,
         session: usize,
@@ -73,8 +77,9 @@ enum Action {
 fn ask() -> impl Strategy<Value = Ask> {
     let policy = (0..JOBS.len(), any::<bool>(), any::<bool>());
     let times = (0..3_i64, prop_oneof![4 => Just(None), 1 => (1..30_i64).prop_map(Some)]);
-    (policy, 0..1_000_i64, 1..4_i32, times).prop_map(
-        |((job, is_once, has_callback), number, max_attempts, (delay_s, deadline_s))| {
+    let hedge = prop_oneof![1 => Just(None), 2 => (1..4_i64).prop_map(Some)];
+    (policy, 0..1_000_i64, 1..4_i32, times, hedge).prop_map(
+        |((job, is_once, has_callback), number, max_attempts, (delay_s, deadline_s), hedge_s)| {
             let (job, overlap, concurrency, _) = JOBS[job];
             let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let waiting_max = i32::try_from(WAITING_MAX).expect("small");
@@ -88,6 +93,7 @@ fn ask() -> impl Strategy<Value = Ask> {
                 concurrency,
                 waiting_max,
                 has_callback,
+                hedge_s,
                 ..Ask::of(job, number)
             }
         },
@@ -103,10 +109,12 @@ fn action() -> impl Strategy<Value = Action> {
     let token = || offset().prop_map(i64::from);
     prop_oneof![
         4 => ask().prop_map(Action::Request),
-        6 => (0..30_usize, offset(), token(), 0..3_usize)
-            .prop_map(|(run, attempt, token, session)| Action::Claim { run, attempt, token, session }),
-        6 => (0..30_usize, offset(), token(), 0..3_usize, 0..KINDS.len())
-            .prop_map(|(run, attempt, token, session, kind)| Action::Finish { run, attempt, token, session, kind }),
+        6 => (0..30_usize, any::<bool>(), offset(), token(), 0..3_usize).prop_map(
+            |(run, of_hedge, attempt, token, session)| Action::Claim { run, of_hedge, attempt, token, session }),
+        6 => (0..30_usize, any::<bool>(), offset(), token(), 0..3_usize, 0..KINDS.len()).prop_map(
+            |(run, of_hedge, attempt, token, session, kind)| {
+                Action::Finish { run, of_hedge, attempt, token, session, kind }
+            }),
         3 => (0..30_usize, offset(), token(), any::<bool>())
             .prop_map(|(run, attempt, token, is_success)| Action::Complete { run, attempt, token, is_success }),
         1 => (0..3_usize).prop_map(Action::Expire),
@@ -128,11 +136,11 @@ impl Play {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Request(ask) => self.request(*ask),
-            Action::Claim { run, attempt, token, session } => {
-                self.report(*run, *attempt, *token, *session, None);
+            Action::Claim { run, of_hedge, attempt, token, session } => {
+                self.report(*run, *of_hedge, (*attempt, *token), *session, None);
             }
-            Action::Finish { run, attempt, token, session, kind } => {
-                self.report(*run, *attempt, *token, *session, Some(KINDS[*kind]));
+            Action::Finish { run, of_hedge, attempt, token, session, kind } => {
+                self.report(*run, *of_hedge, (*attempt, *token), *session, Some(KINDS[*kind]));
             }
             Action::Complete { run, attempt, token, is_success } => {
                 self.complete(*run, *attempt, *token, *is_success);
@@ -155,16 +163,19 @@ impl Play {
         }
     }
 
-    /// A claim, or an end with an outcome. One that is not about the attempt in force, or not from the session
+    /// A claim, or an end with an outcome. One that is not about an attempt in force, or not from the session
     /// that holds it, changes nothing.
-    fn report(&mut self, run: usize, attempt: i32, token: i64, session: usize, kind: Option<OutcomeKind>) {
+    fn report(&mut self, run: usize, of_hedge: bool, off: (i32, i64), session: usize, kind: Option<OutcomeKind>) {
         let Some((ask, now_attempt, now_token)) = self.pick(run) else { return };
-        let report = report(&ask, now_attempt + attempt, now_token + token, SESSIONS[session]);
         let live = self.world.machine.run(ask.run_id());
+        let hedge = live.as_ref().and_then(Run::live_hedge).filter(|_| of_hedge);
+        let (attempt, token) = hedge.map_or((now_attempt, now_token), |hedge| (hedge.attempt, hedge.token));
+        let report = report(&ask, attempt + off.0, token + off.1, SESSIONS[session]);
         let is_in_force = live.is_some_and(|live| {
             let is_waiting = live.due_at().is_some() || live.step == Step::Waiting;
-            let is_held_by_other = live.session().is_some_and(|holder| *holder != report.session);
-            (attempt, token) == (0, 0) && !is_waiting && !is_held_by_other
+            let is_free = |which| live.holder(which).is_none_or(|(_, holder)| *holder == report.session);
+            let is_about = |which| live.numbers(which) == (report.attempt, report.token) && is_free(which);
+            !is_waiting && is_about(Which::Own) || live.live_hedge().is_some() && is_about(Which::Hedge)
         });
         let input = match kind {
             Some(kind) => Input::Finished(report, outcome(kind)),
@@ -240,31 +251,42 @@ impl Play {
     }
 }
 
-fn check_run(ask: &Ask, events: &[&RunEvent]) {
+/// Answers how many attempts the run was given.
+fn check_run(ask: &Ask, events: &[&RunEvent]) -> usize {
     let mut state = None;
     let mut attempts = Vec::new();
-    let mut token = 0;
+    let (mut token, mut newest) = (0, 0);
     let mut ends = 0;
+    let mut ended = BTreeSet::new();
     let (mut lives, mut in_this_life) = (1, 0);
     for event in events {
         if event.redrives >= lives {
             (lives, in_this_life) = (event.redrives + 1, 0);
         }
         ends += i32::from(event.state.is_terminal() && event.note.is_none());
-        in_this_life += i32::from(event.state == RunState::Ready);
-        assert!(in_this_life <= ask.max_attempts, "{ask:?}");
         assert!(is_legal(state, event.state), "{state:?} to {} of {ask:?}", event.state);
+        assert!(event.hedge.is_none() || event.state == RunState::Running, "{event:?}");
         state = Some(event.state);
-        if event.state == RunState::Ready {
-            attempts.push(event.attempt);
-            assert!(event.token > token, "{ask:?}");
+        let own = (event.state == RunState::Ready).then_some((event.attempt, event.token));
+        let hedge = event.hedge.as_ref().map(|hedge| (hedge.attempt, hedge.token));
+        // One that was put beside another stays what it is when the run goes on with it.
+        for (attempt, given) in own.into_iter().chain(hedge) {
+            if given > newest {
+                (newest, in_this_life) = (given, in_this_life + 1);
+                attempts.push(attempt);
+            }
         }
-        assert!(event.token >= token, "{ask:?}");
+        assert!(in_this_life <= ask.max_attempts, "{ask:?}");
+        assert!(event.token >= token && event.token <= newest, "{ask:?}");
         token = event.token;
+        for end in &event.ended_attempts {
+            assert!(ended.insert(end.token), "{ask:?}: attempt {} ended twice", end.attempt);
+        }
     }
     let wanted: Vec<i32> = (1..).take(attempts.len()).collect();
     assert_eq!(attempts, wanted, "{ask:?}");
     assert_eq!(ends, lives, "{ask:?}: an end for each life");
+    attempts.len()
 }
 
 /// After each batch of events, in log order: no job has more live runs than its policy allows, and nobody waits beside free
@@ -312,12 +334,13 @@ proptest! {
         prop_assert_eq!(play.world.state.len(), play.world.machine.dead());
         play.world.check_restore();
         let events = &play.world.events;
+        let mut given = 0;
         for ask in &play.asked {
             let of_run: Vec<_> = events.iter().filter(|event| event.run_id == ask.run_id()).collect();
-            check_run(ask, &of_run);
+            given += check_run(ask, &of_run);
         }
         let count = |state| events.iter().filter(|event| event.state == state && event.note.is_none()).count();
-        prop_assert_eq!(play.world.ready.len(), count(RunState::Ready));
+        prop_assert_eq!(play.world.ready.len(), given);
         prop_assert_eq!(play.world.dead.len(), count(RunState::Dead));
     }
 }

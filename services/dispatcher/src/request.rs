@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::fire::{Decision, FireDecision, TriggerKind};
+use orloj_domain::hedge;
 use orloj_domain::id::{HttpHost, JobId, LimitName, QueueName, RunId};
 use orloj_domain::job::{Delivery, HttpCompletion, OverlapPolicy, RetryPolicy, RunSpec, Target};
 use orloj_domain::limit::host_of_url;
@@ -47,6 +48,8 @@ pub struct Terms {
     pub is_request: bool,
     /// Its target may say later how an attempt ended.
     pub awaits_callback: bool,
+    /// After how long a second attempt is put beside one that has not ended.
+    pub hedge_after: Option<Duration>,
     /// The fire time of the request that these terms were taken from.
     pub(crate) base: Timestamp,
     /// Headers of that request.
@@ -71,6 +74,7 @@ impl Terms {
             delivery: spec.delivery,
             is_request: is_request(&spec.target),
             awaits_callback: awaits_callback(&spec.target),
+            hedge_after: hedge::after(spec),
             base: decision.fire_time,
             headers,
             value,
@@ -85,6 +89,7 @@ impl Terms {
             && (&self.retry, self.is_request) == (&spec.retry, is_request(&spec.target))
             && (self.priority, &self.limits) == (spec.priority, &spec.limits)
             && (self.awaits_callback, &self.host) == (awaits_callback(&spec.target), &host(&spec.target))
+            && self.hedge_after == hedge::after(spec)
     }
 
     /// True if they say the same, whichever request they were taken from.
@@ -95,7 +100,7 @@ impl Terms {
             && (&self.retry, self.is_request) == (&other.retry, other.is_request)
             && (self.priority, &self.limits, self.awaits_callback)
                 == (other.priority, &other.limits, other.awaits_callback)
-            && self.host == other.host
+            && (&self.host, self.hedge_after) == (&other.host, other.hedge_after)
     }
 }
 

@@ -14,6 +14,7 @@ use orloj_domain::retry::Disposition;
 use orloj_domain::run::RunState;
 use orloj_domain::time::Timestamp;
 
+use crate::hedge::Hedge;
 use crate::request::Request;
 
 /// Where a live run is.
@@ -109,6 +110,8 @@ pub struct Run {
     pub unserved: i32,
     /// Running: how the attempt ended, as its callback said.
     pub completion: Option<Arc<Outcome>>,
+    /// Running: the attempt that was put beside this one last.
+    pub hedge: Option<Arc<Hedge>>,
 }
 
 impl Run {
@@ -131,6 +134,7 @@ impl Run {
             limits: Arc::default(),
             unserved: 0,
             completion: None,
+            hedge: None,
         }
     }
 
@@ -257,12 +261,14 @@ impl Run {
     pub fn failed_once(&self, outcome: Outcome, due_at: Timestamp, now: Timestamp) -> Self {
         Self {
             step: Step::Retrying { due_at },
-            attempt: self.attempt + 1,
+            attempt: self.newest_attempt() + 1,
+            token: self.newest_token(),
             since: now,
             first_failure: self.first_failure.or(Some(now)),
             last_outcome: Some(Arc::new(outcome)),
             limits: Arc::default(),
             completion: None,
+            hedge: None,
             ..self.clone()
         }
     }
@@ -287,7 +293,7 @@ impl Run {
     #[must_use]
     pub fn last_attempt(&self) -> i32 {
         match self.step {
-            Step::Ready | Step::Running { .. } => self.attempt,
+            Step::Ready | Step::Running { .. } => self.newest_attempt(),
             // The number of the one that found no handler is that of the next.
             Step::Delayed { .. }
             | Step::Waiting
@@ -309,11 +315,12 @@ impl Run {
         request.deadline.map(|deadline| since.plus(deadline))
     }
 
-    /// When something has to be decided about it although nothing is heard. A runner ends a running attempt by itself.
+    /// When something has to be decided about it although nothing is heard. A runner ends a running attempt by itself; another
+    /// may be put beside it.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Timestamp> {
         match &self.step {
-            Step::Running { .. } => None,
+            Step::Running { .. } => self.hedges_at(),
             Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => {
                 Some(self.deadline().map_or(*due_at, |deadline| deadline.min(*due_at)))
             }

@@ -12,7 +12,7 @@ use orloj_domain::job::{
     Delivery, ExecTarget, HttpCompletion, HttpTarget, OverlapKind, OverlapPolicy, RetryPolicy, RunSpec, Target,
 };
 use orloj_domain::lease::LEASE_DEFAULT;
-use orloj_domain::run::{RecordHeader, RunEvent};
+use orloj_domain::run::{EndedAttempt, RecordHeader, RunEvent};
 use orloj_domain::runner::RunnerMessage;
 use orloj_domain::setting::BreakerEvent;
 use orloj_domain::shard::{Shard, ShardCount};
@@ -23,11 +23,11 @@ use orloj_runtime::codec;
 use orloj_runtime::driver::{CLOCK_JUMP_MAX, Inbound, Machine, Service, WriteContext};
 use orloj_runtime::log::{Header, NewRecord, Record};
 
-use crate::event::{Completion, Event, GivenBack, Input, Order, Report};
+use crate::event::{About, Completion, Event, GivenBack, Input, Order, Report};
 use crate::machine::DispatcherMachine;
 use crate::metrics::DispatcherMetrics;
 use crate::request::Request;
-use crate::run::Step;
+use crate::run::{Run, Step};
 use crate::service::DispatcherService;
 use crate::service::write::step_event;
 use crate::shares::Shares;
@@ -56,6 +56,10 @@ pub(crate) struct Ask {
     pub(crate) priority: i32,
     /// Its target may say later how it ended.
     pub(crate) has_callback: bool,
+    /// After how long a second attempt is put beside one that has not ended.
+    pub(crate) hedge_s: Option<i64>,
+    /// It sends a request.
+    pub(crate) is_request: bool,
 }
 
 impl Ask {
@@ -75,6 +79,8 @@ impl Ask {
             limits: &[],
             priority: 5,
             has_callback: false,
+            hedge_s: None,
+            is_request: false,
         }
     }
 
@@ -123,7 +129,7 @@ impl Ask {
             queue: QueueName::default(),
             priority: self.priority,
             start_delay_ms: self.delay_s * 1000,
-            timeout_ms: 1000,
+            timeout_ms: 60_000,
             deadline_ms: self.deadline_s.map(|seconds| seconds * 1000),
             retry: RetryPolicy {
                 max_attempts: self.max_attempts,
@@ -138,7 +144,12 @@ impl Ask {
             concurrency: self.concurrency,
             pause_after_failures: 0,
             limits: self.limits.iter().map(|name| name.parse().expect("limit")).collect(),
-            target: if self.has_callback { called_back() } else { program() },
+            hedge_after_ms: self.hedge_s.map(|seconds| seconds * 1000),
+            target: match (self.has_callback, self.is_request) {
+                (false, false) => program(),
+                (true, _) => asked(HttpCompletion::Callback),
+                (false, true) => asked(HttpCompletion::Response),
+            },
         }
     }
 
@@ -166,14 +177,14 @@ fn program() -> Target {
     })
 }
 
-fn called_back() -> Target {
+fn asked(completion: HttpCompletion) -> Target {
     Target::HttpTarget(HttpTarget {
         method: "POST".to_owned(),
         url: "https://example.com/run".to_owned(),
         headers: BTreeMap::new(),
         body: String::new(),
         success: vec!["200-299".to_owned()],
-        completion: HttpCompletion::Callback,
+        completion,
     })
 }
 
@@ -333,11 +344,11 @@ impl World {
                 self.append(record);
             }
             // The request says it already; here every step is seen.
-            if let Event::Stepped { run, begins: true, .. } = event
+            if let Event::Stepped { run, about: About::Begun, .. } = event
                 && run.step == Step::Ready
                 && run.redriven_at.is_none()
             {
-                self.events.push(step_event(run));
+                self.events.push(step_event(run, About::Begun, &[]));
             }
         }
         events
@@ -415,7 +426,7 @@ pub(crate) fn state_record(topic: &str, key: &[u8], value: Option<Vec<u8>>) -> R
 /// An event in a few words, for tables.
 pub(crate) fn words(event: &Event) -> String {
     match event {
-        Event::Stepped { run, leaves, gives_back, .. } => {
+        Event::Stepped { run, leaves, gives_back, about, ended } => {
             let of_step = match &run.step {
                 Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => {
                     format!(" due {}", due_at.since(START).as_secs())
@@ -428,7 +439,11 @@ pub(crate) fn words(event: &Event) -> String {
             };
             let from = leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
             let back = back_words(gives_back);
-            format!("{} a{} t{}{of_step}{from}{back}", run.step.state(), run.attempt, run.token)
+            let hedge = hedge_words(run);
+            let put_off = if *about == About::HedgePutOff { ", put off" } else { "" };
+            let ended = ended_words(ended);
+            let state = run.step.state();
+            format!("{state} a{} t{}{of_step}{hedge}{put_off}{from}{back}{ended}", run.attempt, run.token)
         }
         Event::Ended(ended) => {
             let why = match &ended.end {
@@ -438,7 +453,10 @@ pub(crate) fn words(event: &Event) -> String {
             };
             let from = ended.leaves.iter().map(|topic| format!(" -{topic}")).collect::<String>();
             let back = back_words(&ended.gives_back);
-            format!("{} a{} t{}{why}{from}{back}", ended.end.state(), ended.attempt, ended.token)
+            let attempts = ended_words(&ended.ended_attempts);
+            let stops = ended.stops.iter().map(|(report, _)| format!(", stop t{}", report.token)).collect::<String>();
+            let state = ended.end.state();
+            format!("{state} a{} t{}{why}{from}{back}{attempts}{stops}", ended.attempt, ended.token)
         }
         Event::Ignored(reason) => reason.as_str().to_owned(),
         Event::Disowned(report, reason) => format!("stop {}: {}", report.session, reason.as_str()),
@@ -455,6 +473,16 @@ pub(crate) fn words(event: &Event) -> String {
         Event::LimitDeclined(limit, _) => format!("{limit} is declined"),
         Event::LimitRulesTaken(_) => "rules".to_owned(),
     }
+}
+
+fn hedge_words(run: &Run) -> String {
+    let Some(hedge) = run.live_hedge() else { return String::new() };
+    let by = hedge.holder().map_or_else(String::new, |(_, session)| format!(" by {session}"));
+    format!(" & a{} t{}{by}", hedge.attempt, hedge.token)
+}
+
+fn ended_words(ended: &[EndedAttempt]) -> String {
+    ended.iter().map(|attempt| format!(", t{} {}", attempt.token, attempt.outcome.kind)).collect()
 }
 
 fn back_words(gives_back: &GivenBack) -> String {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{check_http, check_kafka, limits};
+use crate::hedge;
 use crate::id::{LimitName, check_label};
 use crate::job::{ExecTarget, HandlerTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
@@ -45,6 +46,7 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
     }
     check_retry(&spec.retry, errors);
     check_limits(&spec.limits, errors);
+    errors.extend(hedge::objections(spec));
     match &spec.target {
         Target::ExecTarget(exec) => check_exec(exec, errors),
         Target::ShellTarget(shell) => check_shell(shell, errors),

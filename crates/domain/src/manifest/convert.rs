@@ -233,6 +233,8 @@ impl Reading {
             concurrency: spec.concurrency,
             pause_after_failures: spec.pause_after_failures.unwrap_or(0),
             limits: self.names("spec.limits", &spec.limits),
+            hedge_after_ms: self
+                .optional_millis("spec.hedge.after", spec.hedge.as_ref().map(|hedge| hedge.after.as_str())),
             target: self.target(spec.run),
         }
     }

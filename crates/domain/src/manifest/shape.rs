@@ -87,6 +87,9 @@ pub struct Spec {
     /// What a lost lease means; default `atLeastOnce`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// A second attempt beside one that has not ended; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
     /// Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
@@ -254,6 +257,14 @@ pub struct Backoff {
     /// The share of a wait that varies; default 0.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
+}
+
+/// A second attempt beside one that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hedge {
+    /// How long an attempt has run by then; at least 100ms, at most `timeout`.
+    pub after: String,
 }
 
 /// What is executed: exactly one of the fields.

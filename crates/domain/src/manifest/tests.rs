@@ -68,6 +68,7 @@ fn what_is_written_reads_back_the_same() {
         json!({"missed": {"policy": "all", "window": "7d", "max": 5}, "overlap": {"policy": "allow"}}),
         json!({"overlap": {"policy": "queue", "max": 7}, "concurrency": 3, "deadline": "2h"}),
         json!({"overlap": {"policy": "replace"}}),
+        json!({"overlap": {"policy": "allow"}, "retry": {"maxAttempts": 2}, "hedge": {"after": "30s"}}),
         json!({"startDelay": "90s", "timeout": "10m", "delivery": "atMostOnce", "queue": "batch", "priority": 9, "suspend": true}),
         json!({"retry": {"maxAttempts": 5, "backoff": {"initial": "1h", "factor": 1.5, "jitter": 0.0}, "nonRetryableExitCodes": [2]}}),
         json!({"run": {"exec": {"command": ["x"], "limits": {"memory": "256MiB", "cpuSeconds": 60, "openFiles": 64, "processes": 20}}}}),
@@ -305,4 +306,39 @@ fn rules_are_bounded() {
     assert_eq!(complaints(json!({"schedule": rules}))[0].field, "spec.schedule");
     let longest = "0 0 * * *,".repeat(30_000);
     assert!(!complaints(json!({"schedule": {"cron": longest}})).is_empty());
+}
+
+#[test]
+fn a_hedge_stands_beside_nothing_that_it_would_break() {
+    let allowed = json!({"overlap": {"policy": "allow"}, "retry": {"maxAttempts": 3}, "hedge": {"after": "30s"}});
+    let with = |changes: Value| {
+        let mut spec = allowed.clone();
+        if let (Some(fields), Value::Object(changes)) = (spec.as_object_mut(), changes) {
+            fields.extend(changes);
+        }
+        spec
+    };
+    let definition = read(allowed.clone());
+    assert_eq!(crate::hedge::after(&definition.spec), Some(std::time::Duration::from_secs(30)));
+    assert_eq!(crate::hedge::after(&read(json!({})).spec), None);
+    read(with(json!({"hedge": {"after": "100ms"}, "timeout": "100ms"})));
+    let callback = json!({"http": {"url": "https://billing.internal/run", "completion": "callback"}});
+    for (changes, field) in [
+        (json!({"hedge": {"after": "0s"}}), "spec.hedge.after"),
+        (json!({"hedge": {"after": "31s"}, "timeout": "30s"}), "spec.hedge.after"),
+        (json!({"hedge": {"after": "soon"}}), "spec.hedge.after"),
+        (json!({"overlap": {}}), "spec.overlap.policy"),
+        (json!({"overlap": {"policy": "replace"}}), "spec.overlap.policy"),
+        (json!({"overlap": {"policy": "queue"}}), "spec.overlap.policy"),
+        (json!({"concurrency": 4}), "spec.concurrency"),
+        (json!({"delivery": "atMostOnce"}), "spec.delivery"),
+        (json!({"retry": {}}), "spec.retry.maxAttempts"),
+        (json!({"limits": ["door"]}), "spec.limits"),
+        (json!({"run": callback}), "spec.run.http.completion"),
+    ] {
+        one_complaint(&with(changes), field);
+    }
+    let mut spec = (*definition.spec).clone();
+    spec.delivery = crate::job::Delivery::AtMostOnce;
+    assert_eq!(crate::hedge::after(&spec), None, "what may not be is not done");
 }

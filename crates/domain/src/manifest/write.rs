@@ -14,8 +14,8 @@ use super::convert::{
     HTTP_COMPLETION, HTTP_METHOD, HTTP_SUCCESS, KAFKA_CLUSTER, MISSED, OVERLAP, PRIORITY, RETRY, TIME_ZONE, TIMEOUT_MS,
 };
 use super::shape::{
-    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap, Retry,
-    Rule, Run, Schedule, ShellRun, Spec, StatusCodes,
+    Backoff, DstRules, ExecRun, HandlerRun, HeaderText, Hedge, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap,
+    Retry, Rule, Run, Schedule, ShellRun, Spec, StatusCodes,
 };
 use super::values::duration_text;
 use super::{API_VERSION, KIND, limits};
@@ -52,6 +52,7 @@ fn spec(definition: &JobDefinition) -> Spec {
         deadline: run.deadline_ms.map(millis_text),
         retry: retry(&run.retry),
         delivery: unless(run.delivery, Delivery::AtLeastOnce),
+        hedge: run.hedge_after_ms.map(|millis| Hedge { after: millis_text(millis) }),
         queue: unless(run.queue.clone(), crate::id::QueueName::default()).map(|queue| queue.as_str().to_owned()),
         limits: run.limits.iter().map(ToString::to_string).collect(),
         priority: unless(run.priority, PRIORITY),

@@ -47,7 +47,16 @@ pub const STEPS: &[StepRule] = {
         step(Ready, Dead, "an attempt failed, as above, and the policy allows no other"),
         step(Ready, Cancelled, "somebody asked, or a newer run took its place"),
         step(Ready, Expired, "its deadline passed"),
-        step(Running, Running, "its end was asked for; its runner is told"),
+        step(
+            Running,
+            Running,
+            "its end was asked for, and its runner is told; or an attempt is put beside it, is claimed, or ended",
+        ),
+        step(
+            Running,
+            Ready,
+            "the attempt failed or its lease was lost, and one that was put beside it is on its queue",
+        ),
         step(Running, Succeeded, "the attempt succeeded"),
         step(Running, Waiting, "its runner has not got its handler; another one may"),
         step(Running, Retrying, "the attempt failed or its lease was lost, and the policy allows another"),

@@ -134,6 +134,52 @@ pub struct LiveRun {
     pub unserved: i32,
     /// Running: how the attempt ended, as the callback of its target said.
     pub completion: Option<Outcome>,
+    /// Running: the attempt that was put beside this one last.
+    pub hedge: Option<LiveHedge>,
+}
+
+/// The attempt that was put beside that of a running run, or what is to be remembered of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "LiveHedge", rename_all = "camelCase")]
+pub struct LiveHedge {
+    /// The newest attempt that was used, numbered from 1.
+    pub attempt: i32,
+    /// The newest fencing token handed out.
+    pub token: i64,
+    /// Since when it is ready, running or over.
+    pub since: Timestamp,
+    /// The runner that claimed it.
+    pub runner: Option<RunnerId>,
+    /// The session that holds its lease.
+    pub session: Option<SessionId>,
+    /// It is live no more; the next one comes no sooner than the hedge's time after `since`.
+    pub is_over: bool,
+}
+
+/// A live attempt beside that of a running run, for the world to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "RunHedge", rename_all = "camelCase")]
+pub struct RunHedge {
+    /// The attempt, numbered from 1.
+    pub attempt: i32,
+    /// Its fencing token.
+    pub token: i64,
+    /// The runner; absent while it is on its queue.
+    pub runner: Option<RunnerId>,
+}
+
+/// An attempt that a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "EndedAttempt", rename_all = "camelCase")]
+pub struct EndedAttempt {
+    /// The attempt, numbered from 1.
+    pub attempt: i32,
+    /// Its fencing token.
+    pub token: i64,
+    /// When that was decided.
+    pub at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// One step of a run, or its end.
@@ -170,8 +216,8 @@ pub struct RunEvent {
     pub outcome: Option<Outcome>,
     /// Dead: why it is a dead letter (`attemptsExhausted`, `notRetryable`, `leaseLost`, `parked`).
     pub disposition: Option<String>,
-    /// Running: why its end was asked for, or what its callback said. Waiting: what for. Dead: why it was not sent back, or is
-    /// parked.
+    /// Running: why its end was asked for, what its callback said, or what became of an attempt beside it. Waiting: what for.
+    /// Dead: why it was not sent back, or is parked.
     pub note: Option<String>,
     /// How often it was sent back from the dead letters.
     pub redrives: i32,
@@ -179,4 +225,8 @@ pub struct RunEvent {
     pub limits: Vec<LimitId>,
     /// Waiting: the handler that the runner which took it last has not got.
     pub missing_handler: Option<String>,
+    /// Running: the live attempt beside this one.
+    pub hedge: Option<RunHedge>,
+    /// Where two attempts of the run were live: those that this step ended. Where it is empty, the step tells.
+    pub ended_attempts: Vec<EndedAttempt>,
 }

@@ -20,7 +20,7 @@ use orloj_domain::job::{
 };
 use orloj_domain::job_event::{FieldError, JobEvent, JobEventType};
 use orloj_domain::owner::{Barrier, OwnerRecord, ShardPositions};
-use orloj_domain::run::{LiveRun, RecordHeader, RunEvent, RunState};
+use orloj_domain::run::{EndedAttempt, LiveHedge, LiveRun, RecordHeader, RunEvent, RunHedge, RunState};
 use orloj_domain::setting::{
     BreakerCount, BreakerEvent, BreakerState, LimitEvent, LimitEventType, Setting, SettingKind, Verdict,
 };
@@ -88,6 +88,7 @@ pub(crate) fn spec(target: Target) -> RunSpec {
         concurrency: Some(1),
         pause_after_failures: 10,
         limits: vec!["warehouse".parse().expect("limit")],
+        hedge_after_ms: Some(30_000),
         target,
     }
 }
@@ -396,6 +397,14 @@ pub(crate) fn live_run() -> LiveRun {
         asked_at: Some(at(5, 30)),
         unserved: 2,
         completion: Some(failed()),
+        hedge: Some(LiveHedge {
+            attempt: 3,
+            token: 5,
+            since: at(5, 31),
+            runner: Some("runner-2".parse().expect("runner")),
+            session: Some("session-2".parse().expect("session")),
+            is_over: true,
+        }),
     }
 }
 
@@ -421,6 +430,8 @@ pub(crate) fn run_event() -> RunEvent {
         redrives: 2,
         limits: limits(),
         missing_handler: Some("send-invoices".to_owned()),
+        hedge: Some(RunHedge { attempt: 3, token: 5, runner: Some("runner-2".parse().expect("runner")) }),
+        ended_attempts: vec![EndedAttempt { attempt: 2, token: 4, at: at(5, 31), outcome: failed() }],
     }
 }
 

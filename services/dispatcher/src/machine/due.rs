@@ -29,13 +29,16 @@ impl DispatcherMachine {
     }
 
     fn due(&self, run: &Run, now: Timestamp) -> Event {
+        if matches!(run.step, Step::Running { .. }) {
+            return self.hedge(run, now);
+        }
         if run.deadline().is_some_and(|deadline| deadline <= now) {
             return self.end(run, End::Expired(expired(run)), now);
         }
         match run.step {
             Step::Delayed { .. } | Step::Unserved { .. } | Step::Retrying { .. } => self.step(run, self.go(run, now)),
             Step::Asking { held, .. } => self.step(run, self.ask_again(run, held, now)),
-            // These wake for their deadline only.
+            // These wake for their deadline only; the one that runs is dealt with above.
             Step::Waiting | Step::Ready | Step::Running { .. } => self.end(run, End::Expired(expired(run)), now),
         }
     }

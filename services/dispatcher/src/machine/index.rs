@@ -49,7 +49,7 @@ impl Index {
         if let Some(wakes_at) = run.wakes_at() {
             self.due.insert((wakes_at, handle));
         }
-        if let Some(session) = run.session() {
+        for session in run.sessions() {
             self.running_by_session.entry(session.clone()).or_default().insert(id);
         }
         let of_job = match self.by_job.get_mut(&run.request.job) {
@@ -72,9 +72,8 @@ impl Index {
         if let Some(wakes_at) = run.wakes_at() {
             self.due.remove(&(wakes_at, handle));
         }
-        if let Some(session) = run.session()
-            && let Some(running) = self.running_by_session.get_mut(session)
-        {
+        for session in run.sessions() {
+            let Some(running) = self.running_by_session.get_mut(session) else { continue };
             running.remove(&id);
             if running.is_empty() {
                 self.running_by_session.remove(session);
@@ -103,7 +102,7 @@ impl Index {
         self.by_job.get(job)
     }
 
-    /// Runs whose lease a session holds, in order.
+    /// Runs of which a session holds an attempt, or two, in order.
     pub(super) fn running_of(&self, session: &SessionId) -> impl Iterator<Item = RunId> {
         self.running_by_session.get(session).into_iter().flatten().copied()
     }

@@ -7,27 +7,32 @@ use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
 use crate::event::Event;
-use crate::run::{Run, Step};
+use crate::hedge::Which;
+use crate::run::Run;
 
 impl DispatcherMachine {
     /// All attempts of a session at once; a runner's slots bound how many there are.
     pub(super) fn decide_lease_lost(&self, session: &SessionId, now: Timestamp) -> Vec<Event> {
         let lost = self.index.running_of(session).filter_map(|id| self.runs.get(id));
-        let mut events = lost.map(|run| self.end_attempt(&run, outcome(&run), now)).collect();
+        let mut events = lost.map(|run| self.lose(&run, session, now)).collect();
         self.make_room(&mut events, now);
         events
     }
+
+    fn lose(&self, run: &Run, session: &SessionId, now: Timestamp) -> Event {
+        let is_lost = |which| run.holder(which).is_some_and(|(_, holder)| holder == session);
+        match (is_lost(Which::Own), is_lost(Which::Hedge)) {
+            (true, true) => self.lose_both(run, &outcome(run, Which::Own), now),
+            (false, true) => self.end_attempt(run, Which::Hedge, outcome(run, Which::Hedge), now),
+            (true | false, false) => self.end_attempt(run, Which::Own, outcome(run, Which::Own), now),
+        }
+    }
 }
 
-fn outcome(run: &Run) -> Outcome {
-    let message = match &run.step {
-        Step::Running { runner, .. } => format!("nothing was heard of runner {runner} for longer than its lease"),
-        Step::Delayed { .. }
-        | Step::Waiting
-        | Step::Asking { .. }
-        | Step::Unserved { .. }
-        | Step::Ready
-        | Step::Retrying { .. } => String::new(),
+fn outcome(run: &Run, which: Which) -> Outcome {
+    let message = match run.holder(which) {
+        Some((runner, _)) => format!("nothing was heard of runner {runner} for longer than its lease"),
+        None => String::new(),
     };
     Outcome::new(OutcomeKind::LeaseLost, message)
 }

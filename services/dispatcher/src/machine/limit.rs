@@ -101,7 +101,7 @@ impl DispatcherMachine {
 
     /// The limits that an attempt of a run needs, in the one order in which all runs ask: that of its queue, those that its job
     /// names, and those of the host of its target.
-    fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
+    pub(super) fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
         let shared = run.request.limits.iter().map(LimitId::of_limit);
         let of_host = run.request.host.iter().flat_map(|host| self.rules.of_host(host)).cloned();
         let of_queue = self.rules.of_queue(&run.request.queue);

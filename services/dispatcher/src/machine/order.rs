@@ -6,7 +6,9 @@ use orloj_domain::retry::Disposition;
 use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
-use crate::event::{End, Event, Ignored, Order, Report};
+use super::hedge::held;
+use crate::event::{End, Event, Ignored, Order};
+use crate::hedge::Which;
 use crate::run::{DeadRun, Run, Step};
 
 /// Most times that one run is sent back: after that, whatever is wrong with it is not mended by another try, and it is parked.
@@ -18,7 +20,7 @@ impl DispatcherMachine {
             return vec![Event::Ignored(Ignored::NotLive)];
         };
         let Some(cancelled) = self.cancel(&run, &said("cancelled", order), now) else {
-            return vec![told_again(&run)];
+            return told_again(&run);
         };
         let mut events = vec![cancelled];
         self.make_room(&mut events, now);
@@ -30,7 +32,7 @@ impl DispatcherMachine {
     pub(super) fn cancel(&self, run: &Run, reason: &str, now: Timestamp) -> Option<Event> {
         match &run.step {
             Step::Running { .. } if run.cancel_reason.is_some() || run.completion.is_some() => None,
-            Step::Running { .. } => Some(self.step(run, run.cancelling(reason))),
+            Step::Running { .. } => Some(self.cancelling(run, reason, now)),
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
@@ -88,21 +90,14 @@ impl DispatcherMachine {
     }
 }
 
-/// The word to the runner once more, in case the first was lost; none if its callback was first.
-fn told_again(run: &Run) -> Event {
+/// The word to the runner once more, in case the first was lost, and to that of a second attempt; none if its callback was
+/// first.
+fn told_again(run: &Run) -> Vec<Event> {
     if run.completion.is_some() {
-        return Event::Ignored(Ignored::AlreadyCompleted);
+        return vec![Event::Ignored(Ignored::AlreadyCompleted)];
     }
-    let Step::Running { runner, session } = &run.step else { return Event::Ignored(Ignored::AlreadyCancelled) };
-    let report = Report {
-        run_id: run.request.run_id,
-        job: run.request.job.clone(),
-        attempt: run.attempt,
-        token: run.token,
-        runner: runner.clone(),
-        session: session.clone(),
-    };
-    Event::Disowned(report, Ignored::AlreadyCancelled)
+    let told = [Which::Own, Which::Hedge].into_iter().filter_map(|which| held(run, which));
+    told.map(|report| Event::Disowned(report, Ignored::AlreadyCancelled)).collect()
 }
 
 /// What was done, who wanted it, and why.

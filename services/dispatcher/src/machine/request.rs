@@ -11,7 +11,7 @@ use orloj_domain::topic;
 
 use super::DispatcherMachine;
 use super::due::expired;
-use crate::event::{End, Ended, Event, Ignored};
+use crate::event::{About, End, Ended, Event, Ignored};
 use crate::request::Request;
 use crate::run::{Run, Step};
 
@@ -81,7 +81,7 @@ impl DispatcherMachine {
         let dead = run.redriven_at.map(|_| topic::RUN_STATE);
         let leaves: BTreeSet<_> = older.map(Run::topic).chain(dead).filter(|topic| *topic != run.topic()).collect();
         let leaves = leaves.into_iter().collect();
-        Event::Stepped { run, leaves, gives_back: None, begins: true }
+        Event::Stepped { run, leaves, gives_back: None, about: About::Begun, ended: Vec::new() }
     }
 }
 
@@ -98,5 +98,7 @@ fn refused(request: &Arc<Request>, outcome: Outcome, end: impl FnOnce(Outcome) -
         at: now,
         leaves: Vec::new(),
         gives_back: None,
+        ended_attempts: Vec::new(),
+        stops: None,
     }))
 }

@@ -5,7 +5,7 @@ use orloj_domain::attempt::OutcomeKind;
 use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::topic;
 
-use crate::event::{Input, Order};
+use crate::event::{About, Event, Input, Order};
 use crate::testing::{Ask, World, completion, order, outcome, report, words};
 
 /// What happens to the runs of a table.
@@ -288,8 +288,13 @@ fn a_run_torn_over_two_topics_is_mended_by_its_next_step() {
         world.machine = world.restored();
         world.advance_to(10);
         let run = world.machine.run(ask.run_id()).expect("live");
-        let found =
-            words(&crate::Event::Stepped { run: run.clone(), leaves: Vec::new(), gives_back: None, begins: false });
+        let found = words(&Event::Stepped {
+            run: run.clone(),
+            leaves: Vec::new(),
+            gives_back: None,
+            about: About::Run,
+            ended: Vec::new(),
+        });
         assert!(found.starts_with(wanted), "{found}");
         let events = match wanted {
             "retrying" => world.decide(&Input::Tick),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{IdError, RunId};
 use orloj_domain::retry::Disposition;
-use orloj_domain::run::{LiveRun, RunState};
+use orloj_domain::run::{LiveHedge, LiveRun, RunState};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::driver::Undecodable;
@@ -14,6 +14,7 @@ use orloj_runtime::log::Record;
 
 use super::read::decode;
 use super::{breaker, limit};
+use crate::hedge::{Hedge, HedgeStep};
 use crate::machine::DispatcherMachine;
 use crate::request::Request;
 use crate::run::{DeadRun, Run, Step};
@@ -92,6 +93,7 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         asked_at,
         unserved: run.unserved,
         completion: run.completion.as_deref().cloned(),
+        hedge: run.hedge.as_deref().map(hedge_to_wire),
         ..bare(&run.request, run.step.state(), run.since)
     }
 }
@@ -139,7 +141,24 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         asked_at: None,
         unserved: 0,
         completion: None,
+        hedge: None,
     }
+}
+
+fn hedge_to_wire(hedge: &Hedge) -> LiveHedge {
+    let (runner, session) = hedge.holder().map(|(runner, session)| (runner.clone(), session.clone())).unzip();
+    let (attempt, token, since, is_over) = (hedge.attempt, hedge.token, hedge.since, !hedge.is_live());
+    LiveHedge { attempt, token, since, runner, session, is_over }
+}
+
+fn hedge_of_wire(hedge: LiveHedge) -> Hedge {
+    let LiveHedge { attempt, token, since, runner, session, is_over } = hedge;
+    let step = match (runner, session) {
+        _ if is_over => HedgeStep::Over,
+        (Some(runner), Some(session)) => HedgeStep::Running { runner, session },
+        (None, _) | (_, None) => HedgeStep::Ready,
+    };
+    Hedge { attempt, token, since, step }
 }
 
 /// What was asked for, from the copy that is kept with the run.
@@ -189,6 +208,7 @@ fn of_wire(live: LiveRun, shares: &Shares) -> Result<Run, Undecodable> {
         limits: live.limits.into(),
         unserved: live.unserved,
         completion: live.completion.map(Arc::new),
+        hedge: live.hedge.map(hedge_of_wire).map(Arc::new),
     })
 }
 

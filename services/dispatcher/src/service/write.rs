@@ -7,7 +7,7 @@ use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::FireDecision;
 use orloj_domain::id::{CommandId, RunnerId};
 use orloj_domain::job::Target;
-use orloj_domain::run::{NOT_KEPT, RunEvent, RunState};
+use orloj_domain::run::{EndedAttempt, NOT_KEPT, RunEvent, RunHedge, RunState};
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
@@ -16,15 +16,16 @@ use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
 use super::{breaker, limit, live_run};
-use crate::event::{End, Ended, Event, Ignored, Report};
+use crate::event::{About, End, Ended, Event, Ignored, Report};
+use crate::hedge::Which;
 use crate::request::Request;
 use crate::run::{DeadRun, Run, Step};
 
 /// The records that say what was decided.
 pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<NewRecord> {
     match event {
-        Event::Stepped { run, leaves, gives_back, begins } => {
-            let mut records = stepped(shard, run, leaves, *begins);
+        Event::Stepped { run, leaves, gives_back, about, ended } => {
+            let mut records = stepped(shard, run, leaves, *about, ended);
             records.extend(limit::asked(shards, run));
             records.extend(limit::given_back(shards, &run.request, gives_back, run.since));
             records
@@ -52,48 +53,61 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
     }
 }
 
-fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], begins: bool) -> Vec<NewRecord> {
+fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], about: About, ended: &[EndedAttempt]) -> Vec<NewRecord> {
     let mut records = Vec::with_capacity(4);
     let copy = codec::encode(&live_run::to_wire(run));
     records.push(NewRecord::new(run.topic(), shard.0, run_key(&run.request), Some(copy)));
     records.extend(tombstones(shard, &run.request, leaves));
-    if run.step == Step::Ready {
-        records.push(ready(shard, run));
+    match about {
+        About::Begun | About::Run if run.step == Step::Ready => records.push(ready(shard, run, Which::Own)),
+        About::HedgeReady => records.push(ready(shard, run, Which::Hedge)),
+        // The record of one that the run goes on with is on the queue since it was put there.
+        About::Begun | About::Run | About::HedgeClaimed | About::HedgePutOff | About::OneEnded => {}
     }
-    records.extend(word_to_runner(shard, run));
-    if begins && run.redriven_at.is_some() {
+    records.extend(words_to_runners(shard, run, about));
+    if about == About::Begun && run.redriven_at.is_some() {
         records.push(no_dead_letter(shard, &run.request));
     }
-    // That it asks again is news to nobody else, and that nothing keeps it is what the request says, as long as nothing else is
-    // said of the run.
+    // That it asks again, or gets no hedge yet, is news to nobody else, and that nothing keeps it is what the request says, as
+    // long as nothing else is said of the run.
     let is_no_news = match run.step {
         Step::Asking { asked_at, .. } => asked_at != run.since,
-        Step::Ready => begins && run.redriven_at.is_none(),
-        Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Running { .. } | Step::Retrying { .. } => {
-            false
-        }
+        Step::Ready => about == About::Begun && run.redriven_at.is_none(),
+        Step::Running { .. } => about == About::HedgePutOff,
+        Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => false,
     };
     if !is_no_news {
-        records.push(run_event(shard, &run.request, &step_event(run)));
+        records.push(run_event(shard, &run.request, &step_event(run, about, ended)));
     }
     records
 }
 
-/// What the runner that holds a run must be told: that its end is asked for, that it has ended elsewhere, or that it may start.
-fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
-    let Step::Running { runner, session } = &run.step else { return None };
+/// What the runners that hold attempts of a run must be told by a step.
+fn words_to_runners(shard: Shard, run: &Run, about: About) -> impl Iterator<Item = NewRecord> {
+    let to: &[Which] = match about {
+        About::Begun | About::Run => &[Which::Own, Which::Hedge],
+        About::HedgeClaimed => &[Which::Hedge],
+        About::HedgeReady | About::HedgePutOff | About::OneEnded => &[],
+    };
+    to.iter().filter_map(move |which| word_to_runner(shard, run, *which))
+}
+
+/// What the runner that holds an attempt must be told: that its end is asked for, that it has ended elsewhere, or that it may start.
+fn word_to_runner(shard: Shard, run: &Run, which: Which) -> Option<NewRecord> {
+    let (runner, session) = run.holder(which)?;
     let kind = match (&run.completion, &run.cancel_reason) {
         (Some(_), _) => RunnerMessageType::Complete,
         (None, Some(_)) => RunnerMessageType::Cancel,
         (None, None) if run.awaits_start() => RunnerMessageType::Start,
         (None, None) => return None,
     };
+    let (attempt, token) = run.numbers(which);
     let message = RunnerMessage {
         kind,
         session: session.clone(),
         run_id: run.request.run_id,
-        attempt: run.attempt,
-        token: run.token,
+        attempt,
+        token,
         reason: run.cancel_reason.as_deref().map(str::to_owned),
         outcome: run.completion.as_deref().cloned(),
     };
@@ -116,6 +130,10 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         | Ignored::NoCallback
         | Ignored::AlreadyParked => "the attempt is not the one in force",
     };
+    stop(shard, report, reason)
+}
+
+fn stop(shard: Shard, report: &Report, reason: &str) -> NewRecord {
     let message = RunnerMessage {
         kind: RunnerMessageType::Cancel,
         session: report.session.clone(),
@@ -169,6 +187,7 @@ fn end(shard: Shard, ended: &Ended) -> Vec<NewRecord> {
         records.extend([dead_letter(shard, &dead), kept_dead(shard, &dead)]);
     }
     records.extend(tombstones(shard, &ended.request, &ended.leaves));
+    records.extend(ended.stops.as_ref().map(|(report, why)| stop(shard, report, why)));
     records.push(run_event(shard, &ended.request, &end_event(ended)));
     if ended.request.reports_end {
         records.push(run_ended(shard, ended));
@@ -198,14 +217,15 @@ fn tombstones(shard: Shard, request: &Request, topics: &[&'static str]) -> impl 
     topics.iter().map(move |topic| NewRecord::new(*topic, shard.0, run_key(request), None))
 }
 
-fn ready(shard: Shard, run: &Run) -> NewRecord {
+fn ready(shard: Shard, run: &Run, which: Which) -> NewRecord {
     let request = &run.request;
+    let (attempt, token) = run.numbers(which);
     let attempt = ReadyAttempt {
         run_id: request.run_id,
         job: request.job.clone(),
-        attempt: run.attempt,
-        token: run.token,
-        ready_at: run.since,
+        attempt,
+        token,
+        ready_at: since(run, which),
         request: request.value(),
         deadline: run.deadline(),
         awaits_start: run.awaits_start(),
@@ -256,7 +276,42 @@ fn run_event(shard: Shard, request: &Request, event: &RunEvent) -> NewRecord {
     NewRecord::new(topic::RUN_EVENTS, shard.0, request.job.as_str(), Some(codec::encode(event)))
 }
 
-pub(crate) fn step_event(run: &Run) -> RunEvent {
+/// Since when one of the attempts of a run is where it is.
+fn since(run: &Run, which: Which) -> Timestamp {
+    match (which, &run.hedge) {
+        (Which::Hedge, Some(hedge)) => hedge.since,
+        (Which::Own | Which::Hedge, _) => run.since,
+    }
+}
+
+pub(crate) fn step_event(run: &Run, about: About, ended: &[EndedAttempt]) -> RunEvent {
+    let at = match (about, ended) {
+        (About::HedgeReady | About::HedgeClaimed | About::HedgePutOff, _) => since(run, Which::Hedge),
+        (About::OneEnded, [one, ..]) => one.at,
+        (About::Begun | About::Run | About::OneEnded, _) => run.since,
+    };
+    let event = own_event(run, bare_event(&run.request, run.step.state(), at));
+    let note = match (about, ended) {
+        (About::HedgeReady | About::HedgeClaimed, _) => run.live_hedge().map(|hedge| {
+            let what = if about == About::HedgeReady { "is put beside it" } else { "runs beside it" };
+            format!("it has not ended in time: attempt {} {what}", hedge.attempt)
+        }),
+        (About::OneEnded, [one, ..]) => {
+            let why = one.outcome.message.as_deref().map_or_else(String::new, |message| format!(": {message}"));
+            Some(format!("attempt {} of two ended as {}{why}", one.attempt, one.outcome.kind))
+        }
+        (About::Begun | About::Run | About::HedgePutOff | About::OneEnded, _) => event.note,
+    };
+    let hedge = run.live_hedge().map(|hedge| RunHedge {
+        attempt: hedge.attempt,
+        token: hedge.token,
+        runner: hedge.holder().map(|(runner, _)| runner.clone()),
+    });
+    RunEvent { note, hedge, ended_attempts: ended.to_vec(), ..event }
+}
+
+/// What a step says of a run, whichever of its attempts took it.
+fn own_event(run: &Run, bare: RunEvent) -> RunEvent {
     let attempt = if run.token == 0 { 0 } else { run.attempt };
     let event = RunEvent {
         attempt,
@@ -264,7 +319,7 @@ pub(crate) fn step_event(run: &Run) -> RunEvent {
         due_at: run.due_at(),
         redrives: run.redrives,
         limits: run.claimed_limits().to_vec(),
-        ..bare_event(&run.request, run.step.state(), run.since)
+        ..bare
     };
     let outcome = || run.last_outcome.as_deref().cloned();
     match &run.step {
@@ -310,6 +365,7 @@ fn end_event(ended: &Ended) -> RunEvent {
         outcome: Some(ended.end.outcome().clone()),
         disposition,
         redrives: ended.redrives,
+        ended_attempts: ended.ended_attempts.clone(),
         ..bare_event(&ended.request, ended.end.state(), ended.at)
     }
 }
@@ -335,5 +391,7 @@ fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
         redrives: 0,
         limits: Vec::new(),
         missing_handler: None,
+        hedge: None,
+        ended_attempts: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use super::page::Page;
 use super::params::Params;
 use super::wait::Wait;
 use super::{Api, Problem, RunPath, document, stream};
-use crate::views::{self, OutputCursor};
+use crate::views::{self, OutputSeen};
 
 /// Most bytes of an answer in plain text; the API has the rest in pages.
 const PLAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -47,11 +47,11 @@ pub(super) async fn get(
     Ok(wait.mark(&api, response))
 }
 
-fn last_seen(headers: &HeaderMap) -> Result<Option<OutputCursor>, Problem> {
-    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
-    let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
+fn last_seen(headers: &HeaderMap) -> Result<OutputSeen, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(OutputSeen::default()) };
+    let seen = value.to_str().ok().and_then(|text| text.parse().ok());
     let complaint = || Problem::new(StatusCode::BAD_REQUEST, "badHeader", "Last-Event-ID is none of this stream");
-    cursor.map(Some).ok_or_else(complaint)
+    seen.ok_or_else(complaint)
 }
 
 async fn pieces(api: &Arc<Api>, id: String, attempt: Option<i32>, page: &Page) -> Result<Response, Problem> {

@@ -1,5 +1,6 @@
 //! Output as server-sent events, until the run has ended. Not here: pages (`output`). Invariant: the id of an
-//! event names its piece, so a client that comes back with `Last-Event-ID` misses and repeats nothing.
+//! event says how far the reader is in each attempt, so a client that comes back with `Last-Event-ID` misses and repeats
+//! nothing.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::{Api, wait};
-use crate::views::{self, OutputCursor, OutputItem};
+use crate::views::{self, OutputItem, OutputSeen};
 
 /// Pieces read at a time.
 const PIECES: usize = 500;
@@ -36,9 +37,9 @@ impl futures_core::Stream for Messages {
 }
 
 /// Starts a stream.
-pub(super) fn follow(api: &Arc<Api>, run: String, attempt: Option<i32>, after: Option<OutputCursor>) -> Response {
+pub(super) fn follow(api: &Arc<Api>, run: String, attempt: Option<i32>, seen: OutputSeen) -> Response {
     let (sender, messages) = mpsc::channel(WAITING_MAX);
-    let follower = Follower { api: Arc::clone(api), run, attempt, after, sender };
+    let follower = Follower { api: Arc::clone(api), run, attempt, seen, sender };
     tokio::spawn(follower.run());
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -51,7 +52,7 @@ struct Follower {
     api: Arc<Api>,
     run: String,
     attempt: Option<i32>,
-    after: Option<OutputCursor>,
+    seen: OutputSeen,
     sender: mpsc::Sender<Bytes>,
 }
 
@@ -64,10 +65,10 @@ impl Follower {
             commits.mark_unchanged();
             let Some((pieces, state, is_ended, is_complete)) = self.look().await else { return };
             let is_full = pieces.len() == PIECES;
-            if !pieces.is_empty() && !self.send(text_of(&pieces)).await {
+            let text = self.text_of(&pieces);
+            if !text.is_empty() && !self.send(text).await {
                 return;
             }
-            self.after = pieces.last().map(|piece| piece.at).or(self.after);
             if is_full {
                 continue;
             }
@@ -88,10 +89,10 @@ impl Follower {
 
     /// New pieces, the state of the run, whether it has ended, and whether all of its output is there.
     async fn look(&self) -> Option<(Vec<OutputItem>, String, bool, bool)> {
-        let (run, attempt, after) = (self.run.clone(), self.attempt, self.after);
+        let (run, attempt, seen) = (self.run.clone(), self.attempt, self.seen.clone());
         let read = self.api.read(move |connection| {
             let Some((state, is_ended)) = views::run_state(connection, &run)? else { return Ok(None) };
-            let pieces = views::output(connection, &run, attempt, after, PIECES)?;
+            let pieces = views::unseen(connection, &run, attempt, &seen, PIECES)?;
             let is_complete = is_ended && views::is_complete(connection, &run)?;
             Ok(Some((pieces, state, is_ended, is_complete)))
         });
@@ -114,9 +115,13 @@ impl Follower {
     async fn send(&self, text: String) -> bool {
         self.sender.send(Bytes::from(text)).await.is_ok()
     }
-}
 
-fn text_of(pieces: &[OutputItem]) -> String {
-    let events = pieces.iter().map(|piece| format!("id: {}\nevent: output\ndata: {}\n\n", piece.at, piece.document()));
-    events.collect()
+    /// Pieces as events, each with how far the reader is by it.
+    fn text_of(&mut self, pieces: &[OutputItem]) -> String {
+        let events = pieces.iter().map(|piece| {
+            self.seen.see(piece.at);
+            format!("id: {}\nevent: output\ndata: {}\n\n", self.seen, piece.document())
+        });
+        events.collect()
+    }
 }

@@ -86,6 +86,15 @@ pub(crate) enum Change {
     Stepped(Box<RunStep>),
     /// The dispatcher says how an attempt ended.
     AttemptEnded(Box<AttemptEnd>),
+    /// An attempt was put beside another one of its run.
+    Hedged {
+        /// The run.
+        run_id: String,
+        /// Its fencing token.
+        token: i64,
+        /// Its number.
+        attempt: i32,
+    },
     /// A runner says something about an attempt.
     Reported(Box<AttemptReport>),
     /// A piece of output.

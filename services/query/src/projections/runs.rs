@@ -36,7 +36,12 @@ pub(crate) struct RunStep {
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
     let Some(event) = decoded::<RunEvent>(record)? else { return Ok(()) };
-    changes.extend(ended_attempt(&event).map(|end| Change::AttemptEnded(Box::new(end))));
+    changes.extend(ended_attempts(&event).map(|end| Change::AttemptEnded(Box::new(end))));
+    changes.extend(event.hedge.as_ref().map(|hedge| Change::Hedged {
+        run_id: event.run_id.to_string(),
+        token: hedge.token,
+        attempt: hedge.attempt,
+    }));
     let finished_at = event.state.is_terminal().then(|| event.at.millis());
     changes.push(Change::Stepped(Box::new(RunStep {
         run_id: event.run_id.to_string(),
@@ -61,6 +66,19 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         missing_handler: event.missing_handler,
     })));
     Ok(())
+}
+
+/// The attempts that this step ends: where two were live it names them.
+fn ended_attempts(event: &RunEvent) -> impl Iterator<Item = AttemptEnd> {
+    let named = event.ended_attempts.iter().map(|end| AttemptEnd {
+        run_id: event.run_id.to_string(),
+        token: end.token,
+        attempt: end.attempt,
+        at: end.at.millis(),
+        outcome: json_text(&end.outcome),
+    });
+    let told = if event.ended_attempts.is_empty() { ended_attempt(event) } else { None };
+    named.chain(told)
 }
 
 /// The attempt that this step ends: of a retry the one before, of an end the last; none if none was ever ready.

@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 7;
+pub(super) const VERSION: i32 = 9;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -43,7 +43,7 @@ CREATE TABLE runs (
 CREATE TABLE attempts (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, runner TEXT, session TEXT,
     claimed_at INTEGER, started_at INTEGER, finished_at INTEGER, outcome TEXT, percent INTEGER,
-    ended_at INTEGER, ended_outcome TEXT, callback_digest TEXT,
+    ended_at INTEGER, ended_outcome TEXT, callback_digest TEXT, is_hedge INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (run_id, token)) WITHOUT ROWID;
 CREATE TABLE output (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, sequence INTEGER NOT NULL, attempt INTEGER NOT NULL,

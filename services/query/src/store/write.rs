@@ -27,6 +27,11 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<()> {
         Change::Requested(row) => request(connection, row),
         Change::Stepped(row) => step(connection, row),
         Change::AttemptEnded(row) => attempt_end(connection, row),
+        Change::Hedged { run_id, token, attempt } => run(
+            "INSERT INTO attempts (run_id, token, attempt, is_hedge) VALUES (?1, ?2, ?3, 1)
+             ON CONFLICT DO UPDATE SET is_hedge = 1",
+            params![run_id, token, attempt],
+        ),
         Change::Reported(row) => report(connection, row),
         Change::Wrote(row) => run(
             "INSERT OR IGNORE INTO output (run_id, token, sequence, attempt, is_last, value)

@@ -24,7 +24,7 @@ pub(crate) use fleet::{queues, runners, shards};
 pub(crate) use history::{Settled, answer_of, decisions, history, settled_between};
 pub(crate) use jobs::{JobFilter, JobState, JobView, exists, find, list};
 pub(crate) use limits::{LimitUse, jobs_with_limit, limit, limit_names, limit_offset, limit_uses, limits, queue};
-pub(crate) use output::{OutputCursor, OutputItem, is_complete, output};
+pub(crate) use output::{OutputItem, OutputSeen, is_complete, output, unseen};
 pub(crate) use parked::{DeadLetterFilter, LetterState, dead_letter, dead_letters, quarantine};
 pub(crate) use runs::{AttemptPlace, RunFilter, RunPlace, attempt_place, run, run_place, run_state, runs};
 

@@ -1,6 +1,7 @@
 //! Output of attempts, piece by piece in the order it was written. Not here: streams (`http`). Invariant: a piece
 //! is named by token, record and index, and that name never changes.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use orloj_domain::runner::{AttemptOutput, OutputChunk};
@@ -37,6 +38,52 @@ impl FromStr for OutputCursor {
     }
 }
 
+/// Most attempts of which a reader says how far it is; once there are so many, it has all of lower ones.
+const TOKENS_MAX: usize = 32;
+
+/// How far a reader is in what the attempts of a run write, two of which may write at once: the last piece that it has of each.
+/// Of one that is not named it has nothing: one may begin to write after another that began later. As text, pieces with commas
+/// between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OutputSeen(BTreeMap<i64, OutputCursor>);
+
+impl OutputSeen {
+    /// The reader gets a piece.
+    pub(crate) fn see(&mut self, at: OutputCursor) {
+        self.0.insert(at.token, at);
+        if self.0.len() > TOKENS_MAX {
+            self.0.pop_first();
+        }
+    }
+
+    /// The lowest attempt of which it may not have all, by its token.
+    fn first_token(&self) -> i64 {
+        let lowest = self.0.first_key_value().filter(|_| self.0.len() >= TOKENS_MAX);
+        lowest.map_or(i64::MIN, |(token, _)| *token)
+    }
+}
+
+impl std::fmt::Display for OutputSeen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, at) in self.0.values().enumerate() {
+            write!(f, "{}{at}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for OutputSeen {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        let mut seen = Self::default();
+        for at in text.split(',') {
+            seen.see(at.parse()?);
+        }
+        Ok(seen)
+    }
+}
+
 /// A piece of output.
 #[derive(Debug, Clone)]
 pub(crate) struct OutputItem {
@@ -70,12 +117,24 @@ pub(crate) fn output(
     limit: usize,
 ) -> Result<Vec<OutputItem>> {
     let from = after.unwrap_or(OutputCursor { token: i64::MIN, sequence: i64::MIN, index: 0 });
+    pieces(connection, run_id, attempt, (from, i64::MAX), after, limit)
+}
+
+/// Pieces from the record of one on, up to the attempt with a token, without those up to `after`.
+fn pieces(
+    connection: &Connection,
+    run_id: &str,
+    attempt: Option<i32>,
+    (from, token_max): (OutputCursor, i64),
+    after: Option<OutputCursor>,
+    limit: usize,
+) -> Result<Vec<OutputItem>> {
     let mut statement = connection.prepare_cached(
         "SELECT token, sequence, value FROM output
-         WHERE run_id = ?1 AND (?2 IS NULL OR attempt = ?2) AND (token, sequence) >= (?3, ?4)
+         WHERE run_id = ?1 AND (?2 IS NULL OR attempt = ?2) AND (token, sequence) >= (?3, ?4) AND token <= ?5
          ORDER BY token, sequence",
     )?;
-    let mut rows = statement.query(params![run_id, attempt, from.token, from.sequence])?;
+    let mut rows = statement.query(params![run_id, attempt, from.token, from.sequence, token_max])?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
         let (token, sequence): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -95,13 +154,74 @@ pub(crate) fn output(
     Ok(items)
 }
 
-/// True if the last record of the newest attempt's output is there, or no attempt ever began.
+/// Pieces of a run's output that a reader has not got, `limit` at most.
+pub(crate) fn unseen(
+    connection: &Connection,
+    run_id: &str,
+    attempt: Option<i32>,
+    seen: &OutputSeen,
+    limit: usize,
+) -> Result<Vec<OutputItem>> {
+    // From one to the next by the index: what each of them wrote may be much.
+    let sql = "WITH RECURSIVE tokens (token) AS (
+            SELECT min(token) FROM output WHERE run_id = ?1 AND token >= ?2
+            UNION ALL SELECT (SELECT min(token) FROM output WHERE run_id = ?1 AND token > tokens.token)
+            FROM tokens WHERE token IS NOT NULL)
+        SELECT token FROM tokens WHERE token IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let tokens = statement.query_map(params![run_id, seen.first_token()], |row| row.get(0))?;
+    let tokens: Vec<i64> = tokens.collect::<Result<_>>()?;
+    let mut items = Vec::new();
+    for token in tokens {
+        let after = seen.0.get(&token).copied();
+        let before = OutputCursor { token, sequence: i64::MIN, index: 0 };
+        items.extend(pieces(
+            connection,
+            run_id,
+            attempt,
+            (after.unwrap_or(before), token),
+            after,
+            limit - items.len(),
+        )?);
+        if items.len() == limit {
+            break;
+        }
+    }
+    Ok(items)
+}
+
+/// True if the last record of the last attempt's output is there, or no attempt ever began. Where the first of two attempts
+/// ended the run, that is the last.
 pub(crate) fn is_complete(connection: &Connection, run_id: &str) -> Result<bool> {
     connection
         .prepare_cached(
             "SELECT NOT EXISTS (SELECT 1 FROM attempts WHERE run_id = ?1 AND started_at IS NOT NULL)
                 OR EXISTS (SELECT 1 FROM output WHERE run_id = ?1 AND is_last
-                    AND token = (SELECT max(token) FROM attempts WHERE run_id = ?1 AND started_at IS NOT NULL))",
+                    AND token = (SELECT max(token) FROM attempts WHERE run_id = ?1 AND started_at IS NOT NULL
+                        AND token <= coalesce((SELECT token FROM runs WHERE run_id = ?1), token)))",
         )?
         .query_row([run_id], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_of_two_attempts_says_how_far_it_is_in_each() {
+        let at = |token, sequence| OutputCursor { token, sequence, index: 0 };
+        let mut seen = OutputSeen::default();
+        assert_eq!(seen.first_token(), i64::MIN);
+        for cursor in [at(2, 0), at(3, 0), at(2, 4)] {
+            seen.see(cursor);
+        }
+        assert_eq!(seen.to_string(), "2.4.0,3.0.0");
+        assert_eq!(seen.to_string().parse(), Ok(seen.clone()));
+        assert_eq!(seen.first_token(), i64::MIN, "the first attempt may write later");
+        for text in ["", ",", "1.0", "1.0.0,", "1.0.0,x"] {
+            assert_eq!(text.parse::<OutputSeen>(), Err(()), "{text}");
+        }
+        (4..100).for_each(|token| seen.see(at(token, 1)));
+        assert_eq!((seen.0.len(), seen.first_token()), (TOKENS_MAX, 68), "the id of an event has a bound");
+    }
 }

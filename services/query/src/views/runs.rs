@@ -192,7 +192,7 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
             CASE WHEN json_extract(ended_outcome, '$.kind') IN ('cancelled', 'expired')
                 THEN coalesce(outcome, ended_outcome) ELSE coalesce(ended_outcome, outcome) END, percent,
             CASE WHEN json_extract(ended_outcome, '$.kind') = 'leaseLost' THEN outcome END, finished_at,
-            callback_digest IS NOT NULL AND coalesce(ended_at, finished_at) IS NULL
+            callback_digest IS NOT NULL AND coalesce(ended_at, finished_at) IS NULL, is_hedge
          FROM attempts WHERE run_id = ?1 ORDER BY token",
     )?;
     let mut rows = statement.query([run_id])?;
@@ -217,6 +217,7 @@ fn attempts(connection: &Connection, run_id: &str) -> Result<(Vec<Value>, Option
             "outcome": stored_json(row.get::<_, Option<String>>(7)?.as_deref()),
             "lateResult": late,
             "awaitsCallback": row.get::<_, bool>(11)?,
+            "hedge": row.get::<_, bool>(12)?,
         }));
     }
     Ok((attempts, first_start))

@@ -156,6 +156,8 @@ pub(crate) fn step(job: &JobId, seconds: i64, state: RunState, attempt: i32, tok
         redrives: 0,
         limits: Vec::new(),
         missing_handler: None,
+        hedge: None,
+        ended_attempts: Vec::new(),
     }
 }
 

@@ -289,6 +289,7 @@ fn spec(target: Target) -> RunSpec {
         concurrency: None,
         pause_after_failures: 0,
         limits: Vec::new(),
+        hedge_after_ms: None,
         target,
     }
 }
