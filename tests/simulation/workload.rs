@@ -227,6 +227,7 @@ fn spec(random: &mut Random) -> RunSpec {
             1 => vec!["two".parse().expect("a valid limit"), "one".parse().expect("a valid limit")],
             _ => Vec::new(),
         },
+        runner_labels: labels(random),
         target: if random.chance(30) { called_back() } else { program() },
     }
 }

@@ -316,6 +316,8 @@ pub struct RunSpec {
     pub target: Target,
     /// Limits that it shares with other jobs, by name.
     pub limits: Vec<LimitName>,
+    /// Labels that a runner must have to be given an attempt, all with these values; empty: any runner of the queue.
+    pub runner_labels: BTreeMap<String, String>,
 }
 
 /// What a run executes.

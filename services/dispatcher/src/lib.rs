@@ -7,6 +7,7 @@ mod difference;
 mod event;
 mod machine;
 mod metrics;
+mod offer;
 mod packed;
 #[cfg(test)]
 mod properties;

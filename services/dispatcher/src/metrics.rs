@@ -80,7 +80,11 @@ impl DispatcherMetrics {
             Event::LimitJoined(..) => self.limit("waiting"),
             Event::LimitHeld { .. } => self.limit("held"),
             Event::LimitFree(..) => self.limit("free"),
-            Event::Forgotten(..) | Event::LimitDeclined(..) | Event::LimitRulesTaken(_) => {}
+            Event::Forgotten(..)
+            | Event::LimitDeclined(..)
+            | Event::LimitRulesTaken(_)
+            | Event::FleetTaken(_)
+            | Event::Withdrawn(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! where the run is (`run`). Invariant: what is written of a request is what was read of it; that its runs share most of it
 //! changes nothing.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Terms {
     pub priority: i32,
     /// Limits that it shares with other jobs.
     pub limits: Vec<LimitName>,
+    /// Labels that a runner must have; empty: any runner of the queue.
+    pub runner_labels: BTreeMap<String, String>,
     /// Most live runs of the job, where the policy asks for that.
     pub concurrency: Option<i32>,
     /// How long after it was due a run must have ended.
@@ -61,6 +64,7 @@ impl Terms {
             overlap: spec.overlap.clone(),
             priority: spec.priority,
             limits: spec.limits.clone(),
+            runner_labels: spec.runner_labels.clone(),
             concurrency: spec.concurrency,
             deadline: spec.deadline_ms.map(millis),
             retry: spec.retry.clone(),
@@ -80,7 +84,7 @@ impl Terms {
             && (self.deadline, self.delivery) == (spec.deadline_ms.map(millis), spec.delivery)
             && (&self.retry, self.is_request) == (&spec.retry, is_request(&spec.target))
             && (self.priority, &self.limits) == (spec.priority, &spec.limits)
-            && self.awaits_callback == awaits_callback(&spec.target)
+            && (self.awaits_callback, &self.runner_labels) == (awaits_callback(&spec.target), &spec.runner_labels)
     }
 
     /// True if they say the same, whichever request they were taken from.
@@ -91,6 +95,7 @@ impl Terms {
             && (&self.retry, self.is_request) == (&other.retry, other.is_request)
             && (self.priority, &self.limits, self.awaits_callback)
                 == (other.priority, &other.limits, other.awaits_callback)
+            && self.runner_labels == other.runner_labels
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn spec(target: Target) -> RunSpec {
         concurrency: Some(1),
         pause_after_failures: 10,
         limits: vec!["warehouse".parse().expect("limit")],
+        runner_labels: texts(&[("gpu", "true"), ("zone", "eu-1")]),
         target,
     }
 }
@@ -393,6 +394,9 @@ pub(crate) fn live_run() -> LiveRun {
         asked_at: Some(at(5, 30)),
         unserved: 2,
         completion: Some(failed()),
+        awaits_runner: true,
+        was_offered: true,
+        offered_at: Some(at(5, 40)),
     }
 }
 
@@ -418,6 +422,7 @@ pub(crate) fn run_event() -> RunEvent {
         redrives: 2,
         limits: limits(),
         missing_handler: Some("send-invoices".to_owned()),
+        missing_runner: Some("gpu=true,zone=eu-1".to_owned()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A runner reports: it claimed an attempt, or an attempt ended. What a failure leads to is decided in
-//! `orloj_domain::retry`. Invariant: a report counts only for the attempt and token in force and, once claimed,
-//! only from the session that holds the lease; so each attempt ends once.
+//! `orloj_domain::retry`. Invariant: a report counts only for the attempt and token in force and, once claimed or
+//! offered, only from the session that holds the lease or is offered it; so each attempt ends once.
 
 use std::sync::Arc;
 
@@ -20,12 +20,15 @@ impl DispatcherMachine {
             Err(ignored) => return Event::Disowned(report.clone(), ignored),
         };
         match &run.step {
-            Step::Ready => self.step(&run, run.claimed(report.runner.clone(), report.session.clone(), now)),
+            Step::Ready | Step::Offered { .. } => {
+                self.step(&run, run.claimed(report.runner.clone(), report.session.clone(), now))
+            }
             Step::Running { .. } => Event::Ignored(Ignored::AlreadyClaimed),
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Retrying { .. } => Event::Disowned(report.clone(), Ignored::Stale),
         }
     }
@@ -38,11 +41,12 @@ impl DispatcherMachine {
             Err(ignored) => return vec![Event::Ignored(ignored)],
         };
         let mut events = vec![match &run.step {
-            Step::Ready | Step::Running { .. } => self.end_attempt(&run, outcome.clone(), now),
+            Step::Ready | Step::Offered { .. } | Step::Running { .. } => self.end_attempt(&run, outcome.clone(), now),
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Retrying { .. } => Event::Ignored(Ignored::Stale),
         }];
         self.make_room(&mut events, now);
@@ -120,7 +124,7 @@ impl DispatcherMachine {
         if (run.attempt, run.token) != (report.attempt, report.token) {
             return Err(Ignored::Stale);
         }
-        match run.session() {
+        match run.session().or(run.addressee()) {
             Some(session) if *session != report.session => Err(Ignored::OtherSession),
             Some(_) | None => Ok(run),
         }

@@ -53,8 +53,12 @@ impl DispatcherMachine {
         self.gates.0.get(limit).map_or((0, 0), |gate| (gate.waiting(), gate.held()))
     }
 
-    /// Nothing keeps a run back but its limits: it is ready, or asks for the first of them.
+    /// Nothing keeps a run back but its limits and the runner that it asks for, which comes first: who waits for one holds no
+    /// limit. It is ready, or asks for the first of them.
     pub(super) fn go(&self, run: &Run, now: Timestamp) -> Run {
+        if !run.request.runner_labels.is_empty() {
+            return run.unplaced(now);
+        }
         let limits = self.limits_of(run);
         if limits.is_empty() { run.made_ready(now) } else { run.asking(limits, now) }
     }
@@ -72,7 +76,7 @@ impl DispatcherMachine {
     }
 
     /// The limits that an attempt of a run needs, in the one order in which all runs ask.
-    fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
+    pub(super) fn limits_of(&self, run: &Run) -> Arc<[LimitId]> {
         let shared = run.request.limits.iter().map(LimitId::of_limit);
         let mut limits: Vec<LimitId> = self.rules.of_queue(&run.request.queue).into_iter().chain(shared).collect();
         limits.sort_unstable();
@@ -119,14 +123,18 @@ impl DispatcherMachine {
         match &run.step {
             Step::Asking { held, .. } if run.asks_for() == Some(limit) => {
                 let held = held + 1;
-                let next = if held < run.limits.len() { run.asking_on(held, now) } else { run.made_ready(now) };
+                let next = if held < run.limits.len() { run.asking_on(held, now) } else { self.let_go(&run, now) };
                 self.step(&run, next)
             }
             // It was told before.
-            Step::Asking { .. } | Step::Ready | Step::Running { .. } => Event::Ignored(Ignored::NoClaim),
-            Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => {
-                Event::LimitDeclined(limit.clone(), waiter.clone())
+            Step::Asking { .. } | Step::Ready | Step::Offered { .. } | Step::Running { .. } => {
+                Event::Ignored(Ignored::NoClaim)
             }
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Unserved { .. }
+            | Step::Unplaced { .. }
+            | Step::Retrying { .. } => Event::LimitDeclined(limit.clone(), waiter.clone()),
         }
     }
 }

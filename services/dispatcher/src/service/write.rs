@@ -15,7 +15,7 @@ use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
-use super::{limit, live_run};
+use super::{limit, live_run, offer};
 use crate::event::{End, Ended, Event, Ignored, Report};
 use crate::request::Request;
 use crate::run::{DeadRun, Run, Step};
@@ -47,7 +47,10 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
             let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
             gone.chain([run_event(shard, &dead.request, &dead_event(dead, NOT_KEPT.to_owned(), *at))]).collect()
         }
-        Event::LimitRulesTaken(_) | Event::Ignored(_) => Vec::new(),
+        Event::Withdrawn(offer) => {
+            vec![offer::withdrawn(shard, offer)]
+        }
+        Event::LimitRulesTaken(_) | Event::FleetTaken(_) | Event::Ignored(_) => Vec::new(),
     }
 }
 
@@ -57,11 +60,14 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str]) -> Vec<NewRecord> {
     records.push(NewRecord::new(run.topic(), shard.0, run_key(&run.request), Some(copy)));
     records.extend(tombstones(shard, &run.request, leaves));
     if run.step == Step::Ready {
-        records.push(ready(shard, run));
+        let ready = codec::encode(&ready(run));
+        let topic = topic::run_ready(&run.request.queue);
+        records.push(NewRecord::new(topic, shard.0, run_key(&run.request), Some(ready)));
     }
+    records.extend(offer::offered(shard, run));
     records.extend(word_to_runner(shard, run));
-    // That it asks again is news to nobody else.
-    if !matches!(run.step, Step::Asking { asked_at, .. } if asked_at != run.since) {
+    // That it asks again, or is offered to the same runner again, is news to nobody else.
+    if !matches!(run.step, Step::Asking { asked_at: at, .. } | Step::Offered { said_at: at, .. } if at != run.since) {
         if run.redriven_at == Some(run.since) {
             records.push(no_dead_letter(shard, &run.request));
         }
@@ -87,6 +93,7 @@ fn word_to_runner(shard: Shard, run: &Run) -> Option<NewRecord> {
         token: run.token,
         reason: run.cancel_reason.as_deref().map(str::to_owned),
         outcome: run.completion.as_deref().cloned(),
+        ready: None,
     };
     Some(inbox(shard, runner, &message))
 }
@@ -115,11 +122,12 @@ fn disowned(shard: Shard, report: &Report, why: Ignored) -> NewRecord {
         token: report.token,
         reason: Some(reason.to_owned()),
         outcome: None,
+        ready: None,
     };
     inbox(shard, &report.runner, &message)
 }
 
-fn inbox(shard: Shard, runner: &RunnerId, message: &RunnerMessage) -> NewRecord {
+pub(super) fn inbox(shard: Shard, runner: &RunnerId, message: &RunnerMessage) -> NewRecord {
     NewRecord::new(topic::RUNNER_INBOX, shard.0, runner.as_str(), Some(codec::encode(message)))
 }
 
@@ -189,9 +197,9 @@ fn tombstones(shard: Shard, request: &Request, topics: &[&'static str]) -> impl 
     topics.iter().map(move |topic| NewRecord::new(*topic, shard.0, run_key(request), None))
 }
 
-fn ready(shard: Shard, run: &Run) -> NewRecord {
+pub(super) fn ready(run: &Run) -> ReadyAttempt {
     let request = &run.request;
-    let attempt = ReadyAttempt {
+    ReadyAttempt {
         run_id: request.run_id,
         job: request.job.clone(),
         attempt: run.attempt,
@@ -200,8 +208,7 @@ fn ready(shard: Shard, run: &Run) -> NewRecord {
         request: request.value(),
         deadline: run.deadline(),
         awaits_start: run.awaits_start(),
-    };
-    NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(codec::encode(&attempt)))
+    }
 }
 
 /// The request's own key, value and headers, byte for byte, with headers added that say what became of it. The
@@ -262,6 +269,8 @@ fn step_event(run: &Run) -> RunEvent {
         Step::Delayed { .. } | Step::Ready => event,
         Step::Waiting => RunEvent { note: Some("as many runs of the job are live as it allows".to_owned()), ..event },
         Step::Asking { .. } => RunEvent { note: run.asks_for().map(limit::awaited), ..event },
+        Step::Unplaced { .. } => offer::unplaced_event(run, event),
+        Step::Offered { runner, .. } => RunEvent { note: Some(format!("offered to runner {runner}")), ..event },
         Step::Unserved { .. } => {
             let handler = handler_of(&run.request);
             let note = handler.as_ref().map(|handler| {
@@ -326,5 +335,6 @@ fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
         redrives: 0,
         limits: Vec::new(),
         missing_handler: None,
+        missing_runner: None,
     }
 }

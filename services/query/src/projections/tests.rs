@@ -123,6 +123,7 @@ fn a_step_ends_the_attempt_that_it_follows() {
             redrives: 0,
             limits: Vec::new(),
             missing_handler: None,
+            missing_runner: None,
         };
         let changes = folded(&record(topic::RUN_EVENTS, b"a/b", Some(codec::encode(&event)))).expect("readable");
         let found: Vec<(i32, i64)> = changes

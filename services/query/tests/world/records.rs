@@ -155,6 +155,7 @@ pub(crate) fn step(job: &JobId, seconds: i64, state: RunState, attempt: i32, tok
         redrives: 0,
         limits: Vec::new(),
         missing_handler: None,
+        missing_runner: None,
     }
 }
 

@@ -284,6 +284,7 @@ fn spec(target: Target) -> RunSpec {
         concurrency: None,
         pause_after_failures: 0,
         limits: Vec::new(),
+        runner_labels: BTreeMap::new(),
         target,
     }
 }
