@@ -299,7 +299,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 10] = [
+pub(crate) const MOMENTS: [&str; 13] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
@@ -310,12 +310,15 @@ pub(crate) const MOMENTS: [&str; 10] = [
     "a callback counts although its runner says otherwise",
     "a run that waits for a limit gets it",
     "a dead run is parked",
+    "a run that waits for a runner is offered to one",
+    "an offer is taken back",
+    "an offer is given to another",
 ];
 
 /// Which of [`MOMENTS`] are in this world.
 pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
     let mut before: BTreeMap<RunId, RunState> = BTreeMap::new();
-    let mut asking = BTreeSet::new();
+    let (mut asking, mut unplaced) = (BTreeSet::new(), BTreeSet::new());
     let mut completed = BTreeMap::new();
     let mut found = BTreeSet::new();
     for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
@@ -328,7 +331,14 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         } else if asking.remove(&event.run_id) && event.state == RunState::Ready {
             found.insert(MOMENTS[8]);
         }
+        if event.missing_runner.is_some() {
+            unplaced.insert(event.run_id);
+        } else if unplaced.remove(&event.run_id) && event.state == RunState::Ready {
+            found.insert(MOMENTS[10]);
+        }
         let moment = match (from, event.state) {
+            (Some(RunState::Ready), RunState::Waiting) if event.missing_runner.is_some() => 11,
+            (Some(RunState::Ready), RunState::Ready) => 12,
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
             (Some(RunState::Dead), RunState::Dead) if event.disposition.as_deref() == Some("parked") => 9,
             (Some(RunState::Dead), RunState::Dead) => 4,

@@ -245,8 +245,8 @@ impl World {
                 // Real runners measure by the monotonic clock; the model has one clock for both.
                 self.clock.clone(),
                 self.shards,
-                &format!("runner-{index}"),
-                slot.lives,
+                (&format!("runner-{index}"), slot.lives),
+                workload::label_map(workload::RUNNERS[index / 3 % workload::RUNNERS.len()]),
             )),
         });
     }
@@ -277,6 +277,11 @@ impl World {
                 let shared = spec.limits.iter().map(|limit| format!("limit/{limit}"));
                 for limit in shared.chain([format!("queue/{}", spec.queue)]) {
                     holders.entry(limit).or_default().insert(ready.run_id);
+                }
+                let wanted = spec.runner_labels.iter();
+                if !wanted.clone().all(|(name, value)| runner.labels().get(name) == Some(value)) {
+                    let has = runner.labels();
+                    self.overlaps.push(format!("{}: run {} is at a runner with {has:?}", ready.job, ready.run_id));
                 }
                 let room = Some(overlap::room(spec.overlap.policy, spec.concurrency));
                 let is_alone = is_valid && room == Some(1);

@@ -229,3 +229,29 @@ fn a_queue_names_the_handlers_that_its_runs_wait_for() {
     world.fold(about(topic::RUN_EVENTS, &job, &records::step(&job, 0, RunState::Running, 1, 2)));
     assert_eq!(queue(&world).expect("a queue")["missingHandlers"], json!([]));
 }
+
+#[test]
+fn a_queue_names_the_labels_that_its_runs_wait_for_a_runner_with() {
+    let (world, _directory) = world();
+    let job = job("billing/unplaced");
+    let missing = |world: &World| {
+        let queues: Value = world.ask("GET", "/api/v1/queues", &[], None).json();
+        let queue = queues["items"].as_array().into_iter().flatten().find(|queue| queue["queue"] == "default").cloned();
+        queue.expect("a queue")["missingRunners"].clone()
+    };
+    let mut event = records::step(&job, 0, RunState::Waiting, 0, 1);
+    event.missing_runner = Some("gpu=true,zone=eu".to_owned());
+    world.fold(about(topic::RUN_EVENTS, &job, &event));
+    assert_eq!(missing(&world), json!(["gpu=true,zone=eu"]));
+    // One that lacks a label changes nothing; once there is one that has all, the run waits for its slot.
+    for (runner, labels, wanted) in
+        [("half", &[("zone", "eu")][..], json!(["gpu=true,zone=eu"])), ("whole", &[("gpu", "true"), ("zone", "eu")], json!([]))]
+    {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let heartbeat = RunnerHeartbeat { labels, ..records::heartbeat(runner) };
+        world.fold(HEARTBEAT);
+        assert_eq!(missing(&world), wanted, "{runner}");
+    }
+    world.fold(about(topic::RUN_EVENTS, &job, &records::step(&job, 0, RunState::Ready, 1, 2)));
+    assert_eq!(missing(&world), json!([]));
+}
