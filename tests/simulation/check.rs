@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orloj_domain::attempt::{AttemptEvent, OutcomeKind};
+use orloj_domain::attempt::{AttemptEvent, AttemptEventType, OutcomeKind};
 use orloj_domain::calendar::{CalendarSet, ScheduleCalendars};
 use orloj_domain::command::Command;
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
@@ -12,6 +12,7 @@ use orloj_domain::job::ScheduleRule;
 use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::run::{LiveRun, RunEvent, RunState};
+use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -312,7 +313,7 @@ pub(crate) const MOMENTS: [&str; 13] = [
     "a dead run is parked",
     "a run that waits for a runner is offered to one",
     "an offer is taken back",
-    "an offer is given to another",
+    "an offer is said again, and then taken",
 ];
 
 /// Which of [`MOMENTS`] are in this world.
@@ -333,12 +334,11 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         }
         if event.missing_runner.is_some() {
             unplaced.insert(event.run_id);
-        } else if unplaced.remove(&event.run_id) && event.state == RunState::Ready {
+        } else if event.state == RunState::Ready && unplaced.remove(&event.run_id) {
             found.insert(MOMENTS[10]);
         }
         let moment = match (from, event.state) {
             (Some(RunState::Ready), RunState::Waiting) if event.missing_runner.is_some() => 11,
-            (Some(RunState::Ready), RunState::Ready) => 12,
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
             (Some(RunState::Dead), RunState::Dead) if event.disposition.as_deref() == Some("parked") => 9,
             (Some(RunState::Dead), RunState::Dead) => 4,
@@ -351,7 +351,17 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         };
         found.insert(MOMENTS[moment]);
     }
+    let mut offers: BTreeMap<(RunId, i64), u32> = BTreeMap::new();
+    for message in decoded::<RunnerMessage>(world, topic::RUNNER_INBOX) {
+        if message.kind == RunnerMessageType::Offer {
+            *offers.entry((message.run_id, message.token)).or_default() += 1;
+        }
+    }
     for report in decoded::<AttemptEvent>(world, topic::ATTEMPT_EVENTS) {
+        let is_repeated = offers.get(&(report.run_id, report.token)).is_some_and(|count| *count > 1);
+        if is_repeated && report.kind == AttemptEventType::Claimed {
+            found.insert(MOMENTS[12]);
+        }
         let is_completed = completed.get(&(report.run_id, report.token)) == Some(&true);
         if is_completed && report.outcome.is_some_and(|outcome| outcome.kind != OutcomeKind::Succeeded) {
             found.insert(MOMENTS[7]);

@@ -5,7 +5,10 @@ mod world;
 
 use orloj_domain::id::JobId;
 use orloj_domain::run::RunState;
+use orloj_domain::runner::RunnerHeartbeat;
 use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, SystemClock};
+use orloj_runtime::codec;
 use orloj_runtime::log::{Isolation, Log, NewRecord, Position, TopicPartition};
 use serde_json::{Value, json};
 use world::records::{self, about, job};
@@ -244,12 +247,14 @@ fn a_queue_names_the_labels_that_its_runs_wait_for_a_runner_with() {
     world.fold(about(topic::RUN_EVENTS, &job, &event));
     assert_eq!(missing(&world), json!(["gpu=true,zone=eu"]));
     // One that lacks a label changes nothing; once there is one that has all, the run waits for its slot.
-    for (runner, labels, wanted) in
-        [("half", &[("zone", "eu")][..], json!(["gpu=true,zone=eu"])), ("whole", &[("gpu", "true"), ("zone", "eu")], json!([]))]
-    {
+    for (runner, labels, wanted) in [
+        ("half", &[("zone", "eu")][..], json!(["gpu=true,zone=eu"])),
+        ("whole", &[("gpu", "true"), ("zone", "eu")], json!([])),
+    ] {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let heartbeat = RunnerHeartbeat { labels, ..records::heartbeat(runner) };
-        world.fold(HEARTBEAT);
+        let record = records::heartbeat(runner, SystemClock::new().now(), 60_000);
+        let heartbeat: RunnerHeartbeat = codec::decode(record.value.as_deref().expect("a value")).expect("a heartbeat");
+        world.fold(NewRecord { value: Some(codec::encode(&RunnerHeartbeat { labels, ..heartbeat })), ..record });
         assert_eq!(missing(&world), wanted, "{runner}");
     }
     world.fold(about(topic::RUN_EVENTS, &job, &records::step(&job, 0, RunState::Ready, 1, 2)));
