@@ -9,6 +9,7 @@ use orloj_domain::id::RunId;
 use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::run::lifecycle::is_legal;
 use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::runner::RunnerMessageType;
 use proptest::prelude::*;
 
 use crate::event::{Event, Input, Order};
@@ -16,6 +17,10 @@ use crate::run::Step;
 use crate::testing::{Ask, World, completion, order, outcome, report};
 
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
+type Labels = &'static [(&'static str, &'static str)];
+/// What their runners say about themselves, and what runs ask for.
+const LABELS: [Labels; 3] = [&[("disk", "ssd"), ("zone", "eu")], &[("zone", "eu")], &[("disk", "ssd")]];
+const WANTED: [Labels; 4] = [&[], &[], &[("zone", "eu")], &[("disk", "ssd")]];
 const KINDS: [OutcomeKind; 7] = [
     OutcomeKind::Succeeded,
     OutcomeKind::Failed,
@@ -55,6 +60,8 @@ enum Action {
         kind: usize,
     },
     Expire(usize),
+    /// A sign of life of a session, with its slots; it may drain.
+    Beat(usize, i32, bool),
     /// As a report, from a callback.
     Complete {
         run: usize,
@@ -71,10 +78,10 @@ enum Action {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let policy = (0..JOBS.len(), any::<bool>(), any::<bool>());
+    let policy = (0..JOBS.len(), any::<bool>(), any::<bool>(), 0..WANTED.len());
     let times = (0..3_i64, prop_oneof![4 => Just(None), 1 => (1..30_i64).prop_map(Some)]);
     (policy, 0..1_000_i64, 1..4_i32, times).prop_map(
-        |((job, is_once, has_callback), number, max_attempts, (delay_s, deadline_s))| {
+        |((job, is_once, has_callback, wanted), number, max_attempts, (delay_s, deadline_s))| {
             let (job, overlap, concurrency, _) = JOBS[job];
             let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let waiting_max = i32::try_from(WAITING_MAX).expect("small");
@@ -88,6 +95,7 @@ fn ask() -> impl Strategy<Value = Ask> {
                 concurrency,
                 waiting_max,
                 has_callback,
+                labels: WANTED[wanted],
                 ..Ask::of(job, number)
             }
         },
@@ -110,6 +118,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0..30_usize, offset(), token(), any::<bool>())
             .prop_map(|(run, attempt, token, is_success)| Action::Complete { run, attempt, token, is_success }),
         1 => (0..3_usize).prop_map(Action::Expire),
+        2 => (0..3_usize, 1..4, any::<bool>()).prop_map(|(session, slots, drains)| Action::Beat(session, slots, drains)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Cancel(run, command)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Redrive(run, command)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Park(run, command)),
@@ -140,6 +149,9 @@ impl Play {
             Action::Expire(session) => {
                 self.world.decide(&Input::SessionExpired(SESSIONS[*session].parse().expect("session")));
             }
+            Action::Beat(session, slots, is_draining) => {
+                self.world.beat(SESSIONS[*session], LABELS[*session], *slots, *is_draining);
+            }
             Action::Cancel(run, command) => self.order(*run, *command, Input::Cancel),
             Action::Redrive(run, command) => self.order(*run, *command, Input::Redrive),
             Action::Park(run, command) => self.order(*run, *command, Input::Park),
@@ -162,8 +174,9 @@ impl Play {
         let report = report(&ask, now_attempt + attempt, now_token + token, SESSIONS[session]);
         let live = self.world.machine.run(ask.run_id());
         let is_in_force = live.is_some_and(|live| {
-            let is_waiting = live.due_at().is_some() || live.step == Step::Waiting;
-            let is_held_by_other = live.session().is_some_and(|holder| *holder != report.session);
+            let is_waiting = live.due_at().is_some() || matches!(live.step, Step::Waiting | Step::Unplaced { .. });
+            let holder = live.session().or(live.addressee());
+            let is_held_by_other = holder.is_some_and(|holder| *holder != report.session);
             (attempt, token) == (0, 0) && !is_waiting && !is_held_by_other
         });
         let input = match kind {
@@ -218,6 +231,14 @@ impl Play {
         Some((ask, attempt, token))
     }
 
+    /// Nobody waits for a runner that has room.
+    fn check_places(&self) {
+        for ask in &self.asked {
+            let run = self.world.machine.run(ask.run_id());
+            assert!(!run.is_some_and(|run| matches!(run.step, Step::Unplaced { .. })), "{ask:?} waits");
+        }
+    }
+
     /// Fails every attempt until nothing lives.
     fn drain(&mut self) {
         let mut rounds = 0;
@@ -226,13 +247,16 @@ impl Play {
             assert!(rounds < 20, "runs never end");
             self.second += 3600;
             self.world.advance_to(self.second);
-            self.world.decide(&Input::Tick);
             for session in SESSIONS {
                 self.world.decide(&Input::SessionExpired(session.parse().expect("session")));
             }
+            self.world.beat(SESSIONS[0], LABELS[0], 100, false);
+            self.world.settle();
+            self.check_places();
             for ask in self.asked.clone() {
                 if let Some(run) = self.world.machine.run(ask.run_id()) {
-                    let report = report(&ask, run.attempt, run.token, "s0");
+                    let session = run.addressee().map_or("s0", |session| session.as_str());
+                    let report = report(&ask, run.attempt, run.token, session);
                     self.world.decide(&Input::Finished(report, outcome(OutcomeKind::Failed)));
                 }
             }
@@ -251,12 +275,15 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) {
             (lives, in_this_life) = (event.redrives + 1, 0);
         }
         ends += i32::from(event.state.is_terminal() && event.note.is_none());
-        in_this_life += i32::from(event.state == RunState::Ready);
+        // An offer that came to nothing is no attempt.
+        let is_new = attempts.last() != Some(&event.attempt);
+        in_this_life += i32::from(event.state == RunState::Ready && is_new);
         assert!(in_this_life <= ask.max_attempts, "{ask:?}");
         assert!(is_legal(state, event.state), "{state:?} to {} of {ask:?}", event.state);
         state = Some(event.state);
         if event.state == RunState::Ready {
-            attempts.push(event.attempt);
+            assert!(is_new || !ask.labels.is_empty(), "{ask:?}");
+            attempts.extend(is_new.then_some(event.attempt));
             assert!(event.token > token, "{ask:?}");
         }
         assert!(event.token >= token, "{ask:?}");
@@ -278,7 +305,9 @@ fn check_room(events: &[RunEvent], batches: &[usize]) {
             if event.state.is_terminal() {
                 of_job.remove(&event.run_id);
             } else {
-                of_job.insert(event.run_id, event.state);
+                // Who waits for a runner takes up room.
+                let is_unplaced = event.missing_runner.is_some();
+                of_job.insert(event.run_id, if is_unplaced { RunState::Ready } else { event.state });
             }
         }
         from = *until;
@@ -317,7 +346,15 @@ proptest! {
             check_run(ask, &of_run);
         }
         let count = |state| events.iter().filter(|event| event.state == state && event.note.is_none()).count();
-        prop_assert_eq!(play.world.ready.len(), count(RunState::Ready));
+        let offered: std::collections::BTreeSet<_> =
+            play.world.inbox.iter().filter_map(|word| word.ready.as_ref()).map(|ready| (ready.run_id, ready.token)).collect();
+        let ready = events.iter().filter(|event| event.state == RunState::Ready).count();
+        prop_assert_eq!(play.world.ready.len() + offered.len(), ready);
+        for word in play.world.inbox.iter().filter(|word| word.kind == RunnerMessageType::Offer) {
+            let ask = play.asked.iter().find(|ask| ask.run_id() == word.run_id).expect("asked for");
+            let place = SESSIONS.iter().position(|session| *session == word.session.as_str()).expect("one of them");
+            prop_assert!(ask.labels.iter().all(|label| LABELS[place].contains(label)), "{:?} for {}", ask, word.session);
+        }
         prop_assert_eq!(play.world.dead.len(), count(RunState::Dead));
     }
 }

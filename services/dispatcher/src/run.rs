@@ -294,8 +294,8 @@ impl Run {
         let request = &self.request;
         let is_bounded = request.overlap.policy != OverlapKind::Allow || request.concurrency.is_some();
         // An offer may be read long after it was given to another.
-        let is_offered = matches!(self.step, Step::Offered { .. }) || !request.runner_labels.is_empty();
-        is_bounded || request.is_request || !self.limits.is_empty() || is_offered
+        let is_offered = !request.runner_labels.is_empty();
+        is_bounded || is_offered || request.is_request || !self.limits.is_empty()
     }
 
     /// The topic that holds it.

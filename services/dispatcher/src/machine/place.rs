@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use orloj_domain::fleet::{Fleet, Member};
 use orloj_domain::id::SessionId;
@@ -13,6 +14,8 @@ use super::DispatcherMachine;
 use crate::event::Event;
 use crate::run::Run;
 
+/// How long a run that holds limits stays with a runner that does not take it, while another has room.
+const HELD_WAIT: Duration = Duration::from_secs(300);
 /// Most runs placed by one tick; if more can be, the next one is at once.
 const PLACED_MAX: usize = 1000;
 
@@ -108,11 +111,15 @@ impl DispatcherMachine {
     }
 
     /// Nobody has taken an offer for a while: another runner with room is told, or the same once more, as what was said may have
-    /// been lost. Who holds limits stays where it is: they are held for this token.
+    /// been lost. Limits are held for this token: who holds some moves later, as it has to ask for them again.
     pub(super) fn offer_again(&self, run: &Run, rooms: &mut Rooms<'_>, now: Timestamp) -> Run {
         let is_other = |room: &Room<'_>| room.is_free() && Some(room.session) != run.addressee();
-        let other = if run.limits.is_empty() { offer(run, rooms, now, is_other) } else { None };
-        other.unwrap_or_else(|| run.told_again(now))
+        if run.limits.is_empty() {
+            return offer(run, rooms, now, is_other).unwrap_or_else(|| run.told_again(now));
+        }
+        let is_patient = now < run.since.plus(HELD_WAIT);
+        let is_another = |room: &Room<'_>| is_other(room) && room.serves(run);
+        if is_patient || !rooms.iter().any(is_another) { run.told_again(now) } else { run.unplaced(now) }
     }
 
     /// Adds what is said to runners whose offers come to nothing by `events`.

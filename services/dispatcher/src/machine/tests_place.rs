@@ -310,6 +310,28 @@ fn limits_are_asked_for_when_there_is_a_runner_and_given_back_with_it() {
     assert_eq!(world.machine.run(first.run_id()).map(|run| run.step), Some(Step::Unplaced { was_offered: false }));
 }
 
+#[test]
+fn who_holds_limits_moves_after_a_while_and_asks_anew() {
+    let mut world = World::new();
+    world.rule("limit/one", Some(json!({"maxConcurrent": 1})));
+    let ask = Ask { limits: &["one"], ..ask(0) };
+    world.beat("eu-1", EU, 4, false);
+    world.ask(&ask);
+    world.settle();
+    world.beat("free-1", EU, 4, false);
+    for second in [30, 60, 120, 240] {
+        world.advance_to(second);
+        assert_eq!(tick(&mut world), ["ready a1 t1 for eu-1 again"]);
+    }
+    world.advance_to(360);
+    assert_eq!(tick(&mut world), ["waiting a1 t1 for zone=eu +limit/one", "no longer for eu-1"]);
+    world.settle();
+    world.check_restore();
+    let run = world.machine.run(ask.run_id()).expect("live");
+    assert_eq!((run.token, run.step.state(), run.limits.len()), (2, RunState::Ready, 1));
+    assert_eq!(world.machine.limit(&"limit/one".parse().expect("a limit")), (0, 1));
+}
+
 /// After a takeover nothing is known of runners before their signs of life are read: offers stand until a lease is over.
 #[test]
 fn a_restored_machine_leaves_offers_alone_until_it_hears_of_their_runners() {
