@@ -20,7 +20,7 @@ pub(super) const DEAD_KEPT: Duration = Duration::from_secs(90 * 86_400);
 impl DispatcherMachine {
     pub(super) fn decide_due(&self, now: Timestamp) -> Vec<Event> {
         let due = self.index.due(now).take(DUE_RUNS_MAX).map(|handle| self.runs.at(handle));
-        let mut rooms = self.rooms();
+        let mut rooms = self.rooms_if_asked();
         let mut events: Vec<Event> = due.map(|run| self.due(&run, &mut rooms, now)).collect();
         events.extend(
             self.dead.too_old(now).take(DUE_RUNS_MAX).map(|dead| Event::Forgotten(Box::new(dead.clone()), now)),

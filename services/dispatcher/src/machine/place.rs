@@ -45,7 +45,13 @@ impl Room<'_> {
 }
 
 impl DispatcherMachine {
-    pub(super) fn rooms(&self) -> Rooms<'_> {
+    /// None where nobody asks for one.
+    pub(super) fn rooms_if_asked(&self) -> Rooms<'_> {
+        let is_asked = self.index.addressees().next().is_some() || self.index.unplaced().next().is_some();
+        if is_asked { self.rooms() } else { Rooms::new() }
+    }
+
+    fn rooms(&self) -> Rooms<'_> {
         let room = |(session, member)| Room { session, member, load: self.index.load(session) };
         self.fleet.open().map(room).collect()
     }
