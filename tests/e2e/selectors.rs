@@ -37,8 +37,11 @@ fn a_run_waits_for_its_runner_through_a_kill_and_says_which_one_is_missing() {
     let here = dev.trigger("eu", &[]);
     assert_eq!(dev.wait_state(&here, "succeeded")["attempts"].as_array().map(Vec::len), Some(1));
     let away = dev.trigger("us", &[]);
-    let waits = dev.wait_state(&away, "waiting");
-    assert!(waits["note"].as_str().is_some_and(|note| note.contains("with zone=us")), "{waits}");
+    // A run is shown as waiting before the dispatcher has said anything about it, too.
+    wait::until("a run that says for whom it waits", PATIENCE, || {
+        let run = dev.run(&away);
+        (run["state"] == "waiting" && run["note"].as_str()?.contains("with zone=us")).then_some(())
+    });
     let queues = || get(&format!("{}/api/v1/queues", dev.url));
     wait::until("what is missing", PATIENCE, || {
         (queues()["items"][0]["missingRunners"] == serde_json::json!(["zone=us"])).then_some(())
