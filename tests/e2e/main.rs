@@ -17,4 +17,5 @@ mod kafka_target;
 mod limits;
 mod python;
 mod runs;
+mod selectors;
 mod user;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orloj_domain::attempt::{AttemptEvent, OutcomeKind};
+use orloj_domain::attempt::{AttemptEvent, AttemptEventType, OutcomeKind};
 use orloj_domain::calendar::{CalendarSet, ScheduleCalendars};
 use orloj_domain::command::Command;
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
@@ -12,6 +12,7 @@ use orloj_domain::job::ScheduleRule;
 use orloj_domain::job_event::{JobEvent, JobEventType};
 use orloj_domain::manifest;
 use orloj_domain::run::{LiveRun, RunEvent, RunState};
+use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::schedule;
 use orloj_domain::setting::BREAKER_KEY_PREFIX;
 use orloj_domain::time::Timestamp;
@@ -332,7 +333,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
 }
 
 /// What has to happen somewhere in some seconds of simulations: one that never meets it proves nothing about it.
-pub(crate) const MOMENTS: [&str; 22] = [
+pub(crate) const MOMENTS: [&str; 25] = [
     "a run waits for others",
     "a runner is told to end an attempt",
     "a run expires",
@@ -355,6 +356,9 @@ pub(crate) const MOMENTS: [&str; 22] = [
     "one of two attempts is lost with its lease, and the other goes on",
     "a first attempt ends, and the other is still on its queue",
     "two attempts are told to end",
+    "a run that waits for a runner is offered to one",
+    "an offer is taken back",
+    "an offer is said again, and then taken",
 ];
 
 /// What a step says of a run with two attempts: which of [`MOMENTS`].
@@ -378,7 +382,7 @@ fn hedge_moment(from: Option<RunState>, event: &RunEvent) -> Option<usize> {
 /// Which of [`MOMENTS`] are in this world.
 pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
     let mut before: BTreeMap<RunId, RunState> = BTreeMap::new();
-    let mut asking = BTreeSet::new();
+    let (mut asking, mut unplaced) = (BTreeSet::new(), BTreeSet::new());
     let mut completed = BTreeMap::new();
     let mut found = breakers::moments(world);
     for event in decoded::<RunEvent>(world, topic::RUN_EVENTS) {
@@ -393,8 +397,14 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         }
         let hedged = hedge_moment(from, &event);
         found.extend(hedged.map(|moment| MOMENTS[moment]));
+        if event.missing_runner.is_some() {
+            unplaced.insert(event.run_id);
+        } else if event.state == RunState::Ready && unplaced.remove(&event.run_id) {
+            found.insert(MOMENTS[22]);
+        }
         let moment = match (from, event.state) {
             _ if hedged.is_some() => continue,
+            (Some(RunState::Ready), RunState::Waiting) if event.missing_runner.is_some() => 23,
             (Some(RunState::Waiting), RunState::Cancelled) => 5,
             (Some(RunState::Dead), RunState::Dead) if event.disposition.as_deref() == Some("parked") => 9,
             (Some(RunState::Dead), RunState::Dead) => 4,
@@ -407,7 +417,17 @@ pub(crate) fn moments(world: &World) -> BTreeSet<&'static str> {
         };
         found.insert(MOMENTS[moment]);
     }
+    let mut offers: BTreeMap<(RunId, i64), u32> = BTreeMap::new();
+    for message in decoded::<RunnerMessage>(world, topic::RUNNER_INBOX) {
+        if message.kind == RunnerMessageType::Offer {
+            *offers.entry((message.run_id, message.token)).or_default() += 1;
+        }
+    }
     for report in decoded::<AttemptEvent>(world, topic::ATTEMPT_EVENTS) {
+        let is_repeated = offers.get(&(report.run_id, report.token)).is_some_and(|count| *count > 1);
+        if is_repeated && report.kind == AttemptEventType::Claimed {
+            found.insert(MOMENTS[24]);
+        }
         let is_completed = completed.get(&(report.run_id, report.token)) == Some(&true);
         if is_completed && report.outcome.is_some_and(|outcome| outcome.kind != OutcomeKind::Succeeded) {
             found.insert(MOMENTS[7]);

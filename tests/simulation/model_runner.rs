@@ -3,13 +3,14 @@
 //! Not here: real processes (`services/runner` has its own tests). Invariant: it executes only what it claimed in a committed
 //! batch.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::command::{Command, CommandType};
 use orloj_domain::fire::FireDecision;
-use orloj_domain::id::{QueueName, RunnerId, SessionId};
+use orloj_domain::id::{QueueName, RunId, RunnerId, SessionId};
 use orloj_domain::job::{HttpCompletion, Target};
 use orloj_domain::runner::{RunnerHeartbeat, RunnerMessage, RunnerMessageType};
 use orloj_domain::shard::ShardCount;
@@ -89,10 +90,21 @@ pub(crate) struct ModelRunner {
     next_heartbeat: Timestamp,
     confirmed_at: Timestamp,
     busy: Vec<Busy>,
+    labels: BTreeMap<String, String>,
+    /// What it alone may claim, with its partition.
+    offers: Vec<(ReadyAttempt, i32)>,
+    /// What it has claimed of that.
+    taken: BTreeSet<(RunId, i64)>,
 }
 
 impl ModelRunner {
-    pub(crate) fn new(log: Arc<dyn Log>, clock: ManualClock, shards: ShardCount, name: &str, life: u64) -> Self {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        clock: ManualClock,
+        shards: ShardCount,
+        (name, life): (&str, u64),
+        labels: BTreeMap<String, String>,
+    ) -> Self {
         let queue = QueueName::default();
         let session = format!("{name}-{life}");
         let claimer = log
@@ -123,7 +135,15 @@ impl ModelRunner {
             next_heartbeat: now,
             confirmed_at: now,
             busy: Vec::new(),
+            labels,
+            offers: Vec::new(),
+            taken: BTreeSet::new(),
         }
+    }
+
+    /// What it says about itself.
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// Attempts it executes now.
@@ -145,6 +165,7 @@ impl ModelRunner {
         self.call_back(random, now);
         self.finish(random, now);
         self.claim(random, now);
+        self.claim_offers(random, now);
     }
 
     /// A runner that could not confirm its lease ends its attempts itself, early enough, and goes on as another
@@ -152,6 +173,7 @@ impl ModelRunner {
     fn fence_itself(&mut self, now: Timestamp) {
         if now.since(self.confirmed_at) >= LEASE - LEASE / 5 {
             self.busy.clear();
+            self.offers.clear();
             self.session = SessionId::new(&format!("{}-{}", self.session, now.millis())).expect("a valid id");
             self.next_heartbeat = now;
         }
@@ -174,8 +196,8 @@ impl ModelRunner {
             busy: i32::try_from(self.busy.len()).expect("small"),
             is_draining: false,
             host: "sim".to_owned(),
-            queue_weights: std::collections::BTreeMap::new(),
-            labels: std::collections::BTreeMap::new(),
+            queue_weights: BTreeMap::new(),
+            labels: self.labels.clone(),
         };
         let record = NewRecord::new(topic::RUNNER_HEARTBEATS, 0, self.runner.as_str(), Some(codec::encode(&heartbeat)));
         self.append(vec![record]);
@@ -191,6 +213,15 @@ impl ModelRunner {
                 continue;
             }
             let key = (message.run_id, message.token);
+            if message.kind == RunnerMessageType::Offer {
+                // Sometimes one is lost on the way.
+                let is_lost = random.chance(10);
+                self.offers.extend(message.ready.filter(|_| !is_lost).map(|ready| (ready, record.partition)));
+                continue;
+            }
+            if message.kind == RunnerMessageType::Cancel {
+                self.offers.retain(|(ready, _)| (ready.run_id, ready.token) != key);
+            }
             for busy in self.busy.iter_mut().filter(|busy| (busy.ready.run_id, busy.ready.token) == key) {
                 match message.kind {
                     RunnerMessageType::Cancel => busy.is_cancelled = true,
@@ -200,7 +231,7 @@ impl ModelRunner {
                         assert!(!busy.is_cancelled, "cancelled, and then completed");
                         busy.completion = busy.completion.or(Some(outcome.kind));
                     }
-                    RunnerMessageType::Unknown => panic!("a message that nobody sends"),
+                    RunnerMessageType::Offer | RunnerMessageType::Unknown => panic!("not about what it holds"),
                 }
             }
         }
@@ -252,7 +283,7 @@ impl ModelRunner {
             return;
         }
         let mut claims = Vec::new();
-        let mut consumed: std::collections::BTreeMap<TopicPartition, i64> = std::collections::BTreeMap::new();
+        let mut consumed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
         let mut taken = Vec::new();
         for record in &records {
             let value = record.value.as_deref().expect("ready records have values");
@@ -271,6 +302,23 @@ impl ModelRunner {
             Ok(_) => self.busy.extend(taken),
             Err(AppendError::Refused(_)) => {}
             Err(error) => panic!("a claim failed in memory: {error}"),
+        }
+    }
+
+    /// Claims what was offered to it, sometimes twice, as whoever did not hear the answer does.
+    fn claim_offers(&mut self, random: &mut Random, now: Timestamp) {
+        let free = SLOTS.saturating_sub(self.busy.len()).min(self.offers.len());
+        for (ready, partition) in self.offers.drain(..free).collect::<Vec<_>>() {
+            if !self.taken.insert((ready.run_id, ready.token)) {
+                continue;
+            }
+            let mut event = self.event(&ready, AttemptEventType::Claimed, now);
+            event.lease_ms = Some(i64::try_from(LEASE.as_millis()).expect("small"));
+            let record = record_of(&event, partition);
+            self.append(if random.chance(20) { vec![record.clone(), record] } else { vec![record] });
+            assert!(ready.awaits_start, "another may hold it by now");
+            let calls_back = calls_back(&ready);
+            self.busy.push(Busy { ready, partition, ends_at: None, is_cancelled: false, calls_back, completion: None });
         }
     }
 

@@ -274,8 +274,28 @@ fn plain_spec(random: &mut Random) -> RunSpec {
             _ => Vec::new(),
         },
         hedge_after_ms: None,
+        runner_labels: labels(random),
         target: if random.chance(30) { asked(HttpCompletion::Callback) } else { program() },
     }
+}
+
+/// What jobs ask runners for: mostly nothing, then what one or several of [`RUNNERS`] have.
+fn labels(random: &mut Random) -> BTreeMap<String, String> {
+    let labels: &[(&str, &str)] = match random.below(10) {
+        0 => &[("zone", "eu")],
+        1 => &[("disk", "ssd")],
+        2 => &[("zone", "us"), ("disk", "ssd")],
+        _ => &[],
+    };
+    label_map(labels)
+}
+
+/// The labels of the runners, in the order of their slots.
+pub(crate) const RUNNERS: [&[(&str, &str)]; 2] =
+    [&[("disk", "ssd"), ("zone", "eu")], &[("disk", "ssd"), ("zone", "us")]];
+
+pub(crate) fn label_map(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn program() -> Target {

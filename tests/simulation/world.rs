@@ -251,8 +251,8 @@ impl World {
                 // Real runners measure by the monotonic clock; the model has one clock for both.
                 self.clock.clone(),
                 self.shards,
-                &format!("runner-{index}"),
-                slot.lives,
+                (&format!("runner-{index}"), slot.lives),
+                workload::label_map(workload::RUNNERS[index / 3 % workload::RUNNERS.len()]),
             )),
         });
     }
@@ -308,6 +308,11 @@ impl World {
                 *count += 1;
                 if *count > 1 + usize::from(spec.hedge_after_ms.is_some()) {
                     self.overlaps.push(format!("{}: run {} has {count} attempts at once", ready.job, ready.run_id));
+                }
+                let wanted = spec.runner_labels.iter();
+                if !wanted.clone().all(|(name, value)| runner.labels().get(name) == Some(value)) {
+                    let has = runner.labels();
+                    self.overlaps.push(format!("{}: run {} is at a runner with {has:?}", ready.job, ready.run_id));
                 }
                 let room = Some(overlap::room(spec.overlap.policy, spec.concurrency));
                 let is_alone = is_valid && room == Some(1);

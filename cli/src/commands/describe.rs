@@ -170,6 +170,10 @@ fn queue(context: &Context, name: &str) -> Outcome {
     if missing != "-" {
         let _ = writeln!(shown, "Runs wait for a runner with the handler {missing}.");
     }
+    let missing = limits::missing_runners(&queue);
+    if missing != "-" {
+        let _ = writeln!(shown, "Runs wait for a runner with the labels {missing}.");
+    }
     if queue["manifest"].is_null() {
         shown.push_str("Nothing bounds it.\n");
     } else {

@@ -45,13 +45,23 @@ const QUEUE_COLUMNS: &[Column] = &[
     column("RETRYING", |queue| text(queue, "retrying")),
     column("DEAD", |queue| text(queue, "dead")),
     column("MISSING HANDLERS", missing_handlers),
+    column("MISSING RUNNERS", missing_runners),
 ];
 
 /// Handlers that runs wait for, and no runner that took one has.
 pub(super) fn missing_handlers(queue: &Value) -> String {
-    let names = queue["missingHandlers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    listed(queue, "missingHandlers", ",")
+}
+
+/// Labels that runs ask for, and no runner of the queue that is online has.
+pub(super) fn missing_runners(queue: &Value) -> String {
+    listed(queue, "missingRunners", " ")
+}
+
+fn listed(queue: &Value, field: &str, between: &str) -> String {
+    let names = queue[field].as_array().into_iter().flatten().filter_map(Value::as_str);
     let names: Vec<&str> = names.collect();
-    if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    if names.is_empty() { "-".to_owned() } else { names.join(between) }
 }
 
 /// What a queue lets through: how many at once, how many per second, or both.

@@ -1,6 +1,7 @@
 //! A runner inside of a service: what it is built from, and its life. Not here: what it does with attempts
 //! (`orloj_runner`). Invariant: unless it is told otherwise, it executes nothing but the handlers it was given.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use orloj_domain::id::{QueueName, RunnerId};
+use orloj_domain::runner::{LABEL_RULE, is_label_text};
 use orloj_domain::shard::ShardCount;
 use orloj_domain::topic;
 use orloj_runner::{Handler, Handlers, RunnerConfig};
@@ -117,6 +119,7 @@ impl Runner {
         RunnerBuilder {
             connection: Connection::kafka("localhost:9092"),
             queues: Vec::new(),
+            labels: BTreeMap::new(),
             slots: 16,
             lease: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
@@ -176,6 +179,7 @@ impl Runner {
 pub struct RunnerBuilder {
     connection: Connection,
     queues: Vec<String>,
+    labels: BTreeMap<String, String>,
     slots: usize,
     lease: Duration,
     drain_timeout: Duration,
@@ -225,6 +229,14 @@ impl RunnerBuilder {
     #[must_use]
     pub fn queue(mut self, name: &str) -> Self {
         self.queues.push(name.to_owned());
+        self
+    }
+
+    /// Says something about this runner, as in `("zone", "eu")`: jobs may ask for it by `runnerSelector`. May be called for several;
+    /// of one name the last counts. Each is at most 63 letters, digits, `.`, `_`, `-` and `/`, and a name at least one.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -317,6 +329,11 @@ impl RunnerBuilder {
         if let Some(runtime) = self.runtime {
             handlers.call_on(runtime);
         }
+        let is_label =
+            |(name, value): (&String, &String)| !name.is_empty() && is_label_text(name) && is_label_text(value);
+        if let Some((name, value)) = self.labels.iter().find(|label| !is_label(*label)) {
+            return Err(wrong("label", &format_args!("`{name}={value}` is no label; write {LABEL_RULE}")));
+        }
         if self.slots == 0 {
             return Err(wrong("slots", &"is 0; write 1 or more"));
         }
@@ -342,6 +359,7 @@ impl RunnerBuilder {
         let shards = ShardCount::new(1).expect("1 is a number of shards");
         let config = RunnerConfig {
             queues,
+            labels: self.labels,
             slots: self.slots,
             lease: self.lease,
             drain_timeout: self.drain_timeout,

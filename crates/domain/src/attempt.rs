@@ -8,7 +8,7 @@ use crate::id::{JobId, RunId, RunnerId, SessionId};
 use crate::job::words;
 use crate::time::Timestamp;
 
-/// An attempt that any runner of its queue may claim.
+/// An attempt that any runner of its queue may claim, or the one that it is offered to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename = "ReadyAttempt", rename_all = "camelCase")]
 pub struct ReadyAttempt {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::job::{Delivery, HttpCompletion, OverlapKind, RunSpec, Target};
 use crate::job_event::FieldError;
+use crate::runner::labels_text;
 
 /// Shortest time before a second attempt, inclusive: below this a hedge would be a second attempt for every run.
 const AFTER_MS_MIN: i64 = 100;
@@ -54,6 +55,12 @@ pub fn objections(spec: &RunSpec) -> Vec<FieldError> {
     if let Some(limit) = spec.limits.first() {
         let message = "is held for one attempt at a time, and `hedge` has two; remove one of the two";
         errors.push(FieldError::new("spec.limits", limit, message));
+    }
+    if !spec.runner_labels.is_empty() {
+        let message = "is offered to one runner, and a second attempt by `hedge` is taken by any of the queue; remove one of the \
+                       two, or give these runners a queue of their own";
+        let labels = labels_text(&spec.runner_labels);
+        errors.push(FieldError::new("spec.runnerSelector", labels, message));
     }
     if matches!(&spec.target, Target::HttpTarget(http) if http.completion == HttpCompletion::Callback) {
         let message = "means that the target has the work and is waited for; a second request by `hedge` would have it done \

@@ -318,6 +318,8 @@ pub struct RunSpec {
     pub limits: Vec<LimitName>,
     /// After how long a second attempt may be put beside one that has not ended, in milliseconds; absent: never.
     pub hedge_after_ms: Option<i64>,
+    /// Labels that a runner must have to be given an attempt, all with these values; empty: any runner of the queue.
+    pub runner_labels: BTreeMap<String, String>,
 }
 
 /// What a run executes.

@@ -9,6 +9,7 @@ pub mod callback;
 pub mod command;
 mod complaints;
 pub mod fire;
+pub mod fleet;
 pub mod hedge;
 pub mod http_status;
 pub mod id;

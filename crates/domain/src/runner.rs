@@ -6,10 +6,31 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::Outcome;
+use crate::attempt::{Outcome, ReadyAttempt};
 use crate::id::{QueueName, RunId, RunnerId, SessionId};
 use crate::job::words;
 use crate::time::Timestamp;
+
+/// Longest name or value of a runner's label in bytes, inclusive.
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Most labels that a job may ask a runner for, inclusive.
+pub const SELECTOR_LABELS_MAX: usize = 16;
+/// What the names and values of a runner's labels are made of.
+pub const LABEL_RULE: &str = "at most 63 letters, digits, `.`, `_`, `-` and `/`";
+
+/// True for what the name or the value of a runner's label may be; a name must not be empty besides.
+#[must_use]
+pub fn is_label_text(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    text.len() <= LABEL_BYTES_MAX && text.bytes().all(is_allowed)
+}
+
+/// Labels as one text, for people: `gpu=true,zone=eu`.
+#[must_use]
+pub fn labels_text(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(",")
+}
 
 /// One sign of life (topic `runner.heartbeats`, key = runner id); extends the lease of all its attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +61,7 @@ pub struct RunnerHeartbeat {
     /// How much of its slots a queue gets while several have attempts ready, by name; 1 for those that are not named.
     #[serde(default)]
     pub queue_weights: BTreeMap<String, i32>,
-    /// What it was told to say about itself, for people.
+    /// What it was told to say about itself: for people, and for jobs that ask for it (`runnerSelector`).
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
@@ -109,6 +130,8 @@ words! {
         Start = "start",
         /// The target has said how the attempt ended: end it so.
         Complete = "complete",
+        /// An attempt that this runner may claim, and no other.
+        Offer = "offer",
         /// A message that a newer version wrote.
         Unknown = "unknown",
     }
@@ -133,4 +156,6 @@ pub struct RunnerMessage {
     pub reason: Option<String>,
     /// Complete: how it ended.
     pub outcome: Option<Outcome>,
+    /// Offer: the attempt.
+    pub ready: Option<ReadyAttempt>,
 }

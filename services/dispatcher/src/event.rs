@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use orloj_domain::attempt::Outcome;
+use orloj_domain::fleet::Fleet;
 use orloj_domain::id::{CommandId, JobId, LimitId, RunId, RunnerId, SessionId};
 use orloj_domain::limit::{Claim, LimitRules, Turn, Waiter};
 use orloj_domain::retry::Disposition;
@@ -39,6 +40,8 @@ pub enum Input {
     LimitGranted(LimitId, Waiter),
     /// The rules of limits are these.
     LimitRules(Arc<LimitRules>),
+    /// The runners that have labels are these.
+    Fleet(Arc<Fleet>),
     /// The callback of a target says how an attempt ended.
     Complete(Completion),
     /// Somebody puts a dead run aside.
@@ -164,6 +167,10 @@ pub enum Event {
     LimitDeclined(LimitId, Waiter),
     /// Other rules of limits are in force.
     LimitRulesTaken(Arc<LimitRules>),
+    /// The runners that have labels are others, or other than they were.
+    FleetTaken(Arc<Fleet>),
+    /// A runner must not claim what it was offered: it is another's, or has ended.
+    Withdrawn(Report),
     /// The input changes nothing.
     Ignored(Ignored),
 }

@@ -8,6 +8,7 @@ mod event;
 mod hedge;
 mod machine;
 mod metrics;
+mod offer;
 mod packed;
 #[cfg(test)]
 mod properties;

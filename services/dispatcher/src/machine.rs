@@ -11,6 +11,7 @@ mod index;
 mod lease_lost;
 mod limit;
 mod order;
+mod place;
 mod request;
 mod restore;
 mod room;
@@ -29,12 +30,15 @@ mod tests_limits;
 #[cfg(test)]
 mod tests_orders;
 #[cfg(test)]
+mod tests_place;
+#[cfg(test)]
 mod tests_unserved;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orloj_domain::attempt::Outcome;
+use orloj_domain::fleet::Fleet;
 use orloj_domain::id::{RunId, SessionId};
 use orloj_domain::limit::{self as limits, LimitRules};
 use orloj_domain::run::{EndedAttempt, RunState, lifecycle};
@@ -60,6 +64,8 @@ pub struct DispatcherMachine {
     gates: Gates,
     /// What limits allow, whichever shard they belong to; no state of the shard.
     rules: Arc<LimitRules>,
+    /// The runners that have labels; no state of the shard.
+    fleet: Arc<Fleet>,
     /// Copies of a live run that the log holds beside the one in `runs`; see `restore`. Almost always empty.
     older_copies: BTreeMap<RunId, Vec<Run>>,
 }
@@ -68,7 +74,7 @@ pub struct DispatcherMachine {
 impl PartialEq for DispatcherMachine {
     fn eq(&self, other: &Self) -> bool {
         (&self.runs, &self.dead, &self.older_copies) == (&other.runs, &other.dead, &other.older_copies)
-            && (&self.gates, &self.rules) == (&other.gates, &other.rules)
+            && (&self.gates, &self.rules, &self.fleet) == (&other.gates, &other.rules, &other.fleet)
     }
 }
 
@@ -93,10 +99,14 @@ impl Machine for DispatcherMachine {
             Input::LimitGivenBack(limit, claim, verdict) => self.decide_given_back(limit, *claim, *verdict, now),
             Input::LimitGranted(limit, waiter) => vec![self.decide_granted(limit, waiter, now)],
             Input::LimitRules(rules) => vec![Event::LimitRulesTaken(Arc::clone(rules))],
+            Input::Fleet(fleet) => self.decide_fleet(fleet, now),
             Input::Complete(completion) => vec![self.decide_complete(completion)],
             Input::Park(order) => vec![self.decide_park(order, now)],
         };
         self.forget_oldest(&mut events, now);
+        if !matches!(input, Input::Claimed(_) | Input::Finished(..)) {
+            self.withdraw(&mut events);
+        }
         events
     }
 
@@ -126,12 +136,15 @@ impl Machine for DispatcherMachine {
             Event::LimitFree(limit, claim) => self.gates.give_back(limit, *claim),
             Event::LimitTurned { limit, turn, .. } => self.gates.turn(limit, &turn.breaker),
             Event::LimitRulesTaken(rules) => self.rules = Arc::clone(rules),
-            Event::Disowned(..) | Event::LimitDeclined(..) | Event::Ignored(_) => {}
+            Event::FleetTaken(fleet) => self.fleet = Arc::clone(fleet),
+            Event::Withdrawn(_) | Event::Disowned(..) | Event::LimitDeclined(..) | Event::Ignored(_) => {}
         }
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        let due = [self.index.first_due(), self.dead.first_too_old(), self.gates.first_due(&self.rules)];
+        // At once: whoever can be placed need not wait.
+        let placed = self.can_place().then_some(Timestamp::MIN);
+        let due = [self.index.first_due(), self.dead.first_too_old(), self.gates.first_due(&self.rules), placed];
         due.into_iter().flatten().min()
     }
 }
@@ -173,7 +186,7 @@ impl DispatcherMachine {
         self.dead.get(run)
     }
 
-    /// Sessions that hold an attempt, in order.
+    /// Sessions that hold an attempt, and those that are offered one.
     pub fn sessions(&self) -> impl Iterator<Item = &SessionId> {
         self.index.sessions()
     }
@@ -197,6 +210,8 @@ impl DispatcherMachine {
                 | Event::LimitTurned { .. }
                 | Event::LimitDeclined(..)
                 | Event::LimitRulesTaken(_)
+                | Event::FleetTaken(_)
+                | Event::Withdrawn(_)
                 | Event::Ignored(_) => false,
             })
         };
@@ -219,6 +234,8 @@ impl DispatcherMachine {
             | Event::LimitTurned { .. }
             | Event::LimitDeclined(..)
             | Event::LimitRulesTaken(_)
+            | Event::FleetTaken(_)
+            | Event::Withdrawn(_)
             | Event::Ignored(_) => return true,
         };
         let dead = self.dead.get(id).map(|_| RunState::Dead);
@@ -264,7 +281,9 @@ impl DispatcherMachine {
         leaves.retain(|topic| *topic != next.topic());
         // Its attempt has ended, and another one follows: of one that found no handler the outcome says nothing.
         let told = next.last_outcome.as_deref().map(|outcome| (outcome, false));
-        let gives_back = if next.limits.is_empty() { given_back(from, told) } else { None };
+        // What is held is held for one attempt under one token.
+        let is_over = next.limits.is_empty() || next.claim() != from.claim();
+        let gives_back = if is_over { given_back(from, told) } else { None };
         Event::Stepped { run: next, leaves, gives_back, about, ended }
     }
 

@@ -118,8 +118,12 @@ impl DispatcherMetrics {
                 let state = turn.breaker.state().as_str();
                 self.breaker_turns.get_or_create(&StateLabel { state }).inc();
             }
-            Event::LimitTurned { .. } => {}
-            Event::Forgotten(..) | Event::LimitDeclined(..) | Event::LimitRulesTaken(_) => {}
+            Event::LimitTurned { .. }
+            | Event::Forgotten(..)
+            | Event::LimitDeclined(..)
+            | Event::LimitRulesTaken(_)
+            | Event::FleetTaken(_)
+            | Event::Withdrawn(_) => {}
         }
     }
 

@@ -33,6 +33,8 @@ const HAS_LIMITS: u64 = 1 << 12;
 const WAS_UNSERVED: u64 = 1 << 13;
 const IS_COMPLETED: u64 = 1 << 14;
 const HAS_HEDGE: u64 = 1 << 15;
+/// Ready: offered to one runner. Waiting for a runner: offered to one before.
+const IS_OFFERED: u64 = 1 << 16;
 
 const DELAYED: u64 = 0;
 const WAITING: u64 = 1;
@@ -41,6 +43,7 @@ const RUNNING: u64 = 3;
 const RETRYING: u64 = 4;
 const ASKING: u64 = 5;
 const UNSERVED: u64 = 6;
+const UNPLACED: u64 = 7;
 
 /// A run, packed.
 #[derive(Debug, Clone)]
@@ -128,7 +131,7 @@ impl Packed {
         let since = unpacker.instant(request.requested_at);
         let attempt = small(unpacker.signed());
         let token = unpacker.signed();
-        let step = unpack_step(&mut unpacker, flags & STEP_BITS, since);
+        let step = unpack_step(&mut unpacker, (flags & STEP_BITS, has(IS_OFFERED)), since);
         let first_failure = has(HAS_FAILED).then(|| unpacker.instant(request.requested_at));
         let redriven_at = has(WAS_REDRIVEN).then(|| unpacker.instant(request.requested_at));
         let redrives = if has(WAS_DEAD) { small(unpacker.signed()) } else { 0 };
@@ -176,7 +179,8 @@ fn flags(run: &Run) -> u64 {
     let step = match run.step {
         Step::Delayed { .. } => DELAYED,
         Step::Waiting => WAITING,
-        Step::Ready => READY,
+        Step::Unplaced { .. } => UNPLACED,
+        Step::Ready | Step::Offered { .. } => READY,
         Step::Running { .. } => RUNNING,
         Step::Retrying { .. } => RETRYING,
         Step::Asking { .. } => ASKING,
@@ -193,6 +197,7 @@ fn flags(run: &Run) -> u64 {
         (run.unserved != 0, WAS_UNSERVED),
         (run.completion.is_some(), IS_COMPLETED),
         (run.hedge.is_some(), HAS_HEDGE),
+        (matches!(run.step, Step::Offered { .. } | Step::Unplaced { was_offered: true }), IS_OFFERED),
     ];
     let fields = fields.iter().filter(|(is_there, _)| *is_there).map(|(_, flag)| flag).sum::<u64>();
     step | (run.request.trigger as u64) << TRIGGER_SHIFT | fields
@@ -246,14 +251,25 @@ fn pack_step(packer: &mut Packer, step: &Step, since: Timestamp) {
             packer.bytes(runner.as_str().as_bytes());
             packer.bytes(session.as_str().as_bytes());
         }
-        Step::Waiting | Step::Ready => {}
+        Step::Offered { runner, session, said_at } => {
+            packer.bytes(runner.as_str().as_bytes());
+            packer.bytes(session.as_str().as_bytes());
+            packer.instant(*said_at, since);
+        }
+        Step::Waiting | Step::Unplaced { .. } | Step::Ready => {}
     }
 }
 
-fn unpack_step(unpacker: &mut Unpacker<'_>, step: u64, since: Timestamp) -> Step {
+fn unpack_step(unpacker: &mut Unpacker<'_>, (step, is_offered): (u64, bool), since: Timestamp) -> Step {
     match step {
         DELAYED => Step::Delayed { due_at: unpacker.instant(since) },
         WAITING => Step::Waiting,
+        UNPLACED => Step::Unplaced { was_offered: is_offered },
+        READY if is_offered => {
+            let runner = id(RunnerId::new(unpacker.text()));
+            let session = id(SessionId::new(unpacker.text()));
+            Step::Offered { runner, session, said_at: unpacker.instant(since) }
+        }
         READY => Step::Ready,
         RUNNING => {
             let runner = id(RunnerId::new(unpacker.text()));
@@ -351,6 +367,10 @@ mod tests {
             instant().prop_map(|due_at| Step::Delayed { due_at }),
             Just(Step::Waiting),
             Just(Step::Ready),
+            any::<bool>().prop_map(|was_offered| Step::Unplaced { was_offered }),
+            (name, name, instant()).prop_map(|(runner, session, said_at)| {
+                Step::Offered { runner: id(runner.parse()), session: id(session.parse()), said_at }
+            }),
             (name, name).prop_map(|(runner, session)| {
                 Step::Running { runner: id(runner.parse()), session: id(session.parse()) }
             }),

@@ -9,6 +9,7 @@ use orloj_domain::id::RunId;
 use orloj_domain::job::{Delivery, OverlapKind};
 use orloj_domain::run::lifecycle::is_legal;
 use orloj_domain::run::{RunEvent, RunState};
+use orloj_domain::runner::RunnerMessageType;
 use proptest::prelude::*;
 
 use crate::event::{Event, Input, Order};
@@ -17,6 +18,10 @@ use crate::run::{Run, Step};
 use crate::testing::{Ask, World, completion, order, outcome, report};
 
 const SESSIONS: [&str; 3] = ["s0", "s1", "s2"];
+type Labels = &'static [(&'static str, &'static str)];
+/// What their runners say about themselves, and what runs ask for.
+const LABELS: [Labels; 3] = [&[("disk", "ssd"), ("zone", "eu")], &[("zone", "eu")], &[("disk", "ssd")]];
+const WANTED: [Labels; 4] = [&[], &[], &[("zone", "eu")], &[("disk", "ssd")]];
 const KINDS: [OutcomeKind; 7] = [
     OutcomeKind::Succeeded,
     OutcomeKind::Failed,
@@ -59,6 +64,8 @@ enum Action {
         kind: usize,
     },
     Expire(usize),
+    /// A sign of life of a session, with its slots; it may drain.
+    Beat(usize, i32, bool),
     /// As a report, from a callback.
     Complete {
         run: usize,
@@ -75,11 +82,11 @@ enum Action {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    let policy = (0..JOBS.len(), any::<bool>(), any::<bool>());
+    let policy = (0..JOBS.len(), any::<bool>(), any::<bool>(), 0..WANTED.len());
     let times = (0..3_i64, prop_oneof![4 => Just(None), 1 => (1..30_i64).prop_map(Some)]);
     let hedge = prop_oneof![1 => Just(None), 2 => (1..4_i64).prop_map(Some)];
     (policy, 0..1_000_i64, 1..4_i32, times, hedge).prop_map(
-        |((job, is_once, has_callback), number, max_attempts, (delay_s, deadline_s), hedge_s)| {
+        |((job, is_once, has_callback, wanted), number, max_attempts, (delay_s, deadline_s), hedge_s)| {
             let (job, overlap, concurrency, _) = JOBS[job];
             let delivery = if is_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let waiting_max = i32::try_from(WAITING_MAX).expect("small");
@@ -94,6 +101,7 @@ fn ask() -> impl Strategy<Value = Ask> {
                 waiting_max,
                 has_callback,
                 hedge_s,
+                labels: WANTED[wanted],
                 ..Ask::of(job, number)
             }
         },
@@ -118,6 +126,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0..30_usize, offset(), token(), any::<bool>())
             .prop_map(|(run, attempt, token, is_success)| Action::Complete { run, attempt, token, is_success }),
         1 => (0..3_usize).prop_map(Action::Expire),
+        2 => (0..3_usize, 1..4, any::<bool>()).prop_map(|(session, slots, drains)| Action::Beat(session, slots, drains)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Cancel(run, command)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Redrive(run, command)),
         1 => (0..30_usize, 0..3_usize).prop_map(|(run, command)| Action::Park(run, command)),
@@ -148,6 +157,9 @@ impl Play {
             Action::Expire(session) => {
                 self.world.decide(&Input::SessionExpired(SESSIONS[*session].parse().expect("session")));
             }
+            Action::Beat(session, slots, is_draining) => {
+                self.world.beat(SESSIONS[*session], LABELS[*session], *slots, *is_draining);
+            }
             Action::Cancel(run, command) => self.order(*run, *command, Input::Cancel),
             Action::Redrive(run, command) => self.order(*run, *command, Input::Redrive),
             Action::Park(run, command) => self.order(*run, *command, Input::Park),
@@ -172,8 +184,9 @@ impl Play {
         let (attempt, token) = hedge.map_or((now_attempt, now_token), |hedge| (hedge.attempt, hedge.token));
         let report = report(&ask, attempt + off.0, token + off.1, SESSIONS[session]);
         let is_in_force = live.is_some_and(|live| {
-            let is_waiting = live.due_at().is_some() || live.step == Step::Waiting;
-            let is_free = |which| live.holder(which).is_none_or(|(_, holder)| *holder == report.session);
+            let is_waiting = live.due_at().is_some() || matches!(live.step, Step::Waiting | Step::Unplaced { .. });
+            let holder = |which| live.holder(which).map(|(_, session)| session).or(live.addressee());
+            let is_free = |which| holder(which).is_none_or(|holder| *holder == report.session);
             let is_about = |which| live.numbers(which) == (report.attempt, report.token) && is_free(which);
             !is_waiting && is_about(Which::Own) || live.live_hedge().is_some() && is_about(Which::Hedge)
         });
@@ -229,6 +242,14 @@ impl Play {
         Some((ask, attempt, token))
     }
 
+    /// Nobody waits for a runner that has room.
+    fn check_places(&self) {
+        for ask in &self.asked {
+            let run = self.world.machine.run(ask.run_id());
+            assert!(!run.is_some_and(|run| matches!(run.step, Step::Unplaced { .. })), "{ask:?} waits");
+        }
+    }
+
     /// Fails every attempt until nothing lives.
     fn drain(&mut self) {
         let mut rounds = 0;
@@ -237,13 +258,16 @@ impl Play {
             assert!(rounds < 20, "runs never end");
             self.second += 3600;
             self.world.advance_to(self.second);
-            self.world.decide(&Input::Tick);
             for session in SESSIONS {
                 self.world.decide(&Input::SessionExpired(session.parse().expect("session")));
             }
+            self.world.beat(SESSIONS[0], LABELS[0], 100, false);
+            self.world.settle();
+            self.check_places();
             for ask in self.asked.clone() {
                 if let Some(run) = self.world.machine.run(ask.run_id()) {
-                    let report = report(&ask, run.attempt, run.token, "s0");
+                    let session = run.addressee().map_or("s0", |session| session.as_str());
+                    let report = report(&ask, run.attempt, run.token, session);
                     self.world.decide(&Input::Finished(report, outcome(OutcomeKind::Failed)));
                 }
             }
@@ -251,14 +275,14 @@ impl Play {
     }
 }
 
-/// Answers how many attempts the run was given.
+/// Answers how often the run was handed out, to all or to one runner.
 fn check_run(ask: &Ask, events: &[&RunEvent]) -> usize {
     let mut state = None;
     let mut attempts = Vec::new();
     let (mut token, mut newest) = (0, 0);
     let mut ends = 0;
     let mut ended = BTreeSet::new();
-    let (mut lives, mut in_this_life) = (1, 0);
+    let (mut lives, mut in_this_life, mut handed_out) = (1, 0, 0);
     for event in events {
         if event.redrives >= lives {
             (lives, in_this_life) = (event.redrives + 1, 0);
@@ -272,8 +296,13 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) -> usize {
         // One that was put beside another stays what it is when the run goes on with it.
         for (attempt, given) in own.into_iter().chain(hedge) {
             if given > newest {
-                (newest, in_this_life) = (given, in_this_life + 1);
-                attempts.push(attempt);
+                newest = given;
+                // An offer that came to nothing is no attempt.
+                let is_new = attempts.last() != Some(&attempt);
+                assert!(is_new || !ask.labels.is_empty(), "{ask:?}");
+                in_this_life += i32::from(is_new);
+                attempts.extend(is_new.then_some(attempt));
+                handed_out += 1;
             }
         }
         assert!(in_this_life <= ask.max_attempts, "{ask:?}");
@@ -286,7 +315,7 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) -> usize {
     let wanted: Vec<i32> = (1..).take(attempts.len()).collect();
     assert_eq!(attempts, wanted, "{ask:?}");
     assert_eq!(ends, lives, "{ask:?}: an end for each life");
-    attempts.len()
+    handed_out
 }
 
 /// After each batch of events, in log order: no job has more live runs than its policy allows, and nobody waits beside free
@@ -300,7 +329,9 @@ fn check_room(events: &[RunEvent], batches: &[usize]) {
             if event.state.is_terminal() {
                 of_job.remove(&event.run_id);
             } else {
-                of_job.insert(event.run_id, event.state);
+                // Who waits for a runner takes up room.
+                let is_unplaced = event.missing_runner.is_some();
+                of_job.insert(event.run_id, if is_unplaced { RunState::Ready } else { event.state });
             }
         }
         from = *until;
@@ -340,7 +371,14 @@ proptest! {
             given += check_run(ask, &of_run);
         }
         let count = |state| events.iter().filter(|event| event.state == state && event.note.is_none()).count();
-        prop_assert_eq!(play.world.ready.len(), given);
+        let offered: BTreeSet<_> =
+            play.world.inbox.iter().filter_map(|word| word.ready.as_ref()).map(|ready| (ready.run_id, ready.token)).collect();
+        prop_assert_eq!(play.world.ready.len() + offered.len(), given);
+        for word in play.world.inbox.iter().filter(|word| word.kind == RunnerMessageType::Offer) {
+            let ask = play.asked.iter().find(|ask| ask.run_id() == word.run_id).expect("asked for");
+            let place = SESSIONS.iter().position(|session| *session == word.session.as_str()).expect("one of them");
+            prop_assert!(ask.labels.iter().all(|label| LABELS[place].contains(label)), "{:?} for {}", ask, word.session);
+        }
         prop_assert_eq!(play.world.dead.len(), count(RunState::Dead));
     }
 }

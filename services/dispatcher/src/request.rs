@@ -2,6 +2,7 @@
 //! where the run is (`run`). Invariant: what is written of a request is what was read of it; that its runs share most of it
 //! changes nothing.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Terms {
     pub limits: Vec<LimitName>,
     /// The host and port of its HTTP target.
     pub host: Option<HttpHost>,
+    /// Labels that a runner must have; empty: any runner of the queue.
+    pub runner_labels: BTreeMap<String, String>,
     /// Most live runs of the job, where the policy asks for that.
     pub concurrency: Option<i32>,
     /// How long after it was due a run must have ended.
@@ -68,6 +71,7 @@ impl Terms {
             priority: spec.priority,
             limits: spec.limits.clone(),
             host: host(&spec.target),
+            runner_labels: spec.runner_labels.clone(),
             concurrency: spec.concurrency,
             deadline: spec.deadline_ms.map(millis),
             retry: spec.retry.clone(),
@@ -89,7 +93,7 @@ impl Terms {
             && (&self.retry, self.is_request) == (&spec.retry, is_request(&spec.target))
             && (self.priority, &self.limits) == (spec.priority, &spec.limits)
             && (self.awaits_callback, &self.host) == (awaits_callback(&spec.target), &host(&spec.target))
-            && self.hedge_after == hedge::after(spec)
+            && (self.hedge_after, &self.runner_labels) == (hedge::after(spec), &spec.runner_labels)
     }
 
     /// True if they say the same, whichever request they were taken from.
@@ -101,6 +105,7 @@ impl Terms {
             && (self.priority, &self.limits, self.awaits_callback)
                 == (other.priority, &other.limits, other.awaits_callback)
             && (&self.host, self.hedge_after) == (&other.host, other.hedge_after)
+            && self.runner_labels == other.runner_labels
     }
 }
 

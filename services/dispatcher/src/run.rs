@@ -39,8 +39,22 @@ pub enum Step {
         /// When that is.
         due_at: Timestamp,
     },
+    /// Until a runner that has the labels it asks for has a free slot.
+    Unplaced {
+        /// Its attempt was offered to one before.
+        was_offered: bool,
+    },
     /// On its queue.
     Ready,
+    /// Offered to one runner that has the labels it asks for.
+    Offered {
+        /// The runner.
+        runner: RunnerId,
+        /// Its session.
+        session: SessionId,
+        /// When that was said last.
+        said_at: Timestamp,
+    },
     /// Claimed.
     Running {
         /// The runner.
@@ -61,8 +75,8 @@ impl Step {
     pub fn state(&self) -> RunState {
         match self {
             Self::Delayed { .. } => RunState::Delayed,
-            Self::Waiting | Self::Asking { .. } | Self::Unserved { .. } => RunState::Waiting,
-            Self::Ready => RunState::Ready,
+            Self::Waiting | Self::Asking { .. } | Self::Unserved { .. } | Self::Unplaced { .. } => RunState::Waiting,
+            Self::Ready | Self::Offered { .. } => RunState::Ready,
             Self::Running { .. } => RunState::Running,
             Self::Retrying { .. } => RunState::Retrying,
         }
@@ -215,7 +229,9 @@ impl Run {
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Ready
+            | Step::Offered { .. }
             | Step::Running { .. }
             | Step::Retrying { .. } => None,
         }
@@ -230,7 +246,9 @@ impl Run {
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Ready
+            | Step::Offered { .. }
             | Step::Running { .. }
             | Step::Retrying { .. } => (self.request.run_id, self.token),
         }
@@ -244,7 +262,9 @@ impl Run {
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Ready
+            | Step::Offered { .. }
             | Step::Running { .. }
             | Step::Retrying { .. } => &self.limits,
         }
@@ -279,7 +299,9 @@ impl Run {
     pub fn awaits_start(&self) -> bool {
         let request = &self.request;
         let is_bounded = request.overlap.policy != OverlapKind::Allow || request.concurrency.is_some();
-        is_bounded || request.is_request || !self.limits.is_empty()
+        // An offer may be read long after it was given to another.
+        let is_offered = !request.runner_labels.is_empty();
+        is_bounded || is_offered || request.is_request || !self.limits.is_empty()
     }
 
     /// The topic that holds it.
@@ -293,12 +315,15 @@ impl Run {
     #[must_use]
     pub fn last_attempt(&self) -> i32 {
         match self.step {
-            Step::Ready | Step::Running { .. } => self.newest_attempt(),
+            Step::Ready | Step::Offered { .. } | Step::Running { .. } | Step::Unplaced { was_offered: true } => {
+                self.newest_attempt()
+            }
             // The number of the one that found no handler is that of the next.
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { was_offered: false }
             | Step::Retrying { .. } => self.attempt - 1,
         }
     }
@@ -328,7 +353,11 @@ impl Run {
                 let again = asked_at.plus(ASK_AGAIN);
                 Some(self.deadline().map_or(again, |deadline| deadline.min(again)))
             }
-            Step::Waiting | Step::Ready => self.deadline(),
+            Step::Offered { .. } => {
+                let again = self.offered_again_at();
+                Some(self.deadline().map_or(again, |deadline| deadline.min(again)))
+            }
+            Step::Waiting | Step::Unplaced { .. } | Step::Ready => self.deadline(),
         }
     }
 
@@ -337,7 +366,12 @@ impl Run {
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.step {
             Step::Delayed { due_at } | Step::Retrying { due_at } | Step::Unserved { due_at } => Some(due_at),
-            Step::Waiting | Step::Asking { .. } | Step::Ready | Step::Running { .. } => None,
+            Step::Waiting
+            | Step::Asking { .. }
+            | Step::Unplaced { .. }
+            | Step::Ready
+            | Step::Offered { .. }
+            | Step::Running { .. } => None,
         }
     }
 
@@ -350,7 +384,9 @@ impl Run {
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Ready
+            | Step::Offered { .. }
             | Step::Retrying { .. } => None,
         }
     }
@@ -361,8 +397,8 @@ impl Run {
         let progress = match self.step {
             Step::Waiting => 0,
             Step::Delayed { .. } | Step::Retrying { .. } => 1,
-            Step::Asking { .. } => 2,
-            Step::Ready => 3,
+            Step::Asking { .. } | Step::Unplaced { .. } => 2,
+            Step::Ready | Step::Offered { .. } => 3,
             Step::Running { .. } => 4,
             Step::Unserved { .. } => 5,
         };

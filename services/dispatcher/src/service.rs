@@ -1,11 +1,12 @@
 //! The dispatcher as the driver sees it: its topics, and the runner sessions that all its shards share. Bytes
 //! are in `read` and `write`, decisions in `machine`. Invariant: every session that holds an attempt of an owned
-//! shard has a lease here, so silence always ends in a decision.
+//! shard, or is offered one, has a lease here, so silence always ends in a decision.
 
 mod breaker;
 mod haste;
 mod limit;
 mod live_run;
+mod offer;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ pub(crate) mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orloj_domain::fleet::Fleet;
 use orloj_domain::lease::{self, Sessions, Touch};
 use orloj_domain::limit::LimitRules;
 use orloj_domain::runner::RunnerHeartbeat;
@@ -45,6 +47,7 @@ pub struct DispatcherService {
     /// The longest lease that was heard of; sessions known only from restored attempts get this one.
     lease_longest: Duration,
     rules: Arc<LimitRules>,
+    fleet: Arc<Fleet>,
     shares: Shares,
     metrics: DispatcherMetrics,
 }
@@ -58,6 +61,7 @@ impl DispatcherService {
             sessions: Sessions::default(),
             lease_longest,
             rules: Arc::default(),
+            fleet: Arc::default(),
             shares: Shares::default(),
             metrics,
         }
@@ -74,6 +78,12 @@ impl DispatcherService {
             }
         }
         self.report_sessions();
+    }
+
+    /// Another fleet, as machines are told of it; none if it is the same.
+    fn take_fleet(&mut self, fleet: Option<Fleet>) -> Option<Input> {
+        self.fleet = Arc::new(fleet?);
+        Some(Input::Fleet(Arc::clone(&self.fleet)))
     }
 
     /// A claim is a sign of life too: without it, a session that claims and dies at once would never be missed.
@@ -192,16 +202,19 @@ impl Service for DispatcherService {
         // A runner that left for good may have tombstoned its key.
         let Some(value) = record.value.as_deref() else { return Vec::new() };
         match codec::decode::<RunnerHeartbeat>(value) {
-            Ok(heartbeat) => self.touch(&heartbeat.session, lease::lease_of(heartbeat.lease_ms)),
+            Ok(heartbeat) => {
+                self.touch(&heartbeat.session, lease::lease_of(heartbeat.lease_ms));
+                self.take_fleet(self.fleet.after(&heartbeat)).into_iter().collect()
+            }
             Err(error) => {
                 tracing::warn!(position = %record.position(), %error, "a heartbeat can't be read");
+                Vec::new()
             }
         }
-        Vec::new()
     }
 
     fn shared_state(&self) -> Vec<Input> {
-        vec![Input::LimitRules(Arc::clone(&self.rules))]
+        vec![Input::LimitRules(Arc::clone(&self.rules)), Input::Fleet(Arc::clone(&self.fleet))]
     }
 
     fn shared_deadline(&self) -> Option<Timestamp> {
@@ -216,12 +229,15 @@ impl Service for DispatcherService {
             tracing::info!(%session, "a runner session was silent for longer than its lease");
         }
         self.report_sessions();
-        expired.into_iter().map(Input::SessionExpired).collect()
+        // First of all: nothing is offered to them any more.
+        let fleet = self.take_fleet(self.fleet.without(&expired));
+        fleet.into_iter().chain(expired.into_iter().map(Input::SessionExpired)).collect()
     }
 
     fn forget_shared(&mut self) {
         self.sessions = Sessions::default();
         self.rules = Arc::default();
+        self.fleet = Arc::default();
         self.report_sessions();
     }
 }

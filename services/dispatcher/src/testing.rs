@@ -13,7 +13,7 @@ use orloj_domain::job::{
 };
 use orloj_domain::lease::LEASE_DEFAULT;
 use orloj_domain::run::{EndedAttempt, RecordHeader, RunEvent};
-use orloj_domain::runner::RunnerMessage;
+use orloj_domain::runner::{RunnerHeartbeat, RunnerMessage, labels_text};
 use orloj_domain::setting::BreakerEvent;
 use orloj_domain::shard::{Shard, ShardCount};
 use orloj_domain::time::Timestamp;
@@ -60,6 +60,8 @@ pub(crate) struct Ask {
     pub(crate) hedge_s: Option<i64>,
     /// It sends a request.
     pub(crate) is_request: bool,
+    /// Labels that it asks a runner for.
+    pub(crate) labels: &'static [(&'static str, &'static str)],
 }
 
 impl Ask {
@@ -81,6 +83,7 @@ impl Ask {
             has_callback: false,
             hedge_s: None,
             is_request: false,
+            labels: &[],
         }
     }
 
@@ -145,6 +148,7 @@ impl Ask {
             pause_after_failures: 0,
             limits: self.limits.iter().map(|name| name.parse().expect("limit")).collect(),
             hedge_after_ms: self.hedge_s.map(|seconds| seconds * 1000),
+            runner_labels: text_map(self.labels),
             target: match (self.has_callback, self.is_request) {
                 (false, false) => program(),
                 (true, _) => asked(HttpCompletion::Callback),
@@ -165,6 +169,10 @@ impl Ask {
             headers: vec![Header { key: "traceparent".to_owned(), value: Some(vec![0, 255]) }],
         }
     }
+}
+
+fn text_map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn program() -> Target {
@@ -286,6 +294,44 @@ impl World {
         let inputs = self.service.read_shared(&record, self.now());
         assert!(!inputs.is_empty(), "the rule is taken");
         for input in inputs {
+            self.decide(&input);
+        }
+    }
+
+    /// A runner gives a sign of life: `name` is its id, and begins its session's.
+    pub(crate) fn beat(&mut self, session: &str, labels: &[(&str, &str)], slots: i32, is_draining: bool) {
+        let runner = session.split('-').next().unwrap_or(session);
+        let heartbeat = RunnerHeartbeat {
+            runner: runner.parse().expect("runner"),
+            session: session.parse().expect("session"),
+            sequence: 1,
+            at: START,
+            since: START,
+            lease_ms: 15_000,
+            queues: vec![QueueName::default()],
+            slots,
+            busy: 0,
+            is_draining,
+            host: String::new(),
+            queue_weights: BTreeMap::new(),
+            labels: text_map(labels),
+        };
+        let record = state_record(topic::RUNNER_HEARTBEATS, runner.as_bytes(), Some(codec::encode(&heartbeat)));
+        for input in self.service.read_shared(&record, self.now()) {
+            self.decide(&input);
+        }
+    }
+
+    /// Another dispatcher takes the shard over, and has read nothing but its state yet.
+    pub(crate) fn take_over(&mut self) {
+        self.service.forget_shared();
+        self.machine = self.restored();
+        self.service.restored(&self.machine, self.now());
+    }
+
+    /// Leases that are over by now end.
+    pub(crate) fn expire(&mut self) {
+        for input in self.service.shared_tick(self.now()) {
             self.decide(&input);
         }
     }
@@ -432,6 +478,9 @@ pub(crate) fn words(event: &Event) -> String {
                     format!(" due {}", due_at.since(START).as_secs())
                 }
                 Step::Ready | Step::Waiting => String::new(),
+                Step::Unplaced { .. } => format!(" for {}", labels_text(&run.request.runner_labels)),
+                Step::Offered { session, said_at, .. } if *said_at != run.since => format!(" for {session} again"),
+                Step::Offered { session, .. } => format!(" for {session}"),
                 Step::Asking { held, .. } => format!(" for {} with {held}", run.asks_for().expect("a limit")),
                 Step::Running { session, .. } if run.cancel_reason.is_some() => format!(" by {session} until it ends"),
                 Step::Running { session, .. } if run.completion.is_some() => format!(" by {session}, called back"),
@@ -472,6 +521,8 @@ pub(crate) fn words(event: &Event) -> String {
         }
         Event::LimitDeclined(limit, _) => format!("{limit} is declined"),
         Event::LimitRulesTaken(_) => "rules".to_owned(),
+        Event::FleetTaken(_) => "fleet".to_owned(),
+        Event::Withdrawn(offer) => format!("no longer for {}", offer.session),
     }
 }
 

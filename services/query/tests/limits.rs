@@ -5,8 +5,11 @@ mod world;
 
 use orloj_domain::id::JobId;
 use orloj_domain::run::RunState;
+use orloj_domain::runner::RunnerHeartbeat;
 use orloj_domain::setting::BreakerState;
 use orloj_domain::topic;
+use orloj_runtime::clock::{Clock, SystemClock};
+use orloj_runtime::codec;
 use orloj_runtime::log::{Isolation, Log, NewRecord, Position, TopicPartition};
 use serde_json::{Value, json};
 use world::records::{self, about, job};
@@ -294,4 +297,32 @@ fn a_queue_names_the_handlers_that_its_runs_wait_for() {
     assert_eq!(queue(&world).expect("a queue")["missingHandlers"], json!(["send-invoices"]));
     world.fold(about(topic::RUN_EVENTS, &job, &records::step(&job, 0, RunState::Running, 1, 2)));
     assert_eq!(queue(&world).expect("a queue")["missingHandlers"], json!([]));
+}
+
+#[test]
+fn a_queue_names_the_labels_that_its_runs_wait_for_a_runner_with() {
+    let (world, _directory) = world();
+    let job = job("billing/unplaced");
+    let missing = |world: &World| {
+        let queues: Value = world.ask("GET", "/api/v1/queues", &[], None).json();
+        let queue = queues["items"].as_array().into_iter().flatten().find(|queue| queue["queue"] == "default").cloned();
+        queue.expect("a queue")["missingRunners"].clone()
+    };
+    let mut event = records::step(&job, 0, RunState::Waiting, 0, 1);
+    event.missing_runner = Some("gpu=true,zone=eu".to_owned());
+    world.fold(about(topic::RUN_EVENTS, &job, &event));
+    assert_eq!(missing(&world), json!(["gpu=true,zone=eu"]));
+    // One that lacks a label changes nothing; once there is one that has all, the run waits for its slot.
+    for (runner, labels, wanted) in [
+        ("half", &[("zone", "eu")][..], json!(["gpu=true,zone=eu"])),
+        ("whole", &[("gpu", "true"), ("zone", "eu")], json!([])),
+    ] {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let record = records::heartbeat(runner, SystemClock::new().now(), 60_000);
+        let heartbeat: RunnerHeartbeat = codec::decode(record.value.as_deref().expect("a value")).expect("a heartbeat");
+        world.fold(NewRecord { value: Some(codec::encode(&RunnerHeartbeat { labels, ..heartbeat })), ..record });
+        assert_eq!(missing(&world), wanted, "{runner}");
+    }
+    world.fold(about(topic::RUN_EVENTS, &job, &records::step(&job, 0, RunState::Ready, 1, 2)));
+    assert_eq!(missing(&world), json!([]));
 }

@@ -15,13 +15,16 @@ use orloj_domain::topic;
 use orloj_runtime::claimers;
 use orloj_runtime::codec;
 use orloj_runtime::driver::{Undecodable, quarantined};
-use orloj_runtime::log::{AppendError, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Record, TopicPartition};
+use orloj_runtime::log::{
+    AppendError, Appender, Claimer, ClaimerPoll, ClaimerSpec, LogError, NewRecord, Record, TopicPartition,
+};
 use orloj_runtime::topics;
 
 use crate::attempt::{Assignment, Work, report};
 use crate::board::{Board, Counted, Phase, Session, Slot, Turn};
 use crate::config::RunnerError;
 use crate::executor::process::{Abort, GRACE};
+use crate::offers::Offer;
 use crate::peers::QueuePeers;
 use crate::shared::Shared;
 
@@ -52,12 +55,17 @@ fn read(record: &Record) -> Candidate {
         }
         Err(error) => return Candidate::Broken(Undecodable::new("value", "", error.to_string())),
     };
-    let work = match codec::decode::<FireDecision>(&ready.request) {
+    let work = work_of(&ready);
+    Candidate::Attempt(ready, work)
+}
+
+/// What an attempt runs, or why that is not known.
+pub(crate) fn work_of(ready: &ReadyAttempt) -> Result<Box<Work>, Undecodable> {
+    match codec::decode::<FireDecision>(&ready.request) {
         Ok(FireDecision { spec: Some(spec), fire_time, params, .. }) => Ok(Box::new(Work { spec, fire_time, params })),
         Ok(_) => Err(Undecodable::new("request.spec", "", "the request does not say what to run")),
         Err(error) => Err(Undecodable::new("request", "", error.to_string())),
-    };
-    Candidate::Attempt(ready, work)
+    }
 }
 
 /// Claims attempts of one queue.
@@ -68,13 +76,18 @@ pub(crate) struct QueueClaimer {
     lane: usize,
     pending: VecDeque<Record>,
     pause: Duration,
+    /// What offers are claimed with, opened when the first comes.
+    appender: Option<Box<dyn Appender>>,
+    /// Who gets the odd slot next, where both offers and the queue's own want it.
+    is_offers_turn: bool,
 }
 
 /// Starts the thread of a queue; `lane` is its place among the queues of this runner.
 pub(crate) fn start(shared: &Arc<Shared>, lane: usize, queue: QueueName) -> std::io::Result<()> {
     let (counted, can_claim) = (shared.board.thread(), shared.board.claimer());
     let (shared, pending) = (Arc::clone(shared), VecDeque::new());
-    let mut claimer = QueueClaimer { shared, queue, lane, pending, pause: PAUSE_FIRST };
+    let (appender, is_offers_turn) = (None, true);
+    let mut claimer = QueueClaimer { shared, queue, lane, pending, pause: PAUSE_FIRST, appender, is_offers_turn };
     std::thread::Builder::new().name("runner-claim".into()).spawn(move || {
         let _counted = counted;
         claimer.run(can_claim);
@@ -131,6 +144,7 @@ impl QueueClaimer {
             })),
         })?;
         self.board().on_phase(claimer.waker());
+        self.shared.offers.on_offer(self.lane, claimer.waker());
         Ok(claimer)
     }
 
@@ -177,19 +191,94 @@ impl QueueClaimer {
             self.board().pause(PAUSED_WAIT, Phase::Draining);
             return self.poll(claimer, 0, Duration::ZERO);
         }
-        match self.board().wait_turn(self.lane, self.pending.len(), SIGN_OF_LIFE) {
+        let offered = self.shared.offers.at_hand(self.lane);
+        match self.board().wait_turn(self.lane, self.pending.len() + offered, SIGN_OF_LIFE) {
             Turn::Stop => Ok(()),
             Turn::Wait => self.poll(claimer, 0, Duration::ZERO),
             Turn::Look(count) => self.poll(claimer, count, POLL_WAIT),
             Turn::Claim(count) => {
                 // So that it goes on having a part in the slots while it is busy claiming.
                 let missing = self.board().missing(self.pending.len());
+                // What is offered must not keep the queue's own from being looked at.
+                let missing = if self.pending.is_empty() { missing.max(count) } else { missing };
                 if missing > 0 {
                     self.poll(claimer, missing, Duration::ZERO)?;
                 }
-                self.claim(claimer, count)
+                let of_offers = self.share_of_offers(count, offered);
+                let are_claimed = self.claim_offers(of_offers)?;
+                // The one goes on where the other can't.
+                self.claim(claimer, count - of_offers)?;
+                if !are_claimed {
+                    self.wait();
+                }
+                Ok(())
             }
         }
+    }
+
+    /// How many of `count` slots offers get: half, where both they and the queue's own attempts could use all of them.
+    fn share_of_offers(&mut self, count: usize, offered: usize) -> usize {
+        let half = (count + usize::from(self.is_offers_turn)) / 2;
+        self.is_offers_turn ^= count % 2 == 1 && offered > 0 && !self.pending.is_empty();
+        offered.min(half.max(count.saturating_sub(self.pending.len())))
+    }
+
+    /// Claims attempts that were offered to this runner, at most `count`. There is nothing to consume, and all of them wait for the
+    /// dispatcher's word: each claim is a record by itself, and one that is made twice is the same claim. False if the log did not
+    /// take them.
+    fn claim_offers(&mut self, count: usize) -> Result<bool, RunnerError> {
+        if count == 0 {
+            return Ok(true);
+        }
+        let (session, mut slots) = self.board().take_slots(self.lane, count);
+        let mut offers = self.shared.offers.take(self.lane, &session.id, slots.len());
+        slots.truncate(offers.len());
+        if offers.is_empty() {
+            self.board().settle(self.lane, false);
+            return Ok(true);
+        }
+        let claims = offers.iter().map(|offer| self.claimed(&offer.ready, &session)).collect();
+        let outcome = self.append(claims);
+        self.board().settle(self.lane, outcome.is_ok());
+        let Err(error) = outcome else {
+            self.pause = PAUSE_FIRST;
+            self.board().metrics.claims.inc();
+            for (Offer { ready, work, .. }, slot) in offers.into_iter().zip(slots) {
+                self.spawn(Assignment { ready, work, session: Arc::clone(&session), slot });
+            }
+            return Ok(true);
+        };
+        tracing::warn!(queue = %self.queue, %error, "a claim of what was offered was not taken");
+        self.appender = None;
+        drop(slots);
+        if let AppendError::TooLarge { .. } | AppendError::NoSuchTopic(_) = &error {
+            return Err(RunnerError::Claim(error));
+        }
+        // Some of them may stand in the log: they are claimed again until that is certain, or the session is over.
+        offers.iter_mut().for_each(|offer| offer.is_doubtful = true);
+        self.shared.offers.put_back(self.lane, offers);
+        Ok(false)
+    }
+
+    fn append(&mut self, records: Vec<NewRecord>) -> Result<(), AppendError> {
+        let appender = match &mut self.appender {
+            Some(appender) => appender,
+            None => {
+                let opened = self.shared.log.appender().map_err(|error| AppendError::Retriable(error.to_string()))?;
+                self.appender.insert(opened)
+            }
+        };
+        appender.append(records).map(drop)
+    }
+
+    fn claimed(&self, ready: &ReadyAttempt, session: &Session) -> NewRecord {
+        report(&self.shared, ready, session, AttemptEventType::Claimed, |event| {
+            event.lease_ms = i64::try_from(self.shared.lease.as_millis()).ok();
+        })
+    }
+
+    fn spawn(&self, assignment: Assignment) {
+        self.shared.executor.spawn(assignment.run(Arc::clone(&self.shared)));
     }
 
     fn poll(&mut self, claimer: &mut dyn Claimer, max: usize, timeout: Duration) -> Result<(), RunnerError> {
@@ -260,9 +349,7 @@ impl QueueClaimer {
                 records.push(copy);
             }
             if let Candidate::Attempt(ready, _) = candidate {
-                records.push(report(&self.shared, ready, session, AttemptEventType::Claimed, |event| {
-                    event.lease_ms = i64::try_from(self.shared.lease.as_millis()).ok();
-                }));
+                records.push(self.claimed(ready, session));
             }
         }
         records
@@ -274,8 +361,7 @@ impl QueueClaimer {
                 Candidate::Broken(_) => drop(slot),
                 Candidate::Attempt(ready, work) => {
                     let work = work.map_err(|problem| format!("the request can't be used: {problem}"));
-                    let assignment = Assignment { ready, work, session: Arc::clone(session), slot };
-                    self.shared.executor.spawn(assignment.run(Arc::clone(&self.shared)));
+                    self.spawn(Assignment { ready, work, session: Arc::clone(session), slot });
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Reads what the dispatcher says to this runner: stop an attempt, start one that waits for it, end one that ended elsewhere. One thread. Not here: what an
-//! attempt does about it (`flight`). Invariant: everything said after the runner began is read, in order, and however
+//! Reads what the dispatcher says to this runner: stop an attempt, start one that waits for it, end one that ended elsewhere, claim
+//! one. One thread. Not here: what an attempt does about it (`flight`), claiming (`offers`, `claim`). Invariant: everything said after the runner began is read, in order, and however
 //! long the log is away.
 
 use std::collections::BTreeMap;
@@ -13,9 +13,11 @@ use orloj_runtime::codec;
 use orloj_runtime::log::{Isolation, LogError, Reader, Record, TopicPartition};
 
 use crate::board::Phase;
+use crate::claim::work_of;
 use crate::config::RunnerError;
 use crate::executor::process::{Abort, GRACE};
 use crate::flight::Word;
+use crate::offers::Offer;
 use crate::shared::Shared;
 
 /// Most messages taken at once.
@@ -97,8 +99,12 @@ fn take(shared: &Shared, record: &Record) {
             return;
         }
     };
+    let key = (message.run_id, message.token);
     let word = match message.kind {
         RunnerMessageType::Start => Word::Start,
+        RunnerMessageType::Offer => return offered(shared, message),
+        // Nothing of it has begun.
+        RunnerMessageType::Cancel if shared.offers.withdraw(key) => return,
         RunnerMessageType::Cancel => {
             let reason = message.reason.unwrap_or_else(|| "stopped on request".to_owned());
             Word::Stop(Abort { kind: OutcomeKind::Cancelled, reason, grace: GRACE })
@@ -113,5 +119,25 @@ fn take(shared: &Shared, record: &Record) {
         },
         RunnerMessageType::Unknown => return,
     };
-    shared.board.hear(&message.session, (message.run_id, message.token), word);
+    shared.board.hear(&message.session, key, word);
+}
+
+/// Keeps an attempt for the thread of its queue. One that is meant for an earlier session of this runner is another's by now, or will
+/// be once that session's lease is over.
+fn offered(shared: &Shared, message: RunnerMessage) {
+    let RunnerMessage { session, ready: Some(ready), .. } = message else { return };
+    if shared.board.session().id != session {
+        return;
+    }
+    let work = work_of(&ready).map_err(|problem| format!("the request can't be used: {problem}"));
+    let offer = Offer { session, ready, work, is_doubtful: false };
+    let queue = offer.spec().map(|spec| &spec.queue);
+    // What can't be read is claimed too, by anybody: the dispatcher must hear that it can't.
+    let lane = queue.map_or(Some(0), |queue| shared.queues.iter().position(|served| served == queue));
+    match lane {
+        Some(lane) => shared.offers.put(lane, offer),
+        None => {
+            tracing::warn!(run = %offer.ready.run_id, ?queue, "an attempt of a queue that is not served is offered")
+        }
+    }
 }

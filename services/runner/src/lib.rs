@@ -16,6 +16,7 @@ mod home;
 mod inbox;
 mod launch;
 mod metrics;
+mod offers;
 mod output;
 mod paused;
 mod peers;
@@ -58,6 +59,7 @@ use heartbeat::{Pulse, margin};
 use home::Home;
 use launch::Launcher;
 use metrics::RunnerMetrics;
+use offers::Offers;
 use paused::Paused;
 use reporter::Reporter;
 use secrets::Secrets;
@@ -194,6 +196,8 @@ fn start(
         executor,
         log: Arc::clone(&log),
         paused: Paused::default(),
+        queues: config.queues.clone(),
+        offers: Offers::default(),
     });
     let pulse = Pulse {
         runner: config.runner.clone(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orloj_domain::id::RunnerId;
+use orloj_domain::id::{QueueName, RunnerId};
 use orloj_domain::shard::ShardCount;
 use orloj_runtime::log::Log;
 
@@ -15,6 +15,7 @@ use crate::executor::http::Http;
 use crate::executor::kafka::Clusters;
 use crate::executor::process::Host;
 use crate::handler::Handlers;
+use crate::offers::Offers;
 use crate::paused::Paused;
 use crate::reporter::Reporter;
 
@@ -29,6 +30,10 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Board>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) paused: Paused,
+    /// In the order of their threads.
+    pub(crate) queues: Vec<QueueName>,
+    /// What the dispatcher has offered to this runner alone.
+    pub(crate) offers: Offers,
     pub(crate) reporter: Reporter,
     pub(crate) host: Host,
     /// Host name and process id.

@@ -191,6 +191,8 @@ fn what_cannot_work_is_refused_by_the_call_that_said_it() {
         (with_handler().handler("h", async |_: Context<()>| Ok(())), "`.handler(…)`"),
         (with_handler().handler("No Label", async |_: Context<()>| Ok(())), "`.handler(…)`"),
         (with_handler().slots(0), "`.slots(…)`"),
+        (with_handler().label("zone", "eu").label("disk size", "1"), "`.label(…)`"),
+        (with_handler().label("", "eu"), "`.label(…)`"),
         (with_handler().id(""), "`.id(…)`"),
         (with_handler().queue("Q"), "`.queue(…)`"),
         (with_handler().lease(Duration::from_millis(1)), "`.lease(…)`"),

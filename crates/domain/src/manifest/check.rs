@@ -298,7 +298,8 @@ fn check_size(definition: &JobDefinition, errors: &mut Vec<FieldError>) {
         Target::KafkaTarget(kafka) => kafka.key.len() + kafka.value.len() + of_map(&kafka.headers),
         Target::HandlerTarget(handler) => handler.payload.len(),
     };
-    let total = of_map(&definition.labels) + of_map(&definition.annotations) + rules + target;
+    let labels = of_map(&definition.labels) + of_map(&definition.spec.runner_labels);
+    let total = labels + of_map(&definition.annotations) + rules + target;
     if total > DEFINITION_BYTES_MAX {
         let message =
             format!("is larger than {DEFINITION_BYTES_MAX} bytes; move scripts and payloads out of the definition");

@@ -10,6 +10,7 @@ use crate::id::{LimitName, check_label};
 use crate::job::{ExecTarget, HandlerTarget, OverlapKind, RetryPolicy, RunSpec, ShellTarget, Target};
 use crate::job_event::FieldError;
 use crate::limit::LIMITS_OF_JOB_MAX;
+use crate::runner::{LABEL_RULE, SELECTOR_LABELS_MAX, is_label_text};
 
 /// Longest run time of one attempt, inclusive: a year. Never unbounded.
 const TIMEOUT_MS_MAX: i64 = 366 * 86_400_000;
@@ -47,6 +48,7 @@ pub(super) fn check(spec: &RunSpec, errors: &mut Vec<FieldError>) {
     check_retry(&spec.retry, errors);
     check_limits(&spec.limits, errors);
     errors.extend(hedge::objections(spec));
+    check_runner_labels(&spec.runner_labels, errors);
     match &spec.target {
         Target::ExecTarget(exec) => check_exec(exec, errors),
         Target::ShellTarget(shell) => check_shell(shell, errors),
@@ -84,6 +86,26 @@ fn check_limits(names: &[LimitName], errors: &mut Vec<FieldError>) {
     for (index, name) in names.iter().enumerate() {
         if names[..index].contains(name) {
             errors.push(FieldError::new(format!("spec.limits[{index}]"), name, "is named twice; remove it"));
+        }
+    }
+}
+
+/// What a runner can't be labelled with, nobody would ever have.
+fn check_runner_labels(labels: &BTreeMap<String, String>, errors: &mut Vec<FieldError>) {
+    const FIELD: &str = "spec.runnerSelector.matchLabels";
+    if labels.len() > SELECTOR_LABELS_MAX {
+        let message =
+            format!("names more than {SELECTOR_LABELS_MAX} labels; label the runners by what they have in common");
+        errors.push(FieldError::new(FIELD, labels.len(), message));
+    }
+    for (name, value) in labels {
+        if name.is_empty() || !is_label_text(name) {
+            let message = format!("is no label of a runner; use {LABEL_RULE}");
+            errors.push(FieldError::new(format!("{FIELD}.{name}"), name, message));
+        }
+        if !is_label_text(value) {
+            let message = format!("is no value of a runner's label; use {LABEL_RULE}");
+            errors.push(FieldError::new(format!("{FIELD}.{name}"), value, message));
         }
     }
 }

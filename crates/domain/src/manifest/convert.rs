@@ -2,6 +2,7 @@
 //! allowed (`check`, which runs at the end). Invariant: a field that can't be read is complained about once and
 //! stands in with a harmless value, so that the rest is still checked.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::job_event::FieldError;
 use crate::time::Timestamp;
 
 use super::limits::Limits;
-use super::shape::{HeaderText, HttpRun, Manifest, Metadata, Missed, Overlap, Retry, Rule, Run, Schedule, Spec};
+use super::shape::{
+    HeaderText, HttpRun, Manifest, Metadata, Missed, Overlap, Retry, Rule, Run, RunnerSelector, Schedule, Spec,
+};
 use super::values::{parse_duration, parse_instant};
 use super::{API_VERSION, KIND, NAMESPACE_DEFAULT, check, limits};
 
@@ -235,8 +238,19 @@ impl Reading {
             limits: self.names("spec.limits", &spec.limits),
             hedge_after_ms: self
                 .optional_millis("spec.hedge.after", spec.hedge.as_ref().map(|hedge| hedge.after.as_str())),
+            runner_labels: self.runner_labels(spec.runner_selector),
             target: self.target(spec.run),
         }
+    }
+
+    fn runner_labels(&mut self, selector: Option<RunnerSelector>) -> BTreeMap<String, String> {
+        let Some(RunnerSelector { match_labels }) = selector else { return BTreeMap::new() };
+        if match_labels.is_empty() {
+            let message =
+                "names no label; write some, as in `{zone: eu}`, or leave `runnerSelector` out for any runner";
+            self.complaints.add("spec.runnerSelector.matchLabels", "", message);
+        }
+        match_labels
     }
 
     fn queue(&mut self, queue: Option<&str>) -> QueueName {

@@ -96,6 +96,9 @@ pub struct Spec {
     /// Names of limits that it shares with other jobs; default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
+    /// Which runners of the queue may execute it; default any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_selector: Option<RunnerSelector>,
     /// 0 lowest .. 9 highest; default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
@@ -107,6 +110,15 @@ pub struct Spec {
     pub suspend: Option<bool>,
     /// What is executed; exactly one of its fields.
     pub run: Run,
+}
+
+/// Which runners may execute the job: those that have all of these labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerSelector {
+    /// Labels of `runner.labels`, with their values; one or more.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
 }
 
 /// One rule or a list of them.

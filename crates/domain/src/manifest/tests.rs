@@ -72,6 +72,7 @@ fn what_is_written_reads_back_the_same() {
         json!({"startDelay": "90s", "timeout": "10m", "delivery": "atMostOnce", "queue": "batch", "priority": 9, "suspend": true}),
         json!({"retry": {"maxAttempts": 5, "backoff": {"initial": "1h", "factor": 1.5, "jitter": 0.0}, "nonRetryableExitCodes": [2]}}),
         json!({"run": {"exec": {"command": ["x"], "limits": {"memory": "256MiB", "cpuSeconds": 60, "openFiles": 64, "processes": 20}}}}),
+        json!({"runnerSelector": {"matchLabels": {"zone": "eu-1", "gpu": "", "vendor.com/Disk_1": "SSD"}}}),
         json!({"run": {"shell": {"script": "x", "limits": {"memory": 8_388_609}}}}),
         json!({"run": {"shell": {"script": "x", "limits": {}}}}),
         json!({"run": {"shell": {"script": "echo hi", "env": {"A": "b"}, "stdin": "in", "workingDir": "/tmp", "shell": "/bin/bash"}}}),
@@ -157,6 +158,10 @@ fn every_complaint_comes_at_once_with_its_field() {
     assert_eq!(fields.len(), 9, "{errors:#?}");
 }
 
+fn labels(count: usize) -> Value {
+    (0..count).map(|index| (format!("l{index}"), json!("x"))).collect::<serde_json::Map<_, _>>().into()
+}
+
 #[test]
 fn one_bad_field_is_one_complaint() {
     for (spec, field) in [
@@ -182,6 +187,13 @@ fn one_bad_field_is_one_complaint() {
         (json!({"missed": {"window": "-1s"}}), "spec.missed.window"),
         (json!({"missed": {"max": 0}}), "spec.missed.max"),
         (json!({"notBefore": "2027-01-01T00:00:00Z", "notAfter": "2026-01-01T00:00:00Z"}), "spec.notAfter"),
+        (json!({"runnerSelector": {}}), "spec.runnerSelector.matchLabels"),
+        (json!({"runnerSelector": {"matchLabels": {}}}), "spec.runnerSelector.matchLabels"),
+        (json!({"runnerSelector": {"matchLabels": {"": "eu"}}}), "spec.runnerSelector.matchLabels."),
+        (json!({"runnerSelector": {"matchLabels": {"a b": "eu"}}}), "spec.runnerSelector.matchLabels.a b"),
+        (json!({"runnerSelector": {"matchLabels": {"zone": "eu,us"}}}), "spec.runnerSelector.matchLabels.zone"),
+        (json!({"runnerSelector": {"matchLabels": {"zone": "e".repeat(64)}}}), "spec.runnerSelector.matchLabels.zone"),
+        (json!({"runnerSelector": {"matchLabels": labels(17)}}), "spec.runnerSelector.matchLabels"),
         (json!({"concurrency": 2}), "spec.concurrency"),
         (json!({"overlap": {"policy": "replace"}, "concurrency": 2}), "spec.concurrency"),
         (json!({"overlap": {"policy": "allow"}, "concurrency": 0}), "spec.concurrency"),

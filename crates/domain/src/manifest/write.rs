@@ -15,7 +15,7 @@ use super::convert::{
 };
 use super::shape::{
     Backoff, DstRules, ExecRun, HandlerRun, HeaderText, Hedge, HttpRun, KafkaRun, Manifest, Metadata, Missed, Overlap,
-    Retry, Rule, Run, Schedule, ShellRun, Spec, StatusCodes,
+    Retry, Rule, Run, RunnerSelector, Schedule, ShellRun, Spec, StatusCodes,
 };
 use super::values::duration_text;
 use super::{API_VERSION, KIND, limits};
@@ -55,6 +55,8 @@ fn spec(definition: &JobDefinition) -> Spec {
         hedge: run.hedge_after_ms.map(|millis| Hedge { after: millis_text(millis) }),
         queue: unless(run.queue.clone(), crate::id::QueueName::default()).map(|queue| queue.as_str().to_owned()),
         limits: run.limits.iter().map(ToString::to_string).collect(),
+        runner_selector: (!run.runner_labels.is_empty())
+            .then(|| RunnerSelector { match_labels: run.runner_labels.clone() }),
         priority: unless(run.priority, PRIORITY),
         pause_after_failures: unless(run.pause_after_failures, 0),
         suspend: unless(definition.suspend, false),

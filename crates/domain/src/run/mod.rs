@@ -97,9 +97,9 @@ pub struct LiveRun {
     pub since: Timestamp,
     /// Delayed, retrying, and waiting for a handler: the absolute instant at which it goes on.
     pub due_at: Option<Timestamp>,
-    /// Running: the runner that claimed it.
+    /// Running: the runner that claimed it. Ready: the one that it is offered to, if it is not for any.
     pub runner: Option<RunnerId>,
-    /// Running: the session that holds the lease.
+    /// Running: the session that holds the lease. Ready: the one that it is offered to.
     pub session: Option<SessionId>,
     /// When the first of its attempts failed.
     pub first_failure: Option<Timestamp>,
@@ -136,6 +136,12 @@ pub struct LiveRun {
     pub completion: Option<Outcome>,
     /// Running: the attempt that was put beside this one last.
     pub hedge: Option<LiveHedge>,
+    /// Waiting: for a runner that has the labels which the job asks for, and a free slot.
+    pub awaits_runner: bool,
+    /// Waiting for a runner: its attempt was offered to one before.
+    pub was_offered: bool,
+    /// Ready, and offered to one runner: when that was said last.
+    pub offered_at: Option<Timestamp>,
 }
 
 /// The attempt that was put beside that of a running run, or what is to be remembered of it.
@@ -229,4 +235,6 @@ pub struct RunEvent {
     pub hedge: Option<RunHedge>,
     /// Where two attempts of the run were live: those that this step ended. Where it is empty, the step tells.
     pub ended_attempts: Vec<EndedAttempt>,
+    /// Waiting: the labels that a runner must have, as text, none of those that have them having a free slot.
+    pub missing_runner: Option<String>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use orloj_domain::id::{QueueName, RunnerId};
 use orloj_domain::manifest::parse_duration;
+use orloj_domain::runner::{LABEL_RULE, is_label_text};
 use orloj_domain::shard::ShardCount;
 
 use super::layers::{Merged, Values};
@@ -62,7 +63,6 @@ const SLOTS_MAX: u16 = 10_000;
 const WEIGHT_MAX: u16 = 1000;
 /// They are in every heartbeat.
 const LABELS_MAX: usize = 32;
-const LABEL_MAX: usize = 63;
 
 pub(super) fn is_known(key: &str) -> bool {
     key.strip_prefix("kafka.").map_or_else(
@@ -292,16 +292,13 @@ fn queues(text: &str) -> Result<Queues, String> {
 }
 
 fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let is_allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-' | '/');
-    let is_good = |text: &str| text.len() <= LABEL_MAX && text.chars().all(is_allowed);
     let mut labels = BTreeMap::new();
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         let pair = entry.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
-        let Some((name, value)) = pair.filter(|(name, value)| !name.is_empty() && is_good(name) && is_good(value))
+        let Some((name, value)) =
+            pair.filter(|(name, value)| !name.is_empty() && is_label_text(name) && is_label_text(value))
         else {
-            return Err(format!(
-                "has `{entry}`; write `name=value`, each of at most {LABEL_MAX} letters, digits, `.`, `_`, `-` and `/`, as in `zone=eu-1`"
-            ));
+            return Err(format!("has `{entry}`; write `name=value`, each of {LABEL_RULE}, as in `zone=eu-1`"));
         };
         if labels.insert(name.to_owned(), value.to_owned()).is_some() {
             return Err(format!("names `{name}` twice; write it once"));

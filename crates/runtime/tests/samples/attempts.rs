@@ -87,5 +87,6 @@ pub(crate) fn message() -> RunnerMessage {
         token: 2,
         reason: Some("asked by ana".to_owned()),
         outcome: Some(failed()),
+        ready: Some(ready()),
     }
 }

@@ -89,6 +89,7 @@ pub(crate) fn spec(target: Target) -> RunSpec {
         pause_after_failures: 10,
         limits: vec!["warehouse".parse().expect("limit")],
         hedge_after_ms: Some(30_000),
+        runner_labels: texts(&[("gpu", "true"), ("zone", "eu-1")]),
         target,
     }
 }
@@ -405,6 +406,9 @@ pub(crate) fn live_run() -> LiveRun {
             session: Some("session-2".parse().expect("session")),
             is_over: true,
         }),
+        awaits_runner: true,
+        was_offered: true,
+        offered_at: Some(at(5, 40)),
     }
 }
 
@@ -432,6 +436,7 @@ pub(crate) fn run_event() -> RunEvent {
         missing_handler: Some("send-invoices".to_owned()),
         hedge: Some(RunHedge { attempt: 3, token: 5, runner: Some("runner-2".parse().expect("runner")) }),
         ended_attempts: vec![EndedAttempt { attempt: 2, token: 4, at: at(5, 31), outcome: failed() }],
+        missing_runner: Some("gpu=true,zone=eu-1".to_owned()),
     }
 }
 

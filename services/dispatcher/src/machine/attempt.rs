@@ -1,6 +1,6 @@
 //! A runner reports: it claimed an attempt, or an attempt ended. What a failure leads to is decided in
 //! `orloj_domain::retry`, of two attempts in `hedge`. Invariant: a report counts only for an attempt and token in force and,
-//! once claimed, only from the session that holds the lease; so each attempt ends once.
+//! once claimed or offered, only from the session that holds the lease or is offered it; so each attempt ends once.
 
 use std::sync::Arc;
 
@@ -25,12 +25,15 @@ impl DispatcherMachine {
             return self.claim_hedge(&run, report, now);
         }
         match &run.step {
-            Step::Ready => self.step(&run, run.claimed(report.runner.clone(), report.session.clone(), now)),
+            Step::Ready | Step::Offered { .. } => {
+                self.step(&run, run.claimed(report.runner.clone(), report.session.clone(), now))
+            }
             Step::Running { .. } => Event::Ignored(Ignored::AlreadyClaimed),
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Retrying { .. } => Event::Disowned(report.clone(), Ignored::Stale),
         }
     }
@@ -43,11 +46,14 @@ impl DispatcherMachine {
             Err(ignored) => return vec![Event::Ignored(ignored)],
         };
         let mut events = vec![match &run.step {
-            Step::Ready | Step::Running { .. } => self.end_attempt(&run, which, outcome.clone(), now),
+            Step::Ready | Step::Offered { .. } | Step::Running { .. } => {
+                self.end_attempt(&run, which, outcome.clone(), now)
+            }
             Step::Delayed { .. }
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Retrying { .. } => Event::Ignored(Ignored::Stale),
         }];
         self.make_room(&mut events, now);
@@ -162,8 +168,9 @@ impl DispatcherMachine {
         } else {
             return Err(Ignored::Stale);
         };
-        match run.holder(which) {
-            Some((_, session)) if *session != report.session => Err(Ignored::OtherSession),
+        let holder = run.holder(which).map(|(_, session)| session);
+        match holder.or(run.addressee()) {
+            Some(session) if *session != report.session => Err(Ignored::OtherSession),
             Some(_) | None => Ok((run, which)),
         }
     }

@@ -27,6 +27,8 @@ impl DispatcherMachine {
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
+            | Step::Offered { .. }
             | Step::Retrying { .. } => Event::Ignored(Ignored::Stale),
         }
     }

@@ -8,6 +8,7 @@ use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::time::Timestamp;
 
 use super::DispatcherMachine;
+use super::place::Rooms;
 use crate::event::{End, Event};
 use crate::run::{Run, Step};
 
@@ -19,16 +20,18 @@ pub(super) const DEAD_KEPT: Duration = Duration::from_secs(90 * 86_400);
 impl DispatcherMachine {
     pub(super) fn decide_due(&self, now: Timestamp) -> Vec<Event> {
         let due = self.index.due(now).take(DUE_RUNS_MAX).map(|handle| self.runs.at(handle));
-        let mut events: Vec<Event> = due.map(|run| self.due(&run, now)).collect();
+        let mut rooms = self.rooms_if_asked();
+        let mut events: Vec<Event> = due.map(|run| self.due(&run, &mut rooms, now)).collect();
         events.extend(
             self.dead.too_old(now).take(DUE_RUNS_MAX).map(|dead| Event::Forgotten(Box::new(dead.clone()), now)),
         );
         self.make_room(&mut events, now);
+        events.extend(self.decide_places(rooms, now));
         events.extend(self.decide_limits(now));
         events
     }
 
-    fn due(&self, run: &Run, now: Timestamp) -> Event {
+    fn due(&self, run: &Run, rooms: &mut Rooms<'_>, now: Timestamp) -> Event {
         if matches!(run.step, Step::Running { .. }) {
             return self.hedge(run, now);
         }
@@ -38,8 +41,11 @@ impl DispatcherMachine {
         match run.step {
             Step::Delayed { .. } | Step::Unserved { .. } | Step::Retrying { .. } => self.step(run, self.go(run, now)),
             Step::Asking { held, .. } => self.step(run, self.ask_again(run, held, now)),
+            Step::Offered { .. } => self.step(run, self.offer_again(run, rooms, now)),
             // These wake for their deadline only; the one that runs is dealt with above.
-            Step::Waiting | Step::Ready | Step::Running { .. } => self.end(run, End::Expired(expired(run)), now),
+            Step::Waiting | Step::Unplaced { .. } | Step::Ready | Step::Running { .. } => {
+                self.end(run, End::Expired(expired(run)), now)
+            }
         }
     }
 }

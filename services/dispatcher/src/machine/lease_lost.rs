@@ -1,5 +1,5 @@
-//! A session was silent for longer than its lease: each attempt it holds is lost. Not here: when that is
-//! (`orloj_domain::lease`). Invariant: the next attempt of such a run is never ready before the lease ended.
+//! A session was silent for longer than its lease: each attempt it holds is lost, and what it was offered goes to others. Not
+//! here: when that is (`orloj_domain::lease`). Invariant: the next attempt of such a run is never ready before the lease ended.
 
 use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::id::SessionId;
@@ -14,7 +14,8 @@ impl DispatcherMachine {
     /// All attempts of a session at once; a runner's slots bound how many there are.
     pub(super) fn decide_lease_lost(&self, session: &SessionId, now: Timestamp) -> Vec<Event> {
         let lost = self.index.running_of(session).filter_map(|id| self.runs.get(id));
-        let mut events = lost.map(|run| self.lose(&run, session, now)).collect();
+        let mut events: Vec<Event> = lost.map(|run| self.lose(&run, session, now)).collect();
+        events.extend(self.take_back(session, now));
         self.make_room(&mut events, now);
         events
     }

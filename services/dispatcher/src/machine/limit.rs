@@ -74,8 +74,12 @@ impl DispatcherMachine {
         self.gates.0.values().filter(|gate| gate.breaker().state() == state).count()
     }
 
-    /// Nothing keeps a run back but its limits: it is ready, or asks for the first of them.
+    /// Nothing keeps a run back but its limits and the runner that it asks for, which comes first: who waits for one holds no
+    /// limit. It is ready, or asks for the first of them.
     pub(super) fn go(&self, run: &Run, now: Timestamp) -> Run {
+        if !run.request.runner_labels.is_empty() {
+            return run.unplaced(now);
+        }
         let limits = self.limits_of(run);
         if limits.is_empty() { run.made_ready(now) } else { run.asking(limits, now) }
     }
@@ -96,7 +100,13 @@ impl DispatcherMachine {
     pub(super) fn ask_again(&self, run: &Run, held: usize, now: Timestamp) -> Run {
         let is_needed = run.asks_for().is_none_or(|limit| self.limits_of(run).contains(limit));
         // Nobody grants the limit of a host that has none any more.
-        if is_needed { run.asked_again(held, now) } else { got_one(run, held, now) }
+        if is_needed { run.asked_again(held, now) } else { self.got_one(run, held, now) }
+    }
+
+    /// A run that held the first `held` of its limits has one more: it asks for the next one, or goes.
+    fn got_one(&self, run: &Run, held: usize, now: Timestamp) -> Run {
+        let held = held + 1;
+        if held < run.limits.len() { run.asking_on(held, now) } else { self.let_go(run, now) }
     }
 
     /// The limits that an attempt of a run needs, in the one order in which all runs ask: that of its queue, those that its job
@@ -157,20 +167,20 @@ impl DispatcherMachine {
             return Event::LimitDeclined(limit.clone(), waiter.clone());
         };
         match &run.step {
-            Step::Asking { held, .. } if run.asks_for() == Some(limit) => self.step(&run, got_one(&run, *held, now)),
-            // It was told before.
-            Step::Asking { .. } | Step::Ready | Step::Running { .. } => Event::Ignored(Ignored::NoClaim),
-            Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => {
-                Event::LimitDeclined(limit.clone(), waiter.clone())
+            Step::Asking { held, .. } if run.asks_for() == Some(limit) => {
+                self.step(&run, self.got_one(&run, *held, now))
             }
+            // It was told before.
+            Step::Asking { .. } | Step::Ready | Step::Offered { .. } | Step::Running { .. } => {
+                Event::Ignored(Ignored::NoClaim)
+            }
+            Step::Delayed { .. }
+            | Step::Waiting
+            | Step::Unserved { .. }
+            | Step::Unplaced { .. }
+            | Step::Retrying { .. } => Event::LimitDeclined(limit.clone(), waiter.clone()),
         }
     }
-}
-
-/// A run that held the first `held` of its limits has one more: it asks for the next one, or is ready.
-fn got_one(run: &Run, held: usize, now: Timestamp) -> Run {
-    let held = held + 1;
-    if held < run.limits.len() { run.asking_on(held, now) } else { run.made_ready(now) }
 }
 
 fn held(limit: &LimitId, waiter: &Waiter, at: Timestamp, grant: Grant) -> Vec<Event> {

@@ -37,7 +37,9 @@ impl DispatcherMachine {
             | Step::Waiting
             | Step::Asking { .. }
             | Step::Unserved { .. }
+            | Step::Unplaced { .. }
             | Step::Ready
+            | Step::Offered { .. }
             | Step::Retrying { .. } => {
                 Some(self.end(run, End::Cancelled(Outcome::new(OutcomeKind::Cancelled, reason)), now))
             }

@@ -26,6 +26,8 @@ pub(super) fn of(event: &Event) -> (Haste, Option<u128>) {
         | Event::LimitHeld { .. }
         | Event::LimitFree(..)
         | Event::LimitTurned { .. }
+        | Event::FleetTaken(_)
+        | Event::Withdrawn(_)
         | Event::LimitDeclined(..)
         | Event::LimitRulesTaken(_)
         | Event::Ignored(_) => (Haste::Now, None),

@@ -57,21 +57,25 @@ pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result
 
 /// The run as it is written.
 pub(super) fn to_wire(run: &Run) -> LiveRun {
-    let (runner, session) = match &run.step {
-        Step::Running { runner, session } => (Some(runner.clone()), Some(session.clone())),
+    let (runner, session, offered_at) = match &run.step {
+        Step::Running { runner, session } => (Some(runner.clone()), Some(session.clone()), None),
+        Step::Offered { runner, session, said_at } => (Some(runner.clone()), Some(session.clone()), Some(*said_at)),
         Step::Delayed { .. }
         | Step::Waiting
         | Step::Asking { .. }
         | Step::Unserved { .. }
+        | Step::Unplaced { .. }
         | Step::Ready
-        | Step::Retrying { .. } => (None, None),
+        | Step::Retrying { .. } => (None, None, None),
     };
     let (limits_held, asked_at) = match run.step {
         Step::Asking { held, asked_at } => (i32::try_from(held).unwrap_or(i32::MAX), Some(asked_at)),
         Step::Delayed { .. }
         | Step::Waiting
         | Step::Unserved { .. }
+        | Step::Unplaced { .. }
         | Step::Ready
+        | Step::Offered { .. }
         | Step::Running { .. }
         | Step::Retrying { .. } => (0, None),
     };
@@ -94,6 +98,9 @@ pub(super) fn to_wire(run: &Run) -> LiveRun {
         unserved: run.unserved,
         completion: run.completion.as_deref().cloned(),
         hedge: run.hedge.as_deref().map(hedge_to_wire),
+        awaits_runner: matches!(run.step, Step::Unplaced { .. }),
+        was_offered: run.step == Step::Unplaced { was_offered: true },
+        offered_at,
         ..bare(&run.request, run.step.state(), run.since)
     }
 }
@@ -142,6 +149,9 @@ fn bare(request: &Request, state: RunState, since: Timestamp) -> LiveRun {
         unserved: 0,
         completion: None,
         hedge: None,
+        awaits_runner: false,
+        was_offered: false,
+        offered_at: None,
     }
 }
 
@@ -224,9 +234,15 @@ fn step_of(live: &LiveRun) -> Result<Step, Undecodable> {
                 Step::Asking { held: held.ok_or_else(bad)?, asked_at }
             }
             (None, Some(due_at)) => Step::Unserved { due_at },
+            (None, None) if live.awaits_runner => Step::Unplaced { was_offered: live.was_offered },
             (None, None) => Step::Waiting,
         }),
-        RunState::Ready => Some(Step::Ready),
+        RunState::Ready => match (&live.runner, &live.session, live.offered_at) {
+            (Some(runner), Some(session), Some(said_at)) => {
+                Some(Step::Offered { runner: runner.clone(), session: session.clone(), said_at })
+            }
+            (None, _, _) | (_, None, _) | (_, _, None) => Some(Step::Ready),
+        },
         RunState::Running => match (&live.runner, &live.session) {
             (Some(runner), Some(session)) => Some(Step::Running { runner: runner.clone(), session: session.clone() }),
             (None, _) | (_, None) => None,

@@ -15,7 +15,7 @@ use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
-use super::{breaker, limit, live_run};
+use super::{breaker, limit, live_run, offer};
 use crate::event::{About, End, Ended, Event, Ignored, Report};
 use crate::hedge::Which;
 use crate::request::Request;
@@ -49,7 +49,10 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
             let gone = tombstones(shard, &dead.request, &[topic::RUN_STATE]);
             gone.chain([run_event(shard, &dead.request, &dead_event(dead, NOT_KEPT.to_owned(), *at))]).collect()
         }
-        Event::LimitRulesTaken(_) | Event::Ignored(_) => Vec::new(),
+        Event::Withdrawn(offer) => {
+            vec![offer::withdrawn(shard, offer)]
+        }
+        Event::LimitRulesTaken(_) | Event::FleetTaken(_) | Event::Ignored(_) => Vec::new(),
     }
 }
 
@@ -59,22 +62,27 @@ fn stepped(shard: Shard, run: &Run, leaves: &[&'static str], about: About, ended
     records.push(NewRecord::new(run.topic(), shard.0, run_key(&run.request), Some(copy)));
     records.extend(tombstones(shard, &run.request, leaves));
     match about {
-        About::Begun | About::Run if run.step == Step::Ready => records.push(ready(shard, run, Which::Own)),
-        About::HedgeReady => records.push(ready(shard, run, Which::Hedge)),
+        About::Begun | About::Run if run.step == Step::Ready => records.push(on_queue(shard, run, Which::Own)),
+        About::HedgeReady => records.push(on_queue(shard, run, Which::Hedge)),
         // The record of one that the run goes on with is on the queue since it was put there.
         About::Begun | About::Run | About::HedgeClaimed | About::HedgePutOff | About::OneEnded => {}
     }
+    records.extend(offer::offered(shard, run));
     records.extend(words_to_runners(shard, run, about));
     if about == About::Begun && run.redriven_at.is_some() {
         records.push(no_dead_letter(shard, &run.request));
     }
-    // That it asks again, or gets no hedge yet, is news to nobody else, and that nothing keeps it is what the request says, as
-    // long as nothing else is said of the run.
+    // That it asks again, is offered to the same runner again, or gets no hedge yet, is news to nobody else, and that nothing
+    // keeps it is what the request says, as long as nothing else is said of the run.
     let is_no_news = match run.step {
-        Step::Asking { asked_at, .. } => asked_at != run.since,
+        Step::Asking { asked_at: at, .. } | Step::Offered { said_at: at, .. } => at != run.since,
         Step::Ready => about == About::Begun && run.redriven_at.is_none(),
         Step::Running { .. } => about == About::HedgePutOff,
-        Step::Delayed { .. } | Step::Waiting | Step::Unserved { .. } | Step::Retrying { .. } => false,
+        Step::Delayed { .. }
+        | Step::Waiting
+        | Step::Unserved { .. }
+        | Step::Unplaced { .. }
+        | Step::Retrying { .. } => false,
     };
     if !is_no_news {
         records.push(run_event(shard, &run.request, &step_event(run, about, ended)));
@@ -110,6 +118,7 @@ fn word_to_runner(shard: Shard, run: &Run, which: Which) -> Option<NewRecord> {
         token,
         reason: run.cancel_reason.as_deref().map(str::to_owned),
         outcome: run.completion.as_deref().cloned(),
+        ready: None,
     };
     Some(inbox(shard, runner, &message))
 }
@@ -142,11 +151,12 @@ fn stop(shard: Shard, report: &Report, reason: &str) -> NewRecord {
         token: report.token,
         reason: Some(reason.to_owned()),
         outcome: None,
+        ready: None,
     };
     inbox(shard, &report.runner, &message)
 }
 
-fn inbox(shard: Shard, runner: &RunnerId, message: &RunnerMessage) -> NewRecord {
+pub(super) fn inbox(shard: Shard, runner: &RunnerId, message: &RunnerMessage) -> NewRecord {
     NewRecord::new(topic::RUNNER_INBOX, shard.0, runner.as_str(), Some(codec::encode(message)))
 }
 
@@ -217,10 +227,17 @@ fn tombstones(shard: Shard, request: &Request, topics: &[&'static str]) -> impl 
     topics.iter().map(move |topic| NewRecord::new(*topic, shard.0, run_key(request), None))
 }
 
-fn ready(shard: Shard, run: &Run, which: Which) -> NewRecord {
+fn on_queue(shard: Shard, run: &Run, which: Which) -> NewRecord {
+    let attempt = codec::encode(&ready(run, which));
+    let request = &run.request;
+    NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(attempt))
+}
+
+/// What a runner is handed.
+pub(super) fn ready(run: &Run, which: Which) -> ReadyAttempt {
     let request = &run.request;
     let (attempt, token) = run.numbers(which);
-    let attempt = ReadyAttempt {
+    ReadyAttempt {
         run_id: request.run_id,
         job: request.job.clone(),
         attempt,
@@ -229,8 +246,7 @@ fn ready(shard: Shard, run: &Run, which: Which) -> NewRecord {
         request: request.value(),
         deadline: run.deadline(),
         awaits_start: run.awaits_start(),
-    };
-    NewRecord::new(topic::run_ready(&request.queue), shard.0, run_key(request), Some(codec::encode(&attempt)))
+    }
 }
 
 /// The request's own key, value and headers, byte for byte, with headers added that say what became of it. The
@@ -326,6 +342,8 @@ fn own_event(run: &Run, bare: RunEvent) -> RunEvent {
         Step::Delayed { .. } | Step::Ready => event,
         Step::Waiting => RunEvent { note: Some("as many runs of the job are live as it allows".to_owned()), ..event },
         Step::Asking { .. } => RunEvent { note: run.asks_for().map(limit::awaited), ..event },
+        Step::Unplaced { .. } => offer::unplaced_event(run, event),
+        Step::Offered { runner, .. } => RunEvent { note: Some(format!("offered to runner {runner}")), ..event },
         Step::Unserved { .. } => {
             let handler = handler_of(&run.request);
             let note = handler.as_ref().map(|handler| {
@@ -393,5 +411,6 @@ fn bare_event(request: &Request, state: RunState, at: Timestamp) -> RunEvent {
         missing_handler: None,
         hedge: None,
         ended_attempts: Vec::new(),
+        missing_runner: None,
     }
 }

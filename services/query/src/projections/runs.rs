@@ -32,6 +32,8 @@ pub(crate) struct RunStep {
     pub(crate) limits: Option<String>,
     /// It waits for a runner that has this handler.
     pub(crate) missing_handler: Option<String>,
+    /// It waits for a runner that has these labels and a free slot.
+    pub(crate) missing_runner: Option<String>,
 }
 
 pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unreadable> {
@@ -64,6 +66,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         redrives: event.redrives,
         limits: (!event.limits.is_empty()).then(|| json_text(&event.limits)),
         missing_handler: event.missing_handler,
+        missing_runner: event.missing_runner,
     })));
     Ok(())
 }

@@ -125,6 +125,7 @@ fn a_step_ends_the_attempt_that_it_follows() {
             missing_handler: None,
             hedge: None,
             ended_attempts: Vec::new(),
+            missing_runner: None,
         };
         let changes = folded(&record(topic::RUN_EVENTS, b"a/b", Some(codec::encode(&event)))).expect("readable");
         let found: Vec<(i32, i64)> = changes

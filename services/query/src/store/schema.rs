@@ -2,7 +2,7 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 9;
+pub(super) const VERSION: i32 = 10;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
@@ -39,7 +39,7 @@ CREATE TABLE runs (
     fire_time INTEGER NOT NULL, requested_at INTEGER NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
     attempt INTEGER NOT NULL, token INTEGER NOT NULL, due_at INTEGER, runner TEXT, outcome TEXT, disposition TEXT,
     finished_at INTEGER, command_id TEXT, actor TEXT, params TEXT, note TEXT,
-    redrives INTEGER NOT NULL DEFAULT 0, limits TEXT, missing_handler TEXT) WITHOUT ROWID;
+    redrives INTEGER NOT NULL DEFAULT 0, limits TEXT, missing_handler TEXT, missing_runner TEXT) WITHOUT ROWID;
 CREATE TABLE attempts (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, runner TEXT, session TEXT,
     claimed_at INTEGER, started_at INTEGER, finished_at INTEGER, outcome TEXT, percent INTEGER,
@@ -96,6 +96,7 @@ CREATE INDEX IF NOT EXISTS runs_by_job ON runs (job, requested_at, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_state ON runs (state, requested_at, run_id) WHERE state <> 'succeeded';
 CREATE INDEX IF NOT EXISTS runs_with_limits ON runs (state, run_id) WHERE limits IS NOT NULL;
 CREATE INDEX IF NOT EXISTS runs_unserved ON runs (queue, missing_handler) WHERE missing_handler IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_unplaced ON runs (queue, missing_runner) WHERE missing_runner IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_limit ON job_limits (name, job);
 CREATE INDEX IF NOT EXISTS jobs_by_calendar ON job_calendars (calendar, job);
 CREATE INDEX IF NOT EXISTS dead_letters_by_time ON dead_letters (at, run_id);

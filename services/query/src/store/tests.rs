@@ -48,6 +48,7 @@ fn end(run_id: &str, at: i64) -> Change {
         redrives: 0,
         limits: None,
         missing_handler: None,
+        missing_runner: None,
     }))
 }
 

@@ -200,15 +200,16 @@ fn request(connection: &Connection, row: &RunRequest) -> Result<()> {
 
 fn step(connection: &Connection, row: &RunStep) -> Result<()> {
     let sql = "INSERT INTO runs (run_id, job, version, trigger, fire_time, requested_at, queue, state, attempt, token,
-            due_at, runner, outcome, disposition, finished_at, note, redrives, limits, missing_handler)
+            due_at, runner, outcome, disposition, finished_at, note, redrives, limits, missing_handler,
+            missing_runner)
         VALUES (:run_id, :job, :version, :trigger, :fire_time, :requested_at, :queue, :state, :attempt, :token,
             :due_at, :runner, :outcome, :disposition, :finished_at, :note, :redrives, :limits,
-            :missing_handler)
+            :missing_handler, :missing_runner)
         ON CONFLICT DO UPDATE SET state = excluded.state, attempt = excluded.attempt, token = excluded.token,
             due_at = excluded.due_at, runner = excluded.runner, outcome = excluded.outcome,
             disposition = excluded.disposition, finished_at = excluded.finished_at, note = excluded.note,
             redrives = excluded.redrives, limits = excluded.limits,
-            missing_handler = excluded.missing_handler";
+            missing_handler = excluded.missing_handler, missing_runner = excluded.missing_runner";
     let values = named_params! {
         ":run_id": row.run_id,
         ":job": row.job,
@@ -229,6 +230,7 @@ fn step(connection: &Connection, row: &RunStep) -> Result<()> {
         ":redrives": row.redrives,
         ":limits": row.limits,
         ":missing_handler": row.missing_handler,
+        ":missing_runner": row.missing_runner,
     };
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }

@@ -152,6 +152,30 @@ fn missing_handlers(connection: &Connection) -> Result<BTreeMap<String, Vec<Stri
     Ok(missing)
 }
 
+/// Labels that runs of a queue wait for a runner with, by queue; those that a runner has which is online are left out: these runs
+/// wait for a free slot.
+fn missing_runners(connection: &Connection, runners: &[(String, Value)]) -> Result<BTreeMap<String, Vec<String>>> {
+    let sql = "SELECT DISTINCT queue, missing_runner FROM runs WHERE missing_runner IS NOT NULL
+        ORDER BY queue, missing_runner LIMIT ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([MISSING_MAX])?;
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (queue, labels): (String, String) = (row.get(0)?, row.get(1)?);
+        if !runners.iter().any(|(_, runner)| serves(runner, &queue, &labels)) {
+            missing.entry(queue).or_default().push(labels);
+        }
+    }
+    Ok(missing)
+}
+
+/// True if a runner is online, takes from a queue and has all of the labels of a text as `gpu=true,zone=eu`.
+fn serves(runner: &Value, queue: &str, labels: &str) -> bool {
+    let takes_from = runner["queues"].as_array().is_some_and(|queues| queues.iter().any(|served| served == queue));
+    let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+    runner["state"] == "online" && takes_from && pairs.all(|(name, value)| runner["labels"][name] == value)
+}
+
 /// Queues, each with what is on it and what bounds it.
 pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestamp) -> Result<Items> {
     let mut names: BTreeSet<String> = known.iter().map(|queue| queue.as_str().to_owned()).collect();
@@ -174,7 +198,8 @@ pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestam
     count("SELECT queue, 'dead', count(*) FROM dead_letters GROUP BY queue")?;
     count("SELECT queue, 'jobs', count(*) FROM jobs WHERE definition IS NOT NULL GROUP BY queue")?;
     let mut serving: BTreeMap<String, i64> = BTreeMap::new();
-    for (_, runner) in runners(connection, now)? {
+    let runners = runners(connection, now)?;
+    for (_, runner) in &runners {
         let is_online = runner["state"] == "online";
         for queue in runner["queues"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|_| is_online) {
             names.insert(queue.to_owned());
@@ -182,6 +207,7 @@ pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestam
         }
     }
     let mut missing = missing_handlers(connection)?;
+    let mut without_runner = missing_runners(connection, &runners)?;
     let mut bounds = queue_bounds(connection)?;
     names.extend(bounds.keys().cloned());
     let items = names.into_iter().map(|queue| {
@@ -190,6 +216,7 @@ pub(crate) fn queues(connection: &Connection, known: &[QueueName], now: Timestam
             document[kind] = counts.get(&(queue.clone(), kind.to_owned())).copied().unwrap_or(0).into();
         }
         document["missingHandlers"] = json!(missing.remove(&queue).unwrap_or_default());
+        document["missingRunners"] = json!(without_runner.remove(&queue).unwrap_or_default());
         let mut bounds = bounds.remove(&queue).unwrap_or_default();
         for field in BOUNDS {
             document[field] = bounds.get_mut(field).map(Value::take).unwrap_or_default();

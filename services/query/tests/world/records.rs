@@ -158,6 +158,7 @@ pub(crate) fn step(job: &JobId, seconds: i64, state: RunState, attempt: i32, tok
         missing_handler: None,
         hedge: None,
         ended_attempts: Vec::new(),
+        missing_runner: None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod callbacks;
 mod handlers;
 mod http;
+mod offers;
 mod paused;
 mod progress;
 mod support;

@@ -21,6 +21,7 @@ pub(crate) fn word(bed: &Bed, attempt: &ReadyAttempt, kind: RunnerMessageType, t
         token,
         reason: Some("for a test".to_owned()),
         outcome: None,
+        ready: None,
     };
     NewRecord::new(topic::RUNNER_INBOX, 1, runner, Some(codec::encode(&message)))
 }

@@ -290,6 +290,7 @@ fn spec(target: Target) -> RunSpec {
         pause_after_failures: 0,
         limits: Vec::new(),
         hedge_after_ms: None,
+        runner_labels: BTreeMap::new(),
         target,
     }
 }
