@@ -241,6 +241,7 @@ fn spec(random: &mut Random) -> RunSpec {
         concurrency: None,
         limits: Vec::new(),
         target: if random.chance(30) { asked(HttpCompletion::Response) } else { program() },
+        runner_labels: BTreeMap::new(),
         hedge_after_ms: Some(i64::try_from(100 + random.below(1500)).expect("small")),
         ..plain
     }

@@ -101,6 +101,7 @@ pub struct Report {
 
 /// What was decided.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most of them are steps, and each lives for a moment")]
 pub enum Event {
     /// A run came into being or took a step.
     Stepped {
