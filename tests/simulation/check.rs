@@ -314,6 +314,9 @@ pub(crate) fn left(world: &World) -> Vec<String> {
                 // However it stands, it is kept.
                 continue;
             }
+            if run.starts_with("cancel:") {
+                continue;
+            }
             if let Some(claim) = run.strip_prefix("limit:") {
                 // Without a claim it says how far a rate is used up, which is kept.
                 if claim.contains(':') {

@@ -46,7 +46,7 @@ enum DlqCommand {
 struct RedriveArguments {
     #[command(flatten)]
     order: OrderArguments,
-    /// How many of them in a second, 0.01 to 10000; the others are delayed
+    /// How many of them in a second, 0.01 to 10000; the others are delayed, and live runs of their jobs meanwhile
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
 }

@@ -140,6 +140,10 @@ pub enum Event {
     },
     /// A dead run is kept no longer: too old, or too many younger ones have come.
     Forgotten(Box<DeadRun>, Timestamp),
+    /// A run that is not known is to end as soon as it is asked for.
+    CancelKept(Box<Order>, Timestamp),
+    /// That is kept no longer.
+    CancelDropped(Box<Order>),
     /// A run waits for a limit of this shard.
     LimitJoined(LimitId, Waiter),
     /// A run has got a limit of this shard.

@@ -3,6 +3,7 @@
 //! the runs, and what `restore` rebuilds from the log equals what `apply` built.
 
 mod attempt;
+mod cancels;
 mod complete;
 mod due;
 mod graveyard;
@@ -47,8 +48,9 @@ use orloj_domain::time::Timestamp;
 use orloj_runtime::driver::Machine;
 
 use crate::event::{About, Event, GivenBack, Input};
-use crate::run::{DeadRun, Run};
+use crate::run::{DeadRun, Run, Step};
 use crate::shares::Shares;
+use cancels::Cancels;
 use graveyard::{DEAD_MAX, Graveyard};
 use index::Index;
 use limit::Gates;
@@ -62,6 +64,8 @@ pub struct DispatcherMachine {
     dead: Graveyard,
     /// Limits that belong to this shard.
     gates: Gates,
+    /// Cancels of runs whose requests may come yet.
+    cancels: Cancels,
     /// What limits allow, whichever shard they belong to; no state of the shard.
     rules: Arc<LimitRules>,
     /// The runners that have labels; no state of the shard.
@@ -75,6 +79,7 @@ impl PartialEq for DispatcherMachine {
     fn eq(&self, other: &Self) -> bool {
         (&self.runs, &self.dead, &self.older_copies) == (&other.runs, &other.dead, &other.older_copies)
             && (&self.gates, &self.rules, &self.fleet) == (&other.gates, &other.rules, &other.fleet)
+            && self.cancels == other.cancels
     }
 }
 
@@ -135,6 +140,8 @@ impl Machine for DispatcherMachine {
             }
             Event::LimitFree(limit, claim) => self.gates.give_back(limit, *claim),
             Event::LimitTurned { limit, turn, .. } => self.gates.turn(limit, &turn.breaker),
+            Event::CancelKept(order, at) => self.cancels.put(order, *at),
+            Event::CancelDropped(order) => self.cancels.take(order.run_id),
             Event::LimitRulesTaken(rules) => self.rules = Arc::clone(rules),
             Event::FleetTaken(fleet) => self.fleet = Arc::clone(fleet),
             Event::Withdrawn(_) | Event::Disowned(..) | Event::LimitDeclined(..) | Event::Ignored(_) => {}
@@ -145,7 +152,7 @@ impl Machine for DispatcherMachine {
         // At once: whoever can be placed need not wait.
         let placed = self.can_place().then_some(Timestamp::MIN);
         let due = [self.index.first_due(), self.dead.first_too_old(), self.gates.first_due(&self.rules), placed];
-        due.into_iter().flatten().min()
+        due.into_iter().chain([self.cancels.first_due()]).flatten().min()
     }
 }
 
@@ -212,6 +219,8 @@ impl DispatcherMachine {
                 | Event::LimitRulesTaken(_)
                 | Event::FleetTaken(_)
                 | Event::Withdrawn(_)
+                | Event::CancelKept(..)
+                | Event::CancelDropped(_)
                 | Event::Ignored(_) => false,
             })
         };
@@ -228,6 +237,8 @@ impl DispatcherMachine {
             Event::NotRedriven { dead, .. } | Event::Parked { dead, .. } => (dead.request.run_id, RunState::Dead),
             Event::Forgotten(..)
             | Event::Disowned(..)
+            | Event::CancelKept(..)
+            | Event::CancelDropped(_)
             | Event::LimitJoined(..)
             | Event::LimitHeld { .. }
             | Event::LimitFree(..)
@@ -279,8 +290,10 @@ impl DispatcherMachine {
     fn step_about(&self, from: &Run, next: Run, about: About, ended: Vec<EndedAttempt>) -> Event {
         let mut leaves = self.topics_of(from);
         leaves.retain(|topic| *topic != next.topic());
-        // Its attempt has ended, and another one follows: of one that found no handler the outcome says nothing.
-        let told = next.last_outcome.as_deref().map(|outcome| (outcome, false));
+        // Its attempt has ended, and another one follows: of one that found no handler the outcome says nothing. Whoever gives
+        // back for another reason has made no attempt since.
+        let has_ended = matches!(next.step, Step::Retrying { .. } | Step::Unserved { .. });
+        let told = next.last_outcome.as_deref().filter(|_| has_ended).map(|outcome| (outcome, false));
         // What is held is held for one attempt under one token.
         let is_over = next.limits.is_empty() || next.claim() != from.claim();
         let gives_back = if is_over { given_back(from, told) } else { None };

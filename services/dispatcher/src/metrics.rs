@@ -120,6 +120,8 @@ impl DispatcherMetrics {
             }
             Event::LimitTurned { .. }
             | Event::Forgotten(..)
+            | Event::CancelKept(..)
+            | Event::CancelDropped(_)
             | Event::LimitDeclined(..)
             | Event::LimitRulesTaken(_)
             | Event::FleetTaken(_)

@@ -360,9 +360,9 @@ proptest! {
         }
         play.world.check_restore();
         check_room(&play.world.events, &batches);
-        prop_assert_eq!(play.world.state.len(), play.world.machine.live() + play.world.machine.dead());
+        prop_assert_eq!(play.world.kept_runs(), play.world.machine.live() + play.world.machine.dead());
         play.drain();
-        prop_assert_eq!(play.world.state.len(), play.world.machine.dead());
+        prop_assert_eq!(play.world.kept_runs(), play.world.machine.dead());
         play.world.check_restore();
         let events = &play.world.events;
         let mut given = 0;

@@ -3,6 +3,7 @@
 //! shard, or is offered one, has a lease here, so silence always ends in a decision.
 
 mod breaker;
+mod cancel;
 mod haste;
 mod limit;
 mod live_run;

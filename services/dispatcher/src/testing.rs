@@ -448,6 +448,11 @@ impl World {
         machine
     }
 
+    /// How many runs the three state topics hold.
+    pub(crate) fn kept_runs(&self) -> usize {
+        self.state.keys().filter(|(_, key)| !key.starts_with(b"cancel:")).count()
+    }
+
     /// How many distinct terms and outcomes are held.
     pub(crate) fn shared(&self) -> (usize, usize) {
         self.machine.shares().counts()

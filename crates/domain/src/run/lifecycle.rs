@@ -32,7 +32,7 @@ pub const STEPS: &[StepRule] = {
             "as many runs of the job are live as it allows, a limit keeps it, or it asks for a runner with labels",
         ),
         first(Ready, "nothing keeps it"),
-        first(Cancelled, "the overlap policy forbids it, or too many wait already"),
+        first(Cancelled, "the overlap policy forbids it, too many wait already, or its cancel came first"),
         first(Expired, "its deadline had passed when it was asked for"),
         step(Delayed, Waiting, "the start delay is over, and a limit keeps it or it asks for a runner with labels"),
         step(Delayed, Ready, "the start delay is over"),

@@ -28,6 +28,7 @@ impl DispatcherMachine {
         self.make_room(&mut events, now);
         events.extend(self.decide_places(rooms, now));
         events.extend(self.decide_limits(now));
+        events.extend(self.decide_cancels(now));
         events
     }
 

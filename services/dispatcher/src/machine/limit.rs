@@ -85,15 +85,12 @@ impl DispatcherMachine {
     }
 
     /// There is room for a run: it goes, or waits for its start delay. The delay counts from the trigger's decision, so that
-    /// a dispatcher that was away does not add to it; a run that was sent back has had it.
+    /// a dispatcher that was away does not add to it; a run that was sent back has had it, and may be one of many that go back at
+    /// a rate.
     pub(super) fn begin(&self, run: &Run, now: Timestamp) -> Run {
         let request = &run.request;
-        let due_at = request.requested_at.plus(request.start_delay);
-        if !request.start_delay.is_zero() && due_at > now && run.redriven_at.is_none() {
-            run.put_off(due_at, now)
-        } else {
-            self.go(run, now)
-        }
+        let due_at = run.redriven_at.unwrap_or_else(|| request.requested_at.plus(request.start_delay));
+        if due_at > now { run.put_off(due_at, now) } else { self.go(run, now) }
     }
 
     /// What a run does that has waited for long, holding the first `held` of its limits.

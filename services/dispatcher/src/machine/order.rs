@@ -17,7 +17,7 @@ const REDRIVES_MAX: i32 = 10;
 impl DispatcherMachine {
     pub(super) fn decide_cancel(&self, order: &Order, now: Timestamp) -> Vec<Event> {
         let Some(run) = self.runs.get(order.run_id).filter(|run| run.request.job == order.job) else {
-            return vec![Event::Ignored(Ignored::NotLive)];
+            return vec![self.keep_cancel(order, now)];
         };
         let Some(cancelled) = self.cancel(&run, &said("cancelled", order), now) else {
             return told_again(&run);
@@ -63,7 +63,7 @@ impl DispatcherMachine {
         let admitted = if dead.redrives >= REDRIVES_MAX {
             Err(too_often())
         } else {
-            self.admit(dead.redriven(&order.command, order.not_before, now), order.not_before, now)
+            self.admit(dead.redriven(&order.command, order.not_before, now), now)
         };
         admitted.unwrap_or_else(|why| {
             vec![Event::NotRedriven { dead: Box::new(dead.having_answered(&order.command)), why, at: now }]
@@ -103,7 +103,7 @@ fn told_again(run: &Run) -> Vec<Event> {
 }
 
 /// What was done, who wanted it, and why.
-fn said(what: &str, order: &Order) -> String {
+pub(super) fn said(what: &str, order: &Order) -> String {
     let by = order.actor.as_deref().map_or_else(String::new, |actor| format!(" by {actor}"));
     let why = order.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
     format!("{what} on request{by}{why}")

@@ -139,6 +139,8 @@ impl DispatcherMachine {
                 Event::Ended(ended) => self.runs.get(ended.request.run_id),
                 Event::Disowned(..)
                 | Event::NotRedriven { .. }
+                | Event::CancelKept(..)
+                | Event::CancelDropped(_)
                 | Event::Parked { .. }
                 | Event::Forgotten(..)
                 | Event::LimitJoined(..)

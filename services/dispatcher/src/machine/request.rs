@@ -11,6 +11,7 @@ use orloj_domain::topic;
 
 use super::DispatcherMachine;
 use super::due::expired;
+use super::order::said;
 use crate::event::{About, End, Ended, Event, Ignored};
 use crate::request::Request;
 use crate::run::{Run, Step};
@@ -21,29 +22,30 @@ impl DispatcherMachine {
         if self.runs.contains(request.run_id) || self.dead.get(request.run_id).is_some() {
             return vec![Event::Ignored(Ignored::AlreadyLive)];
         }
+        if let Some(order) = self.cancels.of(request) {
+            let outcome = Outcome::new(OutcomeKind::Cancelled, said("cancelled", order));
+            let dropped = Event::CancelDropped(Box::new(order.clone()));
+            return vec![refused(request, outcome, End::Cancelled, now), dropped];
+        }
         let run = Run::waiting(Arc::clone(request), now);
         if run.deadline().is_some_and(|deadline| deadline <= now) {
             return vec![refused(request, expired(&run), End::Expired, now)];
         }
-        match self.admit(run, None, now) {
+        match self.admit(run, now) {
             Ok(events) => events,
             Err(why) => vec![refused(request, Outcome::new(OutcomeKind::Overlap, why), End::Cancelled, now)],
         }
     }
 
-    /// What becomes of a run that is not live yet beside the others of its job. Until `not_before` it is delayed, if nothing else
-    /// keeps it back.
+    /// What becomes of a run that is not live yet beside the others of its job.
     ///
     /// # Errors
     /// Why it may not become live.
-    pub(super) fn admit(&self, run: Run, not_before: Option<Timestamp>, now: Timestamp) -> Result<Vec<Event>, String> {
+    pub(super) fn admit(&self, run: Run, now: Timestamp) -> Result<Vec<Event>, String> {
         let of_job = self.index.of_job(&run.request.job);
         let others = of_job.map_or(Others { active: 0, waiting: 0 }, |of_job| of_job.others());
         match overlap::decide(&run.request.overlap, run.request.concurrency, others) {
-            OverlapDecision::GoAhead => Ok(vec![self.begins(match not_before.filter(|due_at| *due_at > now) {
-                Some(due_at) => run.put_off(due_at, now),
-                None => self.begin(&run, now),
-            })]),
+            OverlapDecision::GoAhead => Ok(vec![self.begins(self.begin(&run, now))]),
             OverlapDecision::Wait => Ok(vec![self.begins(run)]),
             OverlapDecision::Replace => Ok(self.replace(run, now)),
             OverlapDecision::Forbidden => Err("another run of the job is live, and it forbids overlap".to_owned()),

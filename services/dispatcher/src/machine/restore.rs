@@ -11,6 +11,7 @@ use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 
 use super::DispatcherMachine;
+use crate::event::Order;
 use crate::run::{DeadRun, Run};
 
 impl DispatcherMachine {
@@ -44,6 +45,16 @@ impl DispatcherMachine {
         let mut copies = self.take_copies(id);
         copies.retain(|other| other.topic() != topic);
         self.put_copies(id, copies);
+    }
+
+    /// Takes what `run.state` keeps of a cancel that came before its run, since `at`.
+    pub fn restore_cancel(&mut self, order: &Order, at: Timestamp) {
+        self.cancels.put(order, at);
+    }
+
+    /// Takes a tombstone: the cancel is kept no longer.
+    pub fn restore_cancel_dropped(&mut self, run: RunId) {
+        self.cancels.take(run);
     }
 
     /// Takes what `run.state` keeps of a run that waits for a limit of this shard.

@@ -103,7 +103,7 @@ fn a_cancelled_run_ends_at_once_or_with_its_attempt() {
         &[
             (0, Request(0), &["delayed a1 t0 due 60"]),
             (0, Cancel(0, "c"), &["cancelled a0 t0 cancelled -run.delay"]),
-            (0, Cancel(0, "c"), &["not_live"]),
+            (0, Cancel(0, "c"), &["cancel kept"]),
             (0, Request(1), &["ready a1 t1"]),
             (0, Finish(1, 1, 1, "s", FAILED), &["retrying a2 t1 due 1 -run.state"]),
             (0, Cancel(1, "c"), &["cancelled a1 t1 cancelled -run.retry"]),
@@ -312,4 +312,52 @@ fn one_of_many_that_are_sent_back_at_a_rate_is_delayed_and_its_deadline_with_it(
     assert_eq!(world.decide(&Input::Tick).len(), 0, "its deadline counts from when it may go");
     world.advance_to(90);
     assert_eq!(world.decide(&Input::Tick).iter().map(words).collect::<Vec<_>>(), ["expired a2 t2 expired -run.state"]);
+}
+
+#[test]
+fn a_cancel_that_comes_before_its_run_ends_it_and_is_not_kept_for_ever() {
+    let (early, never) = (Ask::of("a/b", 1), Ask::of("a/b", 2));
+    let mut world = World::new();
+    for (ask, command, wanted) in
+        [(&early, "c1", "cancel kept"), (&early, "c2", "not_live"), (&never, "c3", "cancel kept")]
+    {
+        let events = world.decide(&Input::Cancel(order(ask, command)));
+        assert_eq!(events.iter().map(words).collect::<Vec<_>>(), [wanted]);
+        world.check_restore();
+    }
+    let refused = world.ask(&early);
+    assert_eq!(refused.iter().map(words).collect::<Vec<_>>(), ["cancelled a0 t0 cancelled", "cancel dropped"]);
+    world.check_restore();
+    assert_eq!((world.machine.live(), world.state.len()), (0, 1));
+    // Another job's run, were there one of this id, is not meant.
+    let other = Input::Cancel(Order { job: "a/other".parse().expect("job"), ..order(&early, "c4") });
+    assert_eq!(world.decide(&other).iter().map(words).collect::<Vec<_>>(), ["cancel kept"]);
+    assert_eq!(world.ask(&early).iter().map(words).collect::<Vec<_>>(), ["ready a1 t1"]);
+    world.advance_to(599);
+    assert_eq!(world.decide(&Input::Tick).len(), 0);
+    world.advance_to(600);
+    let dropped = world.decide(&Input::Tick);
+    assert_eq!(dropped.iter().map(words).collect::<Vec<_>>(), ["cancel dropped", "cancel dropped"]);
+    world.check_restore();
+    assert_eq!(world.state.len(), 1, "the run that is ready");
+}
+
+#[test]
+fn who_waits_for_others_keeps_the_time_at_which_it_may_go_back() {
+    let ask = |number| Ask { max_attempts: 1, waiting_max: 5, ..under(OverlapKind::Queue, number) };
+    let mut world = World::new();
+    for number in [1, 2] {
+        world.ask(&ask(number));
+        world.decide(&Input::Finished(report(&ask(number), 1, 1, "s"), outcome(FAILED)));
+    }
+    let said = |events: Vec<crate::Event>| events.iter().map(words).collect::<Vec<_>>();
+    let redrive = |world: &mut World, number, seconds| {
+        let not_before = Some(crate::testing::START.plus(std::time::Duration::from_secs(seconds)));
+        said(world.decide(&Input::Redrive(Order { not_before, ..order(&ask(number), "c") })))
+    };
+    assert_eq!(redrive(&mut world, 1, 0), ["ready a2 t1"].map(|it| it.replace("t1", "t2")));
+    assert_eq!(redrive(&mut world, 2, 60), ["waiting a2 t1"]);
+    let ended = world.decide(&Input::Finished(report(&ask(1), 2, 2, "s"), outcome(OK)));
+    assert_eq!(said(ended), ["succeeded a2 t2 -run.state", "delayed a2 t1 due 60 -run.state"]);
+    world.check_restore();
 }

@@ -357,3 +357,27 @@ fn a_restored_machine_leaves_offers_alone_until_it_hears_of_their_runners() {
     assert_eq!(world.machine.run(ask.run_id()), None, "its attempt was its last");
     world.check_restore();
 }
+
+/// A runner that goes with an offer says nothing of the target, whatever the attempt before has said.
+#[test]
+fn an_offer_that_is_taken_back_tells_a_breaker_nothing() {
+    let mut world = World::new();
+    world.rule("limit/one", Some(json!({"breaker": {"failures": 2}})));
+    let ask = Ask { limits: &["one"], max_attempts: 3, ..ask(0) };
+    world.beat("eu-1", EU, 4, false);
+    world.ask(&ask);
+    world.settle();
+    claim(&mut world, &ask, "eu-1");
+    finish(&mut world, &ask, "eu-1", OutcomeKind::Failed);
+    world.advance_to(2);
+    world.beat("eu-1", EU, 4, false);
+    world.settle();
+    assert_eq!(addressee(&world, &ask).as_deref(), Some("eu-1"), "the second attempt is offered");
+    world.beat("eu-1", EU, 4, true);
+    world.settle();
+    assert_eq!(addressee(&world, &ask), None);
+    let limit = "limit/one".parse().expect("a limit");
+    let state = world.machine.breaker(&limit).map(orloj_domain::limit::Breaker::state);
+    assert_ne!(state, Some(orloj_domain::setting::BreakerState::Open), "one failure of two");
+    world.check_restore();
+}

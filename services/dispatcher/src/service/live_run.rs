@@ -13,7 +13,7 @@ use orloj_runtime::driver::Undecodable;
 use orloj_runtime::log::Record;
 
 use super::read::decode;
-use super::{breaker, limit};
+use super::{breaker, cancel, limit};
 use crate::hedge::{Hedge, HedgeStep};
 use crate::machine::DispatcherMachine;
 use crate::request::Request;
@@ -22,6 +22,9 @@ use crate::shares::Shares;
 
 /// Folds one record of a state topic into a machine that is being restored.
 pub(super) fn replay(machine: &mut DispatcherMachine, record: &Record) -> Result<(), Undecodable> {
+    if let Some(key) = record.key_text().and_then(|key| key.strip_prefix(cancel::KEY_PREFIX)) {
+        return cancel::replay(machine, key, record);
+    }
     if let Some(key) = record.key_text().and_then(|key| key.strip_prefix(limit::KEY_PREFIX)) {
         return limit::replay(machine, key, record);
     }

@@ -15,7 +15,7 @@ use orloj_domain::topic;
 use orloj_runtime::codec;
 use orloj_runtime::log::{Header, NewRecord};
 
-use super::{breaker, limit, live_run, offer};
+use super::{breaker, cancel, limit, live_run, offer};
 use crate::event::{About, End, Ended, Event, Ignored, Report};
 use crate::hedge::Which;
 use crate::request::Request;
@@ -35,6 +35,8 @@ pub(super) fn records(shard: Shard, shards: ShardCount, event: &Event) -> Vec<Ne
             records.extend(limit::given_back(shards, &ended.request, &ended.gives_back, ended.at));
             records
         }
+        Event::CancelKept(order, at) => vec![cancel::kept(shard, order, *at)],
+        Event::CancelDropped(order) => vec![cancel::dropped(shard, order)],
         Event::LimitJoined(limit, waiter) => vec![limit::joined(shard, limit, waiter)],
         Event::LimitHeld { limit, waiter, at, used_until_nanos } => {
             limit::held(shard, shards, limit, waiter, *at, *used_until_nanos)

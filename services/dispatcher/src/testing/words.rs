@@ -51,6 +51,8 @@ pub(crate) fn words(event: &Event) -> String {
         Event::NotRedriven { why, .. } => format!("not sent back: {why}"),
         Event::Parked { why, .. } => format!("parked: {why}"),
         Event::Forgotten(..) => "forgotten".to_owned(),
+        Event::CancelKept(..) => "cancel kept".to_owned(),
+        Event::CancelDropped(_) => "cancel dropped".to_owned(),
         Event::LimitJoined(limit, _) => format!("in line for {limit}"),
         Event::LimitHeld { limit, .. } => format!("{limit} is had"),
         Event::LimitFree(limit, _) => format!("{limit} is free"),

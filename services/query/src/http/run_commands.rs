@@ -85,10 +85,6 @@ async fn ask(
 fn complaint(kind: CommandType, place: &views::RunPlace) -> Option<String> {
     let (job, state) = (&place.job, &place.state);
     if kind == CommandType::Cancel {
-        // The request is on the log, and the dispatcher may read a command before it.
-        if state == "waiting" && place.note.is_none() {
-            return Some("no dispatcher has taken the run up yet; try again".to_owned());
-        }
         return place.has_ended.then(|| format!("the run has ended already ({state}); there is nothing to cancel"));
     }
     if state == "dead" && place.note.as_deref() == Some(NOT_KEPT) {
