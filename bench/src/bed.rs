@@ -31,10 +31,11 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    pub(crate) fn new(backend: Backend) -> Self {
+    /// A fresh log with so many shards, or as many as an installation of its kind has.
+    pub(crate) fn new(backend: Backend, shards: Option<i32>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let (name, log, shards, broker): (_, Arc<dyn Log>, _, _) = match backend {
+        let (name, log, usual, broker): (_, Arc<dyn Log>, _, _) = match backend {
             Backend::Embedded | Backend::Both => {
                 let log = EmbeddedLog::open(directory.path(), Arc::clone(&clock)).expect("a fresh embedded log");
                 ("embedded", Arc::new(log), 8, None)
@@ -47,6 +48,7 @@ impl Bed {
                 ("kafka", Arc::new(log), 32, Some(broker))
             }
         };
+        let shards = shards.unwrap_or(usual);
         for spec in topics::declared(shards, 1, &[QueueName::default()]) {
             log.create_topic(&spec).expect("a new topic");
         }

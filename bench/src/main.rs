@@ -109,6 +109,9 @@ struct Arguments {
     /// Fire times a second of `W3` (1,000 if nothing is said), runs a second of `start` (200) and `W4` (500)
     #[arg(long)]
     rate: Option<usize>,
+    /// Shards of the installation [default: 32 on Kafka, 8 embedded]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    shards: Option<i32>,
     /// Length of a measured stretch.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
@@ -134,7 +137,7 @@ fn main() -> ExitCode {
         Workload::W1 | Workload::Start => {
             for backend in [Backend::Embedded, Backend::Kafka] {
                 if arguments.backend == backend || arguments.backend == Backend::Both {
-                    run(&arguments, &Bed::new(backend));
+                    run(&arguments, &Bed::new(backend, arguments.shards));
                 }
             }
         }
@@ -153,7 +156,7 @@ fn main() -> ExitCode {
                 eprintln!("--backend: this workload measures a process on Kafka; leave it out or write kafka");
                 return ExitCode::FAILURE;
             }
-            run(&arguments, &Bed::new(Backend::Kafka));
+            run(&arguments, &Bed::new(Backend::Kafka, arguments.shards));
         }
     }
     ExitCode::SUCCESS

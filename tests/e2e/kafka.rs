@@ -11,6 +11,7 @@ use orloj_domain::run::RunEvent;
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, SystemClock};
 use orloj_runtime::codec;
+use orloj_runtime::log::Log as _;
 use orloj_tests::fires::{Seen, reader};
 use orloj_tests::installation::Installation;
 use orloj_tests::process::{Orloj, PATIENCE, run};
@@ -143,14 +144,23 @@ fn a_queue_that_nobody_serves_holds_up_no_other() {
     let running = installation.run_now(&usual, "second");
     let mut events = reader(&installation.log, topic::RUN_EVENTS);
     let mut states: BTreeMap<RunId, String> = BTreeMap::new();
-    wait::until("one ready and one ended run", PATIENCE, || {
+    wait::until("the other run's end", PATIENCE, || {
         for record in events.poll(1000, Duration::from_millis(100)).expect("a readable log") {
             let event: RunEvent = codec::decode(&record.value?).expect("an event");
             states.insert(event.run_id, event.state.as_str().to_owned());
         }
-        let is = |run: &RunId, state: &str| states.get(run).is_some_and(|found| found == state);
-        (is(&waiting, "ready") && is(&running, "succeeded")).then_some(())
+        states.get(&running).is_some_and(|state| state == "succeeded").then_some(())
     });
+    let queue = topic::run_ready(&"gpu".parse().expect("a queue"));
+    let is_there = || installation.log.topics().is_ok_and(|topics| topics.iter().any(|spec| spec.name == queue));
+    wait::until("the queue's topic", PATIENCE, || is_there().then_some(()));
+    let mut ready = reader(&installation.log, &queue);
+    wait::until("the run on its queue", PATIENCE, || {
+        let records = ready.poll(1000, Duration::from_millis(100)).expect("a readable log");
+        let key = waiting.to_string();
+        records.iter().any(|record| record.key_text() == Some(key.as_str())).then_some(())
+    });
+    assert!(!states.contains_key(&waiting), "{states:?}");
 }
 
 #[test]
