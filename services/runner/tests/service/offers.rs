@@ -79,8 +79,11 @@ fn offers_wait_for_a_slot_and_what_is_withdrawn_is_not_claimed() {
     say(&bed, RunnerMessageType::Cancel, &withdrawn, &session);
     say(&bed, RunnerMessageType::Cancel, &busy, &session);
     assert_eq!(bed.outcome(busy.run_id).kind, OutcomeKind::Cancelled);
+    // They are of different partitions, and which of them is read first is open: a word for each, before either is waited for.
     for attempt in [&kept, &last] {
         say(&bed, RunnerMessageType::Start, attempt, &session);
+    }
+    for attempt in [&kept, &last] {
         assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Succeeded);
     }
     let before_its_end = claims(&bed, &withdrawn);
