@@ -69,10 +69,13 @@ fn an_offer_is_claimed_once_and_starts_when_it_is_told_to() {
 fn offers_wait_for_a_slot_and_what_is_withdrawn_is_not_claimed() {
     let bed = Bed::start(|config| config.slots = 1);
     let session = session(&bed);
-    let busy = ready("busy", shell("sleep 600"));
+    let (withdrawn, kept, last) = (offered("one", "true"), offered("two", "true"), offered("three", "true"));
+    // Of the same partition, so that its end is asked for after the withdrawal was read.
+    let busy = (0..).map(|number| ready(&format!("busy-{number}"), shell("sleep 600")));
+    let mut busy = busy.filter(|busy| record(busy).partition == record(&withdrawn).partition);
+    let busy = busy.next().expect("one of many names");
     bed.append(record(&busy));
     bed.report(busy.run_id, AttemptEventType::Started);
-    let (withdrawn, kept, last) = (offered("one", "true"), offered("two", "true"), offered("three", "true"));
     for attempt in [&withdrawn, &kept, &last] {
         say(&bed, RunnerMessageType::Offer, attempt, &session);
     }
