@@ -57,7 +57,11 @@ pub(crate) fn run(bed: &Bed, rate: u64, (seconds, warm_seconds): (u64, u64), rou
         let before = cpu();
         let (sent, stages) = phase(&format!("round-{round}"), seconds);
         let after = cpu();
+        let (decided, ready) = (decided_at(bed), ready_at(bed));
+        let (claimed, started) = (&stages.claimed, &stages.started);
         let p50 = |at: &BTreeMap<RunId, f64>| percentile(&since_sent(&sent, at), 50.0);
+        // How long each stage took by itself: sums of medians tell little of where the slow ones were held up.
+        let p99 = |from: &BTreeMap<RunId, f64>, to: &BTreeMap<RunId, f64>| percentile(&since_sent(from, to), 99.0);
         #[expect(clippy::cast_precision_loss, reason = "figures for people")]
         let used: Vec<f64> = after
             .iter()
@@ -68,8 +72,11 @@ pub(crate) fn run(bed: &Bed, rate: u64, (seconds, warm_seconds): (u64, u64), rou
             "rate_per_second": rate, "runs": sent.len(),
             "start_ms": percentiles(&since_sent(&sent, &stages.started)),
             "stages_p50_ms": {
-                "decided": p50(&decided_at(bed)), "ready": p50(&ready_at(bed)),
-                "claimed": p50(&stages.claimed), "started": p50(&stages.started),
+                "decided": p50(&decided), "ready": p50(&ready), "claimed": p50(claimed), "started": p50(started),
+            },
+            "each_stage_p99_ms": {
+                "decided": p99(&sent, &decided), "ready": p99(&only(&decided, &sent), &ready),
+                "claimed": p99(&only(&ready, &sent), claimed), "started": p99(claimed, started),
             },
             "cpu_us_per_run": {"trigger": used[0], "dispatcher": used[1], "runner": used[2], "broker": used[3]},
         });
@@ -78,6 +85,11 @@ pub(crate) fn run(bed: &Bed, rate: u64, (seconds, warm_seconds): (u64, u64), rou
     runner.stop();
     services.into_iter().for_each(Served::stop);
     report.finish();
+}
+
+/// Those of the runs that were asked for in this round.
+fn only(at: &BTreeMap<RunId, f64>, sent: &BTreeMap<RunId, f64>) -> BTreeMap<RunId, f64> {
+    at.iter().filter(|(run, _)| sent.contains_key(*run)).map(|(run, at)| (*run, *at)).collect()
 }
 
 /// Sends at the given rate by absolute instants; answers when each command was to be sent, in ms.
