@@ -338,6 +338,7 @@ impl ModelRunner {
             outcome: None,
             callback_digest: None,
             started_at: None,
+            has_output: None,
         }
     }
 

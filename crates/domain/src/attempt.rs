@@ -140,4 +140,8 @@ pub struct AttemptEvent {
     /// says so: its start and its end are one record.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
+    /// Finished: false if there is no record of its output, so that nobody waits for the last one; absent from a runner that
+    /// always wrote one.
+    #[serde(default)]
+    pub has_output: Option<bool>,
 }

@@ -112,6 +112,7 @@ fn claim(request: &FireDecision, now: Timestamp) -> AttemptEvent {
         outcome: None,
         callback_digest: None,
         started_at: None,
+        has_output: None,
     }
 }
 

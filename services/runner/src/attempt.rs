@@ -74,6 +74,7 @@ pub(crate) fn report(
         outcome: None,
         callback_digest: None,
         started_at: None,
+        has_output: None,
     };
     fill(&mut event);
     let partition = shared.shards.shard_of(&ready.job).0;
@@ -120,9 +121,10 @@ impl Assignment {
             job = %ready.job, run = %ready.run_id, attempt = ready.attempt, outcome = %outcome.kind,
             message = outcome.message, "attempt ended"
         );
-        let mut records = output.finish();
+        let (mut records, has_output) = output.finish();
         records.push(report(&shared, &ready, &session, AttemptEventType::Finished, |event| {
             event.outcome = Some(outcome);
+            event.has_output = Some(has_output);
             if let Some(start) = start_of.into_inner() {
                 (event.started_at, event.isolation) = (Some(start.at), start.isolation);
             }
@@ -340,12 +342,13 @@ impl Output {
         }
     }
 
-    /// All that is left, as records.
-    fn finish(mut self) -> Vec<NewRecord> {
+    /// All that is left, as records, and whether there is any output at all.
+    fn finish(mut self) -> (Vec<NewRecord>, bool) {
         let at = self.shared.board.clock.now();
         let last = self.progress.take_last().map(|percent| self.progress_record(percent));
         let partition = self.partition;
-        self.buffer.finish(at).iter().map(|output| record(output, partition)).chain(last).collect()
+        let output = self.buffer.finish(at);
+        (output.iter().map(|output| record(output, partition)).chain(last).collect(), !output.is_empty())
     }
 
     fn progress_record(&self, percent: i32) -> NewRecord {

@@ -150,6 +150,7 @@ mod tests {
             outcome: None,
             callback_digest: None,
             started_at: None,
+            has_output: None,
         };
         NewRecord::new(topic::ATTEMPT_EVENTS, 0, job().as_str(), Some(codec::encode(&event)))
     }

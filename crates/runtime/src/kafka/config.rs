@@ -39,13 +39,12 @@ const COMMON: [(&str, &str); 9] = [
 ];
 
 /// For every consumer. The default pre-fetch of 64 MiB and its pause of a second once that is full are meant
-/// for one consumer in a process, not for several that tail quiet topics. Nothing is fetched while a record waits to be taken, and for
-/// a few milliseconds after: librdkafka names all partitions in each request, the broker looks at each of them, and with every
-/// record answered by itself that was most of what a run cost.
-const CONSUMER: [(&str, &str); 6] = [
+/// for one consumer in a process, not for several that tail quiet topics. `queued.min.messages` must stay well above one:
+/// librdkafka leaves a partition with so many records at hand out of the next request, which may then wait for the others
+/// as long as `fetch.wait.max.ms`.
+const CONSUMER: [(&str, &str); 5] = [
     ("queued.max.messages.kbytes", "8192"),
-    ("queued.min.messages", "1"),
-    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.queue.backoff.ms", "10"),
     ("fetch.error.backoff.ms", "50"),
     ("fetch.wait.max.ms", "250"),
     ("check.crcs", "true"),

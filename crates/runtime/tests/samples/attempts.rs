@@ -41,6 +41,7 @@ pub(crate) fn attempt_event() -> AttemptEvent {
         outcome: Some(failed()),
         callback_digest: Some("0a5b".repeat(16)),
         started_at: Some(at(5, 5950)),
+        has_output: Some(true),
     }
 }
 

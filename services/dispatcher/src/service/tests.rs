@@ -71,6 +71,7 @@ fn attempt_event(ask: &Ask, kind: AttemptEventType, outcome_kind: Option<Outcome
         outcome: outcome_kind.map(outcome),
         callback_digest: None,
         started_at: None,
+        has_output: None,
     }
 }
 

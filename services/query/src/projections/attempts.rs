@@ -22,6 +22,7 @@ pub(crate) struct AttemptReport {
     pub(crate) outcome: Option<String>,
     pub(crate) percent: Option<i32>,
     pub(crate) callback_digest: Option<String>,
+    pub(crate) has_output: Option<bool>,
 }
 
 /// How an attempt ended, as the dispatcher decided.
@@ -52,6 +53,7 @@ pub(super) fn fold(record: &Record, changes: &mut Vec<Change>) -> Result<(), Unr
         outcome: event.outcome.as_ref().map(json_text),
         percent: event.percent,
         callback_digest: event.callback_digest,
+        has_output: event.has_output,
     })));
     Ok(())
 }

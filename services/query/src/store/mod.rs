@@ -5,7 +5,7 @@
 mod digest;
 mod pool;
 mod retention;
-mod schema;
+pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 mod write;

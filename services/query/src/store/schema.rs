@@ -2,12 +2,12 @@
 //! Invariant: any change of a table or of a fold raises `VERSION`, and older files are then built anew.
 
 /// Version of tables and folds together; another one in a file means that it is rebuilt from the log.
-pub(super) const VERSION: i32 = 10;
+pub(super) const VERSION: i32 = 11;
 /// Marks a file as ours (`PRAGMA application_id`): "ORLJ".
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
 /// The tables with what upserts need. Times are milliseconds since the epoch.
-pub(super) const TABLES: &str = "
+pub(crate) const TABLES: &str = "
 CREATE TABLE positions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
@@ -44,6 +44,7 @@ CREATE TABLE attempts (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, attempt INTEGER NOT NULL, runner TEXT, session TEXT,
     claimed_at INTEGER, started_at INTEGER, finished_at INTEGER, outcome TEXT, percent INTEGER,
     ended_at INTEGER, ended_outcome TEXT, callback_digest TEXT, is_hedge INTEGER NOT NULL DEFAULT 0,
+    has_output INTEGER,
     PRIMARY KEY (run_id, token)) WITHOUT ROWID;
 CREATE TABLE output (
     run_id TEXT NOT NULL, token INTEGER NOT NULL, sequence INTEGER NOT NULL, attempt INTEGER NOT NULL,

@@ -249,15 +249,16 @@ fn attempt_end(connection: &Connection, row: &AttemptEnd) -> Result<()> {
 /// A report of the session that holds the attempt, or of the first one that says anything about it.
 fn report(connection: &Connection, row: &AttemptReport) -> Result<()> {
     let sql = "INSERT INTO attempts (run_id, token, attempt, runner, session, claimed_at, started_at, finished_at,
-            outcome, percent, callback_digest)
+            outcome, percent, callback_digest, has_output)
         VALUES (:run_id, :token, :attempt, :runner, :session, :claimed_at, :started_at, :finished_at, :outcome, :percent,
-            :callback_digest)
+            :callback_digest, :has_output)
         ON CONFLICT DO UPDATE SET runner = excluded.runner, session = excluded.session,
             claimed_at = coalesce(claimed_at, excluded.claimed_at),
             started_at = coalesce(started_at, excluded.started_at),
             finished_at = coalesce(finished_at, excluded.finished_at),
             outcome = coalesce(outcome, excluded.outcome), percent = coalesce(excluded.percent, percent),
-            callback_digest = coalesce(callback_digest, excluded.callback_digest)
+            callback_digest = coalesce(callback_digest, excluded.callback_digest),
+            has_output = coalesce(has_output, excluded.has_output)
         WHERE session IS NULL OR session = excluded.session";
     let values = named_params! {
         ":run_id": row.run_id,
@@ -271,6 +272,7 @@ fn report(connection: &Connection, row: &AttemptReport) -> Result<()> {
         ":outcome": row.outcome,
         ":percent": row.percent,
         ":callback_digest": row.callback_digest,
+        ":has_output": row.has_output,
     };
     connection.prepare_cached(sql)?.execute(values).map(|_| ())
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use orloj_domain::runner::{AttemptOutput, OutputChunk};
 use orloj_runtime::codec;
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use serde_json::{Value, json};
 
 /// Names a piece of output of a run: `token.sequence.index`.
@@ -190,22 +190,46 @@ pub(crate) fn unseen(
     Ok(items)
 }
 
-/// True if the last record of the last attempt's output is there, or no attempt ever began. Where the first of two attempts
-/// ended the run, that is the last.
+/// True if the last record of the last attempt's output is there, or its runner said that it has none, or no runner ever
+/// reported one. Where the first of two attempts ended the run, that is the last.
 pub(crate) fn is_complete(connection: &Connection, run_id: &str) -> Result<bool> {
+    let sql = "SELECT token, has_output FROM attempts WHERE run_id = ?1 AND session IS NOT NULL
+            AND token <= coalesce((SELECT token FROM runs WHERE run_id = ?1), token)
+        ORDER BY token DESC LIMIT 1";
+    let last = connection.prepare_cached(sql)?.query_row([run_id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let token: i64 = match last {
+        None | Some((_, Some(false))) => return Ok(true),
+        Some((token, None | Some(true))) => token,
+    };
     connection
-        .prepare_cached(
-            "SELECT NOT EXISTS (SELECT 1 FROM attempts WHERE run_id = ?1 AND started_at IS NOT NULL)
-                OR EXISTS (SELECT 1 FROM output WHERE run_id = ?1 AND is_last
-                    AND token = (SELECT max(token) FROM attempts WHERE run_id = ?1 AND started_at IS NOT NULL
-                        AND token <= coalesce((SELECT token FROM runs WHERE run_id = ?1), token)))",
-        )?
-        .query_row([run_id], |row| row.get(0))
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM output WHERE run_id = ?1 AND token = ?2 AND is_last)")?
+        .query_row(params![run_id, token], |row| row.get(0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::schema::TABLES;
+
+    #[test]
+    fn output_is_complete_once_nothing_of_it_is_missing() {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch(TABLES).expect("the tables");
+        let run = |sql: &str| drop(connection.execute(sql, []).expect(sql));
+        let is_complete = || is_complete(&connection, "r").expect("an answer");
+        // A hedge that was never claimed has a row and no session.
+        run("INSERT INTO attempts (run_id, token, attempt, is_hedge) VALUES ('r', 2, 1, 1)");
+        assert!(is_complete(), "nobody has reported anything");
+        run("INSERT INTO attempts (run_id, token, attempt, session, claimed_at) VALUES ('r', 1, 1, 's', 5)");
+        assert!(!is_complete(), "it may have written something");
+        run("UPDATE attempts SET has_output = 0 WHERE token = 1");
+        assert!(is_complete(), "its runner says that it has not");
+        run("UPDATE attempts SET session = 's', has_output = 1 WHERE token = 2");
+        run("INSERT INTO output VALUES ('r', 2, 0, 1, 0, x'')");
+        assert!(!is_complete(), "there is more than that");
+        run("INSERT INTO output VALUES ('r', 2, 1, 1, 1, x'')");
+        assert!(is_complete(), "that was the last");
+    }
 
     #[test]
     fn a_reader_of_two_attempts_says_how_far_it_is_in_each() {

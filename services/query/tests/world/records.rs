@@ -185,6 +185,7 @@ pub(crate) fn report(job: &JobId, seconds: i64, kind: AttemptEventType, token: i
         outcome: (kind == AttemptEventType::Finished).then(|| Outcome::new(OutcomeKind::Failed, "its own view")),
         callback_digest: None,
         started_at: (kind == AttemptEventType::Finished).then(|| at(seconds)),
+        has_output: None,
     };
     about(topic::ATTEMPT_EVENTS, job, &event)
 }
