@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use orloj_domain::id::{JobId, RunId};
 use orloj_domain::topic;
+use orloj_runtime::log::Appender;
 use serde_json::json;
 
 use crate::bed::Bed;
@@ -46,9 +47,11 @@ pub(crate) fn run(bed: &Bed, rate: u64, (seconds, warm_seconds): (u64, u64), rou
         let [trigger, dispatcher] = [&services[0], &services[1]].map(Served::cpu_seconds);
         [trigger, dispatcher, runner.cpu_seconds(), bed.broker_cpu_seconds()]
     };
+    // Of all phases: what a client needs for its first append, its connection, is no part of any figure.
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| bed.log.appender().expect("an appender")).collect();
     let mut phase = |name: &str, seconds: u64| -> (BTreeMap<RunId, f64>, Stages) {
         eprintln!("W4 on {}: {name}, {rate} runs/s for {seconds} s", bed.name);
-        let sent = send(bed, &jobs, name, (rate, seconds));
+        let sent = send(bed, &mut clients, &jobs, name, (rate, seconds));
         let stages = wait_for_all(&sent, attempts.as_mut());
         (sent, stages)
     };
@@ -93,11 +96,16 @@ fn only(at: &BTreeMap<RunId, f64>, sent: &BTreeMap<RunId, f64>) -> BTreeMap<RunI
 }
 
 /// Sends at the given rate by absolute instants; answers when each command was to be sent, in ms.
-fn send(bed: &Bed, jobs: &[JobId], name: &str, (rate, seconds): (u64, u64)) -> BTreeMap<RunId, f64> {
+fn send(
+    bed: &Bed,
+    clients: &mut [Box<dyn Appender>],
+    jobs: &[JobId],
+    name: &str,
+    (rate, seconds): (u64, u64),
+) -> BTreeMap<RunId, f64> {
     let (begin, begin_ms) = (Instant::now(), millis(bed.clock.now()));
     let count = usize::try_from(rate * seconds).unwrap_or(0);
-    let ask = |client: usize| {
-        let mut appender = bed.log.appender().expect("an appender");
+    let ask = |client: usize, appender: &mut dyn Appender| {
         let mut sent = Vec::new();
         for index in (client..count).step_by(CLIENTS) {
             #[expect(clippy::cast_precision_loss, reason = "seconds")]
@@ -110,7 +118,8 @@ fn send(bed: &Bed, jobs: &[JobId], name: &str, (rate, seconds): (u64, u64)) -> B
         sent
     };
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || ask(client))).collect();
+        let clients = clients.iter_mut().enumerate();
+        let clients: Vec<_> = clients.map(|(client, appender)| scope.spawn(move || ask(client, &mut **appender))).collect();
         clients.into_iter().flat_map(|client| client.join().expect("a client that lives")).collect()
     })
 }
