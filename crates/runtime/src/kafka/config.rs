@@ -39,11 +39,13 @@ const COMMON: [(&str, &str); 9] = [
 ];
 
 /// For every consumer. The default pre-fetch of 64 MiB and its pause of a second once that is full are meant
-/// for one consumer in a process, not for several that tail quiet topics. `queued.min.messages` must stay well above one:
-/// librdkafka leaves a partition with so many records at hand out of the next request, which may then wait for the others
-/// as long as `fetch.wait.max.ms`.
-const CONSUMER: [(&str, &str); 5] = [
+/// for one consumer in a process, not for several that tail quiet topics. A partition with `queued.min.messages` at hand is left
+/// out of requests for a few milliseconds: each of them names all partitions, and under load many small answers cost the broker
+/// more than few large ones. It must stay well above one: what is left out of a request is not seen before that is answered,
+/// which takes up to `fetch.wait.max.ms` where nothing else comes.
+const CONSUMER: [(&str, &str); 6] = [
     ("queued.max.messages.kbytes", "8192"),
+    ("queued.min.messages", "64"),
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.error.backoff.ms", "50"),
     ("fetch.wait.max.ms", "250"),
