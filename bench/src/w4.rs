@@ -119,7 +119,8 @@ fn send(
     };
     std::thread::scope(|scope| {
         let clients = clients.iter_mut().enumerate();
-        let clients: Vec<_> = clients.map(|(client, appender)| scope.spawn(move || ask(client, &mut **appender))).collect();
+        let clients: Vec<_> =
+            clients.map(|(client, appender)| scope.spawn(move || ask(client, &mut **appender))).collect();
         clients.into_iter().flat_map(|client| client.join().expect("a client that lives")).collect()
     })
 }

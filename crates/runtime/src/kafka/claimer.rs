@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::KafkaLog;
 use super::claim_ids::{ClaimIds, Opener};
 use super::claim_membership::Membership;
-use super::client::{Aside, Bell, Deadline, Ring, drop_within, lock};
+use super::client::{Aside, Bell, Deadline, Ring, drop_within, is_drained, lock};
 use super::config::KafkaConfig;
 use super::ends::ANSWER_TIMEOUT;
 use super::fault;
@@ -129,7 +129,7 @@ impl KafkaClaimer {
         self.tend_rescue();
         self.seek_back();
         let mut records: Vec<Record> = self.stash.drain(..max.min(self.stash.len())).collect();
-        let mut is_first = true;
+        let (mut is_first, mut looks) = (true, 0);
         while std::mem::take(&mut is_first) || records.len() < max {
             // A rebalance is served by this very call, so the question comes after it and before its record counts.
             let polled = self
@@ -141,7 +141,8 @@ impl KafkaClaimer {
                 return Ok(None);
             }
             match polled {
-                None => break,
+                None if is_drained(&self.consumer, looks) => break,
+                None => looks += 1,
                 Some(Ok(Some(record))) => {
                     if self.take(&record) {
                         // Behind what is in the stash already: that is empty, or nothing more is wanted.

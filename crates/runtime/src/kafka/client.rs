@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
+use super::ffi;
 use crate::clock::{Clock, SystemClock};
 use crate::log::Waker;
 
 /// Shortest time between two warnings of one client; an outage makes each of them complain several times a second.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Longest time a thread waits before it looks by itself: librdkafka may swallow the one notice it gives, when
-/// the thing that came was an event for the client itself.
-const WAIT_SLICE: Duration = Duration::from_millis(40);
+/// Longest time a thread waits before it looks by itself, should a notice be lost all the same ([`is_drained`]).
+const WAIT_SLICE: Duration = Duration::from_millis(250);
+/// Most looks in a row that find nothing although something is at hand.
+const LOOKS_MAX: u32 = 16;
 
 /// Takes the complaints of one client: all of them are kept quiet but one in ten seconds, and the last is kept.
 #[derive(Clone)]
@@ -135,6 +137,13 @@ impl Bell {
         rings.is_nonempty = false;
         if std::mem::take(&mut rings.is_woken) { Ring::Woken } else { Ring::Look }
     }
+}
+
+/// Whether a consumer that was polled for nothing `looks` times in a row has nothing at hand. A poll that meets an event for the
+/// client itself gives nothing, whatever stands behind that, and librdkafka gives notice only of what comes into an empty
+/// queue: who waited for one then would wait for long.
+pub(super) fn is_drained<C: ConsumerContext>(consumer: &BaseConsumer<C>, looks: u32) -> bool {
+    looks >= LOOKS_MAX || ffi::at_hand(consumer) == 0
 }
 
 /// How much time a call has left.

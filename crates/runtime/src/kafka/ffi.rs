@@ -1,10 +1,10 @@
 //! What the safe interface of librdkafka does not offer: under which generation and member id a consumer is in its
-//! group, a notice when a producer has something to tell, and more addresses for a client that lives already. Not here: what
-//! to make of it (`owner`, `polled`, `keeper`).
+//! group, how much a consumer has at hand, a notice when a producer has something to tell, and more addresses for a client that
+//! lives already. Not here: what to make of it (`owner`, `polled`, `keeper`).
 //! Invariant: nothing obtained here outlives the call, or the producer that it watches.
 #![expect(
     unsafe_code,
-    reason = "rdkafka 0.39 has no getters for group metadata, no notices for producers, no brokers added later"
+    reason = "rdkafka 0.39 has no getters for group metadata, no notices for producers, no brokers added later, no lengths"
 )]
 
 use std::ffi::{CStr, CString, c_void};
@@ -13,8 +13,8 @@ use rdkafka::ClientContext;
 use rdkafka::bindings::{
     rd_kafka_brokers_add, rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy,
     rd_kafka_consumer_group_metadata_generation_id, rd_kafka_consumer_group_metadata_member_id,
-    rd_kafka_queue_cb_event_enable, rd_kafka_queue_destroy, rd_kafka_queue_get_main, rd_kafka_queue_length,
-    rd_kafka_queue_t, rd_kafka_t,
+    rd_kafka_queue_cb_event_enable, rd_kafka_queue_destroy, rd_kafka_queue_get_consumer, rd_kafka_queue_get_main,
+    rd_kafka_queue_length, rd_kafka_queue_t, rd_kafka_t,
 };
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -35,6 +35,21 @@ pub(crate) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<
             if member.is_null() { String::new() } else { CStr::from_ptr(member).to_string_lossy().into_owned() };
         rd_kafka_consumer_group_metadata_destroy(metadata);
         Some((generation, member))
+    }
+}
+
+/// How many records and events a consumer with a group id has at hand.
+pub(super) fn at_hand<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> usize {
+    // SAFETY: the client lives as long as the borrow of `consumer`; the reference to its queue is ours until it is given
+    // back, and is not used after that.
+    unsafe {
+        let queue = rd_kafka_queue_get_consumer(consumer.client().native_ptr());
+        if queue.is_null() {
+            return 0;
+        }
+        let length = rd_kafka_queue_length(queue);
+        rd_kafka_queue_destroy(queue);
+        length
     }
 }
 

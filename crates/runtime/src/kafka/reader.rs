@@ -13,12 +13,15 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{Aside, Bell, Complaints, Deadline, Ring};
+use super::client::{Aside, Bell, Complaints, Deadline, Ring, is_drained};
 use super::config::KafkaConfig;
 use super::ends::{ANSWER_TIMEOUT, Ends, partition_count};
 use super::fault;
 use super::keeper::Kept;
 use crate::log::{Header, Isolation, LogError, Reader, Record, TopicPartition, Waker};
+
+/// How long a request may wait for something to answer with: nothing is later for it, and an idle reader costs less.
+const FETCH_WAIT_MS: &str = "500";
 
 /// A reader of assigned partitions.
 pub(crate) struct KafkaReader {
@@ -37,8 +40,10 @@ pub(crate) struct KafkaReader {
 impl KafkaReader {
     /// Reads nothing yet.
     pub(crate) fn new(config: Arc<KafkaConfig>, ends: Arc<Ends>, isolation: Isolation) -> Result<Self, LogError> {
-        let client: Result<BaseConsumer<Complaints>, KafkaError> =
-            config.for_reader(isolation).create_with_context(Complaints::new("reader"));
+        let mut client = config.for_reader(isolation);
+        // Readers are told their partitions once: none has to wait for the answer to a request that left it out.
+        client.set("fetch.wait.max.ms", FETCH_WAIT_MS);
+        let client: Result<BaseConsumer<Complaints>, KafkaError> = client.create_with_context(Complaints::new("reader"));
         let mut consumer = client.map_err(|error| fault::of_read("", &error))?;
         let bell = Bell::default();
         let rung = bell.clone();
@@ -87,11 +92,13 @@ impl KafkaReader {
         if self.is_stuck {
             self.recover()?;
         }
-        let mut records = Vec::new();
+        let (mut records, mut looks) = (Vec::new(), 0);
         while records.len() < max {
             match self.consumer.poll(Duration::ZERO) {
-                None => break,
+                None if is_drained(&self.consumer, looks) => break,
+                None => looks += 1,
                 Some(Ok(message)) => {
+                    looks = 0;
                     let Some(record) = record_of(&self.config, &message) else { continue };
                     // What was on its way when its partition was stopped or moved is not wanted any more.
                     if let Some(next) = self.next.get_mut(&record.topic_partition())

@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::tail::{ANSWER_MAX, ask_for_topics, is_gone, list_of, out_of_range, record_of};
 use crate::clock::{Clock, SystemClock};
-use crate::kafka::client::{Complaints, drop_aside};
+use crate::kafka::client::{Complaints, drop_aside, is_drained};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::ends::ends_of;
 use crate::kafka::fault;
@@ -23,8 +23,8 @@ use crate::log::{Isolation, LogError, OwnerEvent, Record, TopicName, TopicPartit
 /// Most records in one message of the channel, and most messages in the channel.
 const BATCH_RECORDS_MAX: usize = 256;
 const BATCHES_MAX: usize = 32;
-/// Longest time a thread waits before it looks by itself: the client's notice may be lost on an event of its own.
-const LOOK_INTERVAL: Duration = Duration::from_millis(40);
+/// Longest time a thread waits before it looks by itself, should the client's notice be lost.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long to wait before a request that failed is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -318,8 +318,11 @@ impl TopicReader {
 
     /// Hands out whatever the client has; an error means that the owner is gone.
     fn drain(&mut self) -> Result<(), ()> {
+        let mut looks = 0;
         loop {
-            let is_idle = self.take_one();
+            let has_none = self.take_one();
+            let is_idle = has_none && is_drained(&self.consumer, looks);
+            looks = if has_none { looks + 1 } else { 0 };
             if !self.batch.is_empty() && (is_idle || self.batch.len() >= BATCH_RECORDS_MAX) {
                 self.out.send(std::mem::take(&mut self.batch)).map_err(|_| ())?;
             }
