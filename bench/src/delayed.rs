@@ -15,6 +15,8 @@ use crate::served::Served;
 use crate::usage::rounded;
 use crate::w5::{Requests, Work, wait_for_ready};
 
+/// Until a process has given back what it does not need.
+const SETTLE: Duration = Duration::from_secs(12);
 const COLUMNS: &[&str] = &[
     "runs",
     "resident_mib",
@@ -41,12 +43,15 @@ pub(crate) fn run(bed: &Bed, runs: usize, seconds: u64) {
     let due_at = Timestamp::from_millis(bed.clock.now().millis() + i64::try_from(seconds * 1000).unwrap_or(0));
     send(bed, made.delayed(runs, due_at));
     wait_for_ready(delayed.as_mut(), runs);
+    std::thread::sleep(SETTLE);
     let held = dispatcher.resident_mib();
     dispatcher.stop();
     let started = Instant::now();
     let dispatcher = Served::start(bed, "dispatcher", "dispatcher");
     dispatcher.wait_until_held(runs);
     let restored = started.elapsed().as_secs_f64();
+    // What was read and is no longer needed goes back now and then.
+    std::thread::sleep(SETTLE);
     let after_restart = dispatcher.resident_mib();
     assert!(bed.clock.now() < due_at, "--seconds: too few to hold that many before they are due");
     let left = u64::try_from(due_at.millis() - bed.clock.now().millis()).unwrap_or(0);

@@ -14,6 +14,7 @@ use orloj_runtime::health::{Component, Health};
 use orloj_runtime::kafka::owner::TakeoverPhases;
 use orloj_runtime::kafka::{KafkaConfig, KafkaLog};
 use orloj_runtime::log::{LogError, Waker};
+use orloj_runtime::memory;
 use orloj_runtime::metrics::Metrics;
 use orloj_runtime::shutdown::Shutdown;
 use orloj_runtime::telemetry;
@@ -132,6 +133,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Outcome {
         return Ok(Code::Ok);
     }
     telemetry::init(config.log_format, "info");
+    memory::tend();
     note_unknown_variables(&config);
     let roles = roles(arguments.service);
     if roles.contains(&Role::Runner) {

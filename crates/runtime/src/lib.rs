@@ -12,6 +12,7 @@ pub mod health;
 pub mod host;
 pub mod kafka;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod pause;
 pub mod shutdown;

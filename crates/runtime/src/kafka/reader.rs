@@ -43,7 +43,8 @@ impl KafkaReader {
         let mut client = config.for_reader(isolation);
         // Readers are told their partitions once: none has to wait for the answer to a request that left it out.
         client.set("fetch.wait.max.ms", FETCH_WAIT_MS);
-        let client: Result<BaseConsumer<Complaints>, KafkaError> = client.create_with_context(Complaints::new("reader"));
+        let client: Result<BaseConsumer<Complaints>, KafkaError> =
+            client.create_with_context(Complaints::new("reader"));
         let mut consumer = client.map_err(|error| fault::of_read("", &error))?;
         let bell = Bell::default();
         let rung = bell.clone();

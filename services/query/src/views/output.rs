@@ -215,7 +215,7 @@ mod tests {
     fn output_is_complete_once_nothing_of_it_is_missing() {
         let connection = Connection::open_in_memory().expect("a database");
         connection.execute_batch(TABLES).expect("the tables");
-        let run = |sql: &str| drop(connection.execute(sql, []).expect(sql));
+        let run = |sql: &str| assert_eq!(connection.execute(sql, []).expect("a valid statement"), 1, "{sql}");
         let is_complete = || is_complete(&connection, "r").expect("an answer");
         // A hedge that was never claimed has a row and no session.
         run("INSERT INTO attempts (run_id, token, attempt, is_hedge) VALUES ('r', 2, 1, 1)");
