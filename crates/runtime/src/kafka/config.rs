@@ -48,9 +48,12 @@ const CONSUMER: [(&str, &str); 6] = [
     ("queued.min.messages", "64"),
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.error.backoff.ms", "50"),
-    ("fetch.wait.max.ms", "250"),
+    (FETCH_WAIT, "250"),
     ("check.crcs", "true"),
 ];
+
+/// The property that says how long a fetch may wait for records.
+const FETCH_WAIT: &str = "fetch.wait.max.ms";
 
 /// For members of a group, on top of [`CONSUMER`]: the times that decide how fast a dead member is replaced.
 const MEMBER: [(&str, &str); 3] =
@@ -119,6 +122,15 @@ impl KafkaConfig {
         let mut config = self.with_defaults(&CONSUMER);
         config.set("group.id", self.full_name("reader"));
         pin_consumer(&mut config, isolation);
+        config
+    }
+
+    /// As [`KafkaConfig::for_reader`]; a request that finds nothing waits for so many milliseconds, unless the user says otherwise.
+    pub(crate) fn for_patient_reader(&self, isolation: Isolation, wait_ms: &str) -> ClientConfig {
+        let mut config = self.for_reader(isolation);
+        if !self.properties.contains_key(FETCH_WAIT) {
+            config.set(FETCH_WAIT, wait_ms);
+        }
         config
     }
 
@@ -240,6 +252,7 @@ mod tests {
             ("session.timeout.ms", "12000"),
             ("enable.auto.commit", "true"),
             ("group.instance.id", "x"),
+            ("fetch.wait.max.ms", "70"),
             ("acks", "1"),
         ]);
         let member = config.for_member("runners.default");
@@ -253,6 +266,7 @@ mod tests {
         ] {
             assert_eq!(member.get(key), value, "{key}");
         }
+        assert_eq!(config.for_patient_reader(Isolation::Committed, "500").get("fetch.wait.max.ms"), Some("70"));
         assert_eq!(config.for_producer().get("acks"), Some("all"));
         assert_eq!(config.for_questions(Isolation::Committed).get("group.id"), None);
     }

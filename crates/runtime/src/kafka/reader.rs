@@ -40,9 +40,8 @@ pub(crate) struct KafkaReader {
 impl KafkaReader {
     /// Reads nothing yet.
     pub(crate) fn new(config: Arc<KafkaConfig>, ends: Arc<Ends>, isolation: Isolation) -> Result<Self, LogError> {
-        let mut client = config.for_reader(isolation);
         // Readers are told their partitions once: none has to wait for the answer to a request that left it out.
-        client.set("fetch.wait.max.ms", FETCH_WAIT_MS);
+        let client = config.for_patient_reader(isolation, FETCH_WAIT_MS);
         let client: Result<BaseConsumer<Complaints>, KafkaError> =
             client.create_with_context(Complaints::new("reader"));
         let mut consumer = client.map_err(|error| fault::of_read("", &error))?;

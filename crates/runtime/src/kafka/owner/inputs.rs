@@ -210,9 +210,9 @@ struct TopicReader {
 
 impl TopicReader {
     fn open(config: &KafkaConfig, out: Sender<Vec<Arrival>>) -> Result<Self, LogError> {
-        let mut client = config.for_reader(Isolation::Committed);
+        // Partitions that come with a takeover wait for the answer to the request that is under way.
+        let mut client = config.for_patient_reader(Isolation::Committed, "100");
         client.set("enable.partition.eof", "true");
-        client.set("fetch.wait.max.ms", "100");
         let consumer = client.create_with_context(Complaints::new("input"));
         let mut consumer: BaseConsumer<Complaints> = consumer.map_err(|error| fault::of_read("inputs", &error))?;
         let (sender, nonempty) = bounded(1);
