@@ -54,6 +54,7 @@ fn an_attempt_is_claimed_started_told_of_and_finished() {
     assert_eq!(text_of(&outputs, OutputStream::Stdout), "one\n5 test/hello\n");
     assert_eq!(text_of(&outputs, OutputStream::Stderr), "two\n");
     assert!(outputs.last().is_some_and(|output| output.is_last && output.token == 5));
+    assert_eq!(bed.report(attempt.run_id, AttemptEventType::Finished).has_output, Some(true));
     bed.shutdown.request();
     bed.end().expect("a clean end");
     assert!(std::fs::read_dir(bed.folder.path().join("work")).expect("folder").next().is_none(), "nothing is left");
@@ -148,7 +149,9 @@ fn a_target_without_an_executor_ends_with_its_field() {
     let outcome = bed.outcome(attempt.run_id);
     assert_eq!(outcome.kind, OutcomeKind::NotStarted);
     assert!(outcome.message.is_some_and(|text| text.contains("spec.run.kafka")));
-    assert!(bed.outputs(attempt.run_id).iter().any(|output| output.is_last));
+    // It has written nothing, and its end says that there is nothing to wait for.
+    assert_eq!(bed.outputs(attempt.run_id), []);
+    assert_eq!(bed.report(attempt.run_id, AttemptEventType::Finished).has_output, Some(false));
 }
 
 #[test]
