@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::KafkaLog;
 use super::claim_ids::{ClaimIds, Opener};
 use super::claim_membership::Membership;
-use super::client::{Aside, Bell, Deadline, Ring, drop_within, is_drained, lock};
+use super::client::{Aside, Bell, Deadline, Ring, drop_within, lock, poll_at_hand};
 use super::config::KafkaConfig;
 use super::ends::ANSWER_TIMEOUT;
 use super::fault;
@@ -129,20 +129,17 @@ impl KafkaClaimer {
         self.tend_rescue();
         self.seek_back();
         let mut records: Vec<Record> = self.stash.drain(..max.min(self.stash.len())).collect();
-        let (mut is_first, mut looks) = (true, 0);
+        let mut is_first = true;
         while std::mem::take(&mut is_first) || records.len() < max {
             // A rebalance is served by this very call, so the question comes after it and before its record counts.
-            let polled = self
-                .consumer
-                .poll(Duration::ZERO)
+            let polled = poll_at_hand(&self.consumer, || self.has_changed())
                 .map(|polled| polled.map(|message| record_of(&self.config, &message)));
             if self.has_changed() {
                 self.rewind()?;
                 return Ok(None);
             }
             match polled {
-                None if is_drained(&self.consumer, looks) => break,
-                None => looks += 1,
+                None => break,
                 Some(Ok(Some(record))) => {
                     if self.take(&record) {
                         // Behind what is in the stash already: that is empty, or nothing more is wanted.

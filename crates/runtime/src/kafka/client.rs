@@ -9,7 +9,8 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 
 use super::ffi;
@@ -19,10 +20,10 @@ use crate::log::Waker;
 /// Shortest time between two warnings of one client; an outage makes each of them complain several times a second.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Longest time a thread waits before it looks by itself, should a notice be lost all the same ([`is_drained`]).
+/// Longest time a thread waits before it looks by itself, should a notice be lost all the same ([`poll_at_hand`]).
 const WAIT_SLICE: Duration = Duration::from_millis(250);
-/// Most looks in a row that find nothing although something is at hand.
-const LOOKS_MAX: u32 = 16;
+/// Most polls in a row that find nothing although something is at hand.
+const POLLS_MAX: u32 = 16;
 
 /// Takes the complaints of one client: all of them are kept quiet but one in ten seconds, and the last is kept.
 #[derive(Clone)]
@@ -139,11 +140,20 @@ impl Bell {
     }
 }
 
-/// Whether a consumer that was polled for nothing `looks` times in a row has nothing at hand. A poll that meets an event for the
-/// client itself gives nothing, whatever stands behind that, and librdkafka gives notice only of what comes into an empty
-/// queue: who waited for one then would wait for long.
-pub(super) fn is_drained<C: ConsumerContext>(consumer: &BaseConsumer<C>, looks: u32) -> bool {
-    looks >= LOOKS_MAX || ffi::at_hand(consumer) == 0
+/// Takes one thing that a consumer has at hand; `None` if there is none, or once `is_over`, which is asked after each poll that
+/// gave nothing. A poll that meets an event for the client itself gives nothing, whatever stands behind that, and librdkafka
+/// gives notice only of what comes into an empty queue: who waited for one then would wait for long.
+pub(super) fn poll_at_hand<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    is_over: impl Fn() -> bool,
+) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+    for _ in 0..POLLS_MAX {
+        let polled = consumer.poll(Duration::ZERO);
+        if polled.is_some() || is_over() || ffi::at_hand(consumer) == 0 {
+            return polled;
+        }
+    }
+    None
 }
 
 /// How much time a call has left.
@@ -228,7 +238,54 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use rdkafka::consumer::Consumer;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::{Offset, TopicPartitionList};
+
     use super::*;
+    use crate::kafka::config::KafkaConfig;
+    use crate::log::Isolation;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Waits until the consumer has more than `count` things at hand, without polling it.
+    fn await_more_than(count: usize, consumer: &BaseConsumer<Complaints>) {
+        let deadline = Deadline::after(PATIENCE);
+        while ffi::at_hand(consumer) <= count {
+            assert!(!deadline.has_passed(), "only {} at hand", ffi::at_hand(consumer));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_an_event_of_the_client_is_taken_at_once() {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("o.t", 1, 1).expect("a topic");
+        let servers = ("bootstrap.servers".to_owned(), cluster.bootstrap_servers());
+        let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: "o.".to_owned() };
+        let producer: BaseProducer = config.for_producer().create().expect("a producer");
+        for _ in 0..500 {
+            producer.send(BaseRecord::<str, str>::to("o.t").partition(0).payload("x")).expect("room in the queue");
+        }
+        producer.flush(PATIENCE).expect("appended");
+        // Statistics are such an event, and the one that a test can ask for.
+        let mut settings = config.for_reader(Isolation::Committed, "50");
+        settings.set("statistics.interval.ms", "1000");
+        let consumer: BaseConsumer<Complaints> =
+            settings.create_with_context(Complaints::new("test")).expect("valid settings");
+        await_more_than(0, &consumer);
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_offset("o.t", 0, Offset::Beginning).expect("a valid offset");
+        consumer.assign(&partitions).expect("an existing topic");
+        // One a second: far fewer of them than of the records.
+        await_more_than(100, &consumer);
+        assert!(consumer.poll(Duration::ZERO).is_none(), "it has met no event");
+        let message = poll_at_hand(&consumer, || false).expect("what stands behind it").expect("a record");
+        assert_eq!(rdkafka::Message::payload(&message), Some(&b"x"[..]));
+    }
 
     #[test]
     fn a_bell_rings_once_for_each_waking() {

@@ -117,20 +117,12 @@ impl KafkaConfig {
         config
     }
 
-    /// For a consumer that is told its partitions. librdkafka wants a group id for that too, but never joins it.
-    pub(crate) fn for_reader(&self, isolation: Isolation) -> ClientConfig {
-        let mut config = self.with_defaults(&CONSUMER);
+    /// For a consumer that is told its partitions. librdkafka wants a group id for that too, but never joins it. A request that
+    /// finds nothing waits for so many milliseconds, unless the user says otherwise.
+    pub(crate) fn for_reader(&self, isolation: Isolation, fetch_wait_ms: &str) -> ClientConfig {
+        let mut config = self.with_defaults(&[&CONSUMER[..], &[(FETCH_WAIT, fetch_wait_ms)]].concat());
         config.set("group.id", self.full_name("reader"));
         pin_consumer(&mut config, isolation);
-        config
-    }
-
-    /// As [`KafkaConfig::for_reader`]; a request that finds nothing waits for so many milliseconds, unless the user says otherwise.
-    pub(crate) fn for_patient_reader(&self, isolation: Isolation, wait_ms: &str) -> ClientConfig {
-        let mut config = self.for_reader(isolation);
-        if !self.properties.contains_key(FETCH_WAIT) {
-            config.set(FETCH_WAIT, wait_ms);
-        }
         config
     }
 
@@ -266,7 +258,7 @@ mod tests {
         ] {
             assert_eq!(member.get(key), value, "{key}");
         }
-        assert_eq!(config.for_patient_reader(Isolation::Committed, "500").get("fetch.wait.max.ms"), Some("70"));
+        assert_eq!(config.for_reader(Isolation::Committed, "500").get("fetch.wait.max.ms"), Some("70"));
         assert_eq!(config.for_producer().get("acks"), Some("all"));
         assert_eq!(config.for_questions(Isolation::Committed).get("group.id"), None);
     }

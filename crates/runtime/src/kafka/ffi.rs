@@ -8,6 +8,7 @@
 )]
 
 use std::ffi::{CStr, CString, c_void};
+use std::ptr::NonNull;
 
 use rdkafka::ClientContext;
 use rdkafka::bindings::{
@@ -38,19 +39,34 @@ pub(crate) fn generation_and_member<C: ConsumerContext>(consumer: &BaseConsumer<
     }
 }
 
+/// A reference to a queue of a client, which lives at least as long.
+struct Queue(NonNull<rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues are locked inside.
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    /// How many records and events wait in it.
+    fn len(&self) -> usize {
+        // SAFETY: the reference is ours until `drop`.
+        unsafe { rd_kafka_queue_length(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and is not used after this.
+        unsafe { rd_kafka_queue_destroy(self.0.as_ptr()) }
+    }
+}
+
 /// How many records and events a consumer with a group id has at hand.
 pub(super) fn at_hand<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> usize {
-    // SAFETY: the client lives as long as the borrow of `consumer`; the reference to its queue is ours until it is given
-    // back, and is not used after that.
-    unsafe {
-        let queue = rd_kafka_queue_get_consumer(consumer.client().native_ptr());
-        if queue.is_null() {
-            return 0;
-        }
-        let length = rd_kafka_queue_length(queue);
-        rd_kafka_queue_destroy(queue);
-        length
-    }
+    // SAFETY: the client lives as long as the borrow of `consumer`, which is longer than the reference to its queue.
+    let queue = unsafe { rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
+    NonNull::new(queue).map_or(0, |queue| Queue(queue).len())
 }
 
 /// Tells a client addresses of brokers, as `bootstrap.servers` does; those that it knows change nothing.
@@ -64,15 +80,10 @@ type OnEvent = Box<dyn Fn() + Send + Sync>;
 
 /// The queue of a producer's events, watched. Drop it before the producer.
 pub(super) struct EventQueue {
-    queue: *mut rd_kafka_queue_t,
+    queue: Queue,
     /// Called by librdkafka through its address; boxed twice, because a `dyn` pointer does not fit the C argument.
     _on_event: Box<OnEvent>,
 }
-
-// SAFETY: librdkafka's queues are locked inside, and the callback may be called from any thread.
-unsafe impl Send for EventQueue {}
-// SAFETY: as above.
-unsafe impl Sync for EventQueue {}
 
 impl EventQueue {
     /// Calls `on_event`, from a thread of librdkafka, whenever the first event comes into the empty queue.
@@ -82,31 +93,24 @@ impl EventQueue {
     ) -> Self {
         let on_event: Box<OnEvent> = Box::new(Box::new(on_event));
         let address = std::ptr::from_ref::<OnEvent>(&on_event).cast_mut().cast::<c_void>();
-        // SAFETY: the client lives as long as the borrow of `producer`; the reference to its queue is ours from here
-        // on. What `address` points to lives until `drop` has taken the callback back.
-        let queue = unsafe {
-            let queue = rd_kafka_queue_get_main(producer.client().native_ptr());
-            rd_kafka_queue_cb_event_enable(queue, Some(call), address);
-            queue
-        };
+        // SAFETY: the client lives as long as the borrow of `producer`.
+        let queue = unsafe { rd_kafka_queue_get_main(producer.client().native_ptr()) };
+        let queue = Queue(NonNull::new(queue).expect("every client has a main queue"));
+        // SAFETY: what `address` points to lives until `drop` has taken the callback back, and any thread may call it.
+        unsafe { rd_kafka_queue_cb_event_enable(queue.0.as_ptr(), Some(call), address) };
         Self { queue, _on_event: on_event }
     }
 
     /// How many events wait.
     pub(super) fn len(&self) -> usize {
-        // SAFETY: the reference to the queue is ours until `drop`.
-        unsafe { rd_kafka_queue_length(self.queue) }
+        self.queue.len()
     }
 }
 
 impl Drop for EventQueue {
     fn drop(&mut self) {
-        // SAFETY: callbacks are made and changed under the queue's lock, so that none runs once it was taken back;
-        // the reference is not used after it is destroyed.
-        unsafe {
-            rd_kafka_queue_cb_event_enable(self.queue, None, std::ptr::null_mut());
-            rd_kafka_queue_destroy(self.queue);
-        }
+        // SAFETY: callbacks are made and changed under the queue's lock, so that none runs once it was taken back.
+        unsafe { rd_kafka_queue_cb_event_enable(self.queue.0.as_ptr(), None, std::ptr::null_mut()) };
     }
 }
 

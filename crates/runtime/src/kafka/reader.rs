@@ -13,7 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{Aside, Bell, Complaints, Deadline, Ring, is_drained};
+use super::client::{Aside, Bell, Complaints, Deadline, Ring, poll_at_hand};
 use super::config::KafkaConfig;
 use super::ends::{ANSWER_TIMEOUT, Ends, partition_count};
 use super::fault;
@@ -41,7 +41,7 @@ impl KafkaReader {
     /// Reads nothing yet.
     pub(crate) fn new(config: Arc<KafkaConfig>, ends: Arc<Ends>, isolation: Isolation) -> Result<Self, LogError> {
         // Readers are told their partitions once: none has to wait for the answer to a request that left it out.
-        let client = config.for_patient_reader(isolation, FETCH_WAIT_MS);
+        let client = config.for_reader(isolation, FETCH_WAIT_MS);
         let client: Result<BaseConsumer<Complaints>, KafkaError> =
             client.create_with_context(Complaints::new("reader"));
         let mut consumer = client.map_err(|error| fault::of_read("", &error))?;
@@ -92,13 +92,11 @@ impl KafkaReader {
         if self.is_stuck {
             self.recover()?;
         }
-        let (mut records, mut looks) = (Vec::new(), 0);
+        let mut records = Vec::new();
         while records.len() < max {
-            match self.consumer.poll(Duration::ZERO) {
-                None if is_drained(&self.consumer, looks) => break,
-                None => looks += 1,
+            match poll_at_hand(&self.consumer, || false) {
+                None => break,
                 Some(Ok(message)) => {
-                    looks = 0;
                     let Some(record) = record_of(&self.config, &message) else { continue };
                     // What was on its way when its partition was stopped or moved is not wanted any more.
                     if let Some(next) = self.next.get_mut(&record.topic_partition())

@@ -5,7 +5,7 @@
 mod digest;
 mod pool;
 mod retention;
-pub(crate) mod schema;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod write;

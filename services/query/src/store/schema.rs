@@ -7,7 +7,7 @@ pub(super) const VERSION: i32 = 11;
 pub(super) const APPLICATION_ID: i32 = 0x4f52_4c4a;
 
 /// The tables with what upserts need. Times are milliseconds since the epoch.
-pub(crate) const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE positions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;

@@ -209,26 +209,49 @@ pub(crate) fn is_complete(connection: &Connection, run_id: &str) -> Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::schema::TABLES;
+    use crate::projections::{AttemptReport, Change, OutputRow};
+    use crate::store::Store;
+
+    /// What the runner of an attempt says of it.
+    fn report(token: i64, has_output: Option<bool>) -> Change {
+        Change::Reported(Box::new(AttemptReport {
+            run_id: "r".to_owned(),
+            token,
+            attempt: 1,
+            job: "a/b".to_owned(),
+            runner: "one".to_owned(),
+            session: "s".to_owned(),
+            claimed_at: Some(5),
+            started_at: None,
+            finished_at: has_output.map(|_| 9),
+            outcome: None,
+            percent: None,
+            callback_digest: None,
+            has_output,
+        }))
+    }
+
+    fn wrote(sequence: i64, is_last: bool) -> Change {
+        Change::Wrote(OutputRow { run_id: "r".to_owned(), token: 2, sequence, attempt: 1, is_last, value: vec![] })
+    }
 
     #[test]
     fn output_is_complete_once_nothing_of_it_is_missing() {
-        let connection = Connection::open_in_memory().expect("a database");
-        connection.execute_batch(TABLES).expect("the tables");
-        let run = |sql: &str| assert_eq!(connection.execute(sql, []).expect("a valid statement"), 1, "{sql}");
-        let is_complete = || is_complete(&connection, "r").expect("an answer");
-        // A hedge that was never claimed has a row and no session.
-        run("INSERT INTO attempts (run_id, token, attempt, is_hedge) VALUES ('r', 2, 1, 1)");
-        assert!(is_complete(), "nobody has reported anything");
-        run("INSERT INTO attempts (run_id, token, attempt, session, claimed_at) VALUES ('r', 1, 1, 's', 5)");
-        assert!(!is_complete(), "it may have written something");
-        run("UPDATE attempts SET has_output = 0 WHERE token = 1");
-        assert!(is_complete(), "its runner says that it has not");
-        run("UPDATE attempts SET session = 's', has_output = 1 WHERE token = 2");
-        run("INSERT INTO output VALUES ('r', 2, 0, 1, 0, x'')");
-        assert!(!is_complete(), "there is more than that");
-        run("INSERT INTO output VALUES ('r', 2, 1, 1, 1, x'')");
-        assert!(is_complete(), "that was the last");
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(directory.path()).expect("a file").finish().expect("named");
+        let connection = Connection::open(store.file()).expect("readable");
+        for (change, is_now_complete, why) in [
+            // It has a row and no session.
+            (Change::Hedged { run_id: "r".to_owned(), token: 2, attempt: 1 }, true, "no attempt was claimed"),
+            (report(1, None), false, "it may have written something"),
+            (report(1, Some(false)), true, "its runner says that it has not"),
+            (report(2, Some(true)), false, "the second has, and nothing is there"),
+            (wrote(0, false), false, "there is more than that"),
+            (wrote(1, true), true, "that was the last"),
+        ] {
+            store.commit(&[change], &BTreeMap::new()).expect("written");
+            assert_eq!(is_complete(&connection, "r").expect("an answer"), is_now_complete, "{why}");
+        }
     }
 
     #[test]

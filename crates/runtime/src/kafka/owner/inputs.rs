@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::tail::{ANSWER_MAX, ask_for_topics, is_gone, list_of, out_of_range, record_of};
 use crate::clock::{Clock, SystemClock};
-use crate::kafka::client::{Complaints, drop_aside, is_drained};
+use crate::kafka::client::{Complaints, drop_aside, poll_at_hand};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::ends::ends_of;
 use crate::kafka::fault;
@@ -211,7 +211,7 @@ struct TopicReader {
 impl TopicReader {
     fn open(config: &KafkaConfig, out: Sender<Vec<Arrival>>) -> Result<Self, LogError> {
         // Partitions that come with a takeover wait for the answer to the request that is under way.
-        let mut client = config.for_patient_reader(Isolation::Committed, "100");
+        let mut client = config.for_reader(Isolation::Committed, "100");
         client.set("enable.partition.eof", "true");
         let consumer = client.create_with_context(Complaints::new("input"));
         let mut consumer: BaseConsumer<Complaints> = consumer.map_err(|error| fault::of_read("inputs", &error))?;
@@ -318,11 +318,8 @@ impl TopicReader {
 
     /// Hands out whatever the client has; an error means that the owner is gone.
     fn drain(&mut self) -> Result<(), ()> {
-        let mut looks = 0;
         loop {
-            let has_none = self.take_one();
-            let is_idle = has_none && is_drained(&self.consumer, looks);
-            looks = if has_none { looks + 1 } else { 0 };
+            let is_idle = self.take_one();
             if !self.batch.is_empty() && (is_idle || self.batch.len() >= BATCH_RECORDS_MAX) {
                 self.out.send(std::mem::take(&mut self.batch)).map_err(|_| ())?;
             }
@@ -334,7 +331,7 @@ impl TopicReader {
 
     /// Takes one thing from the client; true if there was none.
     fn take_one(&mut self) -> bool {
-        match self.consumer.poll(Duration::ZERO) {
+        match poll_at_hand(&self.consumer, || false) {
             None => return true,
             Some(Ok(message)) => {
                 let record = record_of(&self.config, &message);

@@ -131,9 +131,8 @@ impl Drop for Tail {
 }
 
 fn consumer(config: &KafkaConfig, isolation: Isolation) -> Result<Kept<BaseConsumer<Complaints>>, LogError> {
-    let mut client = config.for_reader(isolation);
     // A partition that is added while a fetch is under way waits for the end of that fetch.
-    client.set("fetch.wait.max.ms", "50");
+    let mut client = config.for_reader(isolation, "50");
     client.set("queued.max.messages.kbytes", "32768");
     let consumer = client.create_with_context(Complaints::new("takeover"));
     consumer.map(|consumer| config.kept(consumer)).map_err(|error| fault::of_read("takeover", &error))
