@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::KafkaLog;
 use super::claim_ids::{ClaimIds, Opener};
 use super::claim_membership::Membership;
-use super::client::{Aside, Bell, Deadline, Ring, drop_within, lock, poll_at_hand};
+use super::client::{Aside, Bell, Deadline, Ring, leave_within, lock, poll_at_hand};
 use super::config::KafkaConfig;
 use super::ends::ANSWER_TIMEOUT;
 use super::fault;
@@ -432,7 +432,8 @@ impl Claimer for KafkaClaimer {
     fn leave(self: Box<Self>) {
         // The producers are dropped meanwhile; only the group has to hear of it.
         if let Some(consumer) = self.consumer.into_inner() {
-            drop_within(consumer, LEAVE_TIMEOUT);
+            consumer.unsubscribe();
+            leave_within(consumer, LEAVE_TIMEOUT);
         }
     }
 

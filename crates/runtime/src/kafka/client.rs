@@ -14,6 +14,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 
 use super::ffi;
+use super::keeper::Kept;
 use crate::clock::{Clock, SystemClock};
 use crate::log::Waker;
 
@@ -22,6 +23,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Longest time a thread waits before it looks by itself, should a notice be lost all the same ([`poll_at_hand`]).
 const WAIT_SLICE: Duration = Duration::from_millis(250);
+/// How long a member that leaves is served before it is asked again whether it has left.
+const LEAVE_LOOK: Duration = Duration::from_millis(5);
 /// Most polls in a row that find nothing although something is at hand.
 const POLLS_MAX: u32 = 16;
 
@@ -229,6 +232,19 @@ pub(crate) fn drop_within<T: Send + 'static>(client: T, timeout: Duration) {
     drop_aside((client, done));
     // Disconnected as soon as both are dropped, in order; a time-out leaves the rest to the thread.
     let _ = is_done.recv_timeout(timeout);
+}
+
+/// As [`drop_within`], for a member of a group that was told to leave it: serves it until it has said good-bye. librdkafka 2.12 forgets
+/// that if it is ended while it gives partitions back, and whoever joins next would wait for the session of one that is gone.
+pub(crate) fn leave_within<C: ConsumerContext + 'static>(consumer: Kept<BaseConsumer<C>>, timeout: Duration) {
+    let deadline = Deadline::after(timeout);
+    // It forgets its id as it says good-bye.
+    let is_member = || ffi::generation_and_member(&consumer).is_some_and(|(_, member)| !member.is_empty());
+    while is_member() && !deadline.has_passed() {
+        // Of records that still come, nobody keeps any.
+        drop(consumer.poll(LEAVE_LOOK));
+    }
+    drop_within(consumer, deadline.left());
 }
 
 /// Locks; a thread that panicked while it held the lock left nothing half done that matters here.

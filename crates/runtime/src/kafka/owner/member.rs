@@ -14,7 +14,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::kafka::client::{Complaints, drop_aside, drop_within, lock};
+use crate::kafka::client::{Complaints, drop_aside, leave_within, lock, poll_at_hand};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::keeper::Kept;
 use crate::kafka::{fault, ffi};
@@ -76,7 +76,7 @@ impl Member {
         let mut changes = Vec::new();
         let mut failure = None;
         loop {
-            let polled = consumer.poll(Duration::ZERO);
+            let polled = poll_at_hand(consumer, || !lock(&consumer.context().captured).is_empty());
             let captured = lock(&consumer.context().captured).pop_front();
             let is_idle = polled.is_none() && captured.is_none();
             // Records are never wanted here; one that slipped in between assigning and pausing is dropped.
@@ -114,10 +114,10 @@ impl Member {
         }
     }
 
-    /// Says good-bye to the group, so that our share moves on at once; waits for that at most `timeout`.
+    /// Says good-bye to the group, after [`Member::unsubscribe`], so that our share moves on at once; waits for that at most `timeout`.
     pub(super) fn close(&mut self, timeout: Duration) {
         if let Some(consumer) = self.consumer.take() {
-            drop_within(consumer, timeout);
+            leave_within(consumer, timeout);
         }
     }
 
