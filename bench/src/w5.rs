@@ -68,7 +68,7 @@ impl Work {
     fn warm(self) -> usize {
         match self {
             Self::Handler => WARM,
-            Self::Exec => 2000,
+            Self::Exec => 15_000,
         }
     }
 

@@ -74,6 +74,11 @@ const AT_HAND_MAX: usize = 256;
 /// takes longer waits for a broker, and the others go on without it.
 const KEPT_FOR: Duration = Duration::from_millis(250);
 
+/// So long after a claim the next one waits for more slots, while less than [`COMPANY_PART`] of all are free: short runs free them one
+/// by one, and what a claim costs a broker hardly depends on how many runs it takes.
+const COMPANY_WAIT: Duration = Duration::from_millis(40);
+const COMPANY_PART: usize = 8;
+
 /// What a claimer may do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -99,6 +104,8 @@ struct State {
     shares: Shares,
     /// Of each queue whose turn it is: until when slots are kept for it, on the monotonic clock.
     turns: Vec<Option<Duration>>,
+    /// Of each queue: when it was its turn last.
+    claimed_at: Vec<Option<Duration>>,
 }
 
 /// What the runner's threads share.
@@ -135,6 +142,7 @@ impl Board {
             failure: None,
             shares: Shares::new(weights),
             turns: vec![None; weights.len()],
+            claimed_at: vec![None; weights.len()],
         };
         let (slots_changed, lease_changed) = (Condvar::new(), Condvar::new());
         Self { state: Mutex::new(state), slots_changed, lease_changed, slots, live_for, clock, metrics }
@@ -194,13 +202,15 @@ impl Board {
                 return Turn::Stop;
             }
             let now = self.clock.monotonic();
-            if state.session.is_live(now) {
+            let alone = self.alone(&state, lane, now);
+            if state.session.is_live(now) && alone.is_none() {
                 state.shares.want(lane, at_hand);
                 self.share_out(&mut state);
                 let (granted, wanted) = (state.shares.granted_to(lane), self.wanted(&state));
                 match (granted, at_hand, wanted) {
                     (1.., _, _) => {
                         state.turns[lane] = Some(now + KEPT_FOR);
+                        state.claimed_at[lane] = Some(now);
                         return Turn::Claim(granted);
                     }
                     (0, 0, 1..) => return Turn::Look(wanted),
@@ -214,9 +224,16 @@ impl Board {
             // What is kept for another queue is free when that takes too long, and nobody would say so.
             let kept =
                 state.turns.iter().flatten().map(|until| until.saturating_sub(now)).filter(|kept| !kept.is_zero());
-            let at_most = kept.min().map_or(left, |kept| kept.min(left));
+            let at_most = kept.chain(alone).min().map_or(left, |soonest| soonest.min(left));
             state = self.slots_changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// How long a queue waits for more slots, if it does.
+    fn alone(&self, state: &State, lane: usize, now: Duration) -> Option<Duration> {
+        let is_few = self.slots.saturating_sub(state.busy) < self.slots / COMPANY_PART;
+        let left = (state.claimed_at[lane]? + COMPANY_WAIT).saturating_sub(now);
+        (is_few && !left.is_zero()).then_some(left)
     }
 
     /// How many more attempts than `at_hand` a queue should have at hand.

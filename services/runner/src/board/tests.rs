@@ -143,6 +143,45 @@ fn who_waits_gets_what_a_long_claim_leaves() {
 }
 
 #[test]
+fn a_claim_waits_for_more_slots_while_few_are_free() {
+    let clock = ManualClock::new(Timestamp::from_millis(0));
+    let metrics = RunnerMetrics::register(&Metrics::new());
+    let board = Arc::new(Board::new(16, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
+    board.confirm(&board.session(), clock.monotonic());
+    assert_eq!(board.wait_turn(0, 40, Duration::ZERO), Turn::Claim(16));
+    let (_, mut slots) = board.take_slots(0, 16);
+    board.settle(0, true);
+    slots.pop();
+    assert_eq!(board.wait_turn(0, 24, Duration::ZERO), Turn::Wait, "one is few");
+    assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Wait, "nor is one looked for");
+    slots.pop();
+    assert_eq!(board.wait_turn(0, 24, Duration::ZERO), Turn::Claim(2), "two are an eighth");
+    let (_, more) = board.take_slots(0, 1);
+    board.settle(0, true);
+    assert_eq!(board.wait_turn(0, 23, Duration::ZERO), Turn::Wait);
+    clock.advance(COMPANY_WAIT);
+    assert_eq!(board.wait_turn(0, 23, Duration::ZERO), Turn::Claim(1), "it has waited");
+    drop(more);
+}
+
+/// Nobody says when a queue has waited long enough: it looks by itself.
+#[test]
+fn who_waits_for_more_slots_waits_no_longer_than_that() {
+    let clock = ManualClock::new(Timestamp::from_millis(0));
+    let metrics = RunnerMetrics::register(&Metrics::new());
+    let board = Arc::new(Board::new(16, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
+    board.confirm(&board.session(), clock.monotonic());
+    assert_eq!(board.wait_turn(0, 15, Duration::ZERO), Turn::Claim(15));
+    let (_, _slots) = board.take_slots(0, 15);
+    board.settle(0, true);
+    let (sender, turn) = mpsc::channel();
+    let waiting = Arc::clone(&board);
+    std::thread::spawn(move || sender.send(waiting.wait_turn(0, 1, Duration::from_secs(3600))));
+    clock.advance(COMPANY_WAIT);
+    assert_eq!(turn.recv_timeout(Duration::from_secs(60)), Ok(Turn::Claim(1)));
+}
+
+#[test]
 fn slots_of_a_claim_that_was_not_made_are_not_charged() {
     for (is_claimed, next) in [(true, Turn::Wait), (false, Turn::Claim(1))] {
         let (board, _) = board_of_two();
