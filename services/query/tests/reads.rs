@@ -364,6 +364,23 @@ fn previews_are_those_of_the_rules() {
 }
 
 #[test]
+fn a_time_that_came_twice_is_explained_twice() {
+    let (world, _directory) = world();
+    let job = job("billing/nightly");
+    let text = records::manifest(&job, r#"{"cron": "30 2 * * *", "timeZone": "Europe/Berlin"}"#);
+    let definition = orloj_domain::manifest::parse_json(&text).expect("a good manifest");
+    world.fold(about(topic::TRIGGER_STATE, &job, &records::state(&job, 1, Some(definition), 0)));
+    let items = world.get("/api/v1/jobs/billing/nightly/explain?at=2036-10-26T02:30").items();
+    let said = |item: &Value, field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    let answers: Vec<(String, String)> =
+        items.iter().map(|item| (said(item, "instant"), said(item, "verdict"))).collect();
+    let wanted = [("2036-10-26T00:30:00Z", "willFire"), ("2036-10-26T01:30:00Z", "notAFireTime")];
+    assert_eq!(answers, wanted.map(|(instant, verdict)| (instant.to_owned(), verdict.to_owned())));
+    let sentence = said(&items[1], "sentence");
+    assert!(sentence.contains("`fold: first` takes the first time, 2036-10-26T00:30:00Z"), "{sentence}");
+}
+
+#[test]
 fn a_fire_time_is_explained_by_what_is_on_the_log() {
     let (world, _directory) = world();
     let job = job("billing/nightly");

@@ -220,13 +220,13 @@ impl<'a> Fields<'a> {
         let fields = Fields {
             dialect,
             tokens: [second, minute, hour, month_day, month, weekday, year],
-            second: fields::parse_values(&SECOND, second, spread)?,
-            minute: fields::parse_values(&MINUTE, minute, spread)?,
-            hour: fields::parse_values(&HOUR, hour, spread)?,
-            month_days: day_fields::parse_month_days(month_day, spread)?,
-            month: fields::parse_values(&MONTH, month, spread)?,
+            second: fields::parse_values(dialect, &SECOND, second, spread)?,
+            minute: fields::parse_values(dialect, &MINUTE, minute, spread)?,
+            hour: fields::parse_values(dialect, &HOUR, hour, spread)?,
+            month_days: day_fields::parse_month_days(dialect, month_day, spread)?,
+            month: fields::parse_values(dialect, &MONTH, month, spread)?,
             weekdays: day_fields::parse_weekdays(dialect, weekday, spread)?,
-            year: fields::parse_values(&YEAR, year, spread)?,
+            year: fields::parse_values(dialect, &YEAR, year, spread)?,
         };
         if dialect == Dialect::Quartz && month_day.text == "?" && weekday.text == "?" {
             let message = "leaves no day to fire on, as dayOfMonth is `?` too; write `*` in one of them";
@@ -235,10 +235,10 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// The minute or the hour starts with `*`.
+    /// The minute or the hour starts with `*`, or with the `/` that is short for `*/` in Quartz's dialect.
     pub(super) fn is_wildcard(&self) -> bool {
         let [_, minute, hour, ..] = self.tokens;
-        minute.text.starts_with('*') || hour.text.starts_with('*')
+        minute.text.starts_with(['*', '/']) || hour.text.starts_with(['*', '/'])
     }
 
     /// A date has to fit one of the two day fields, not both.

@@ -17,7 +17,11 @@ pub(super) struct DayField<T> {
 }
 
 /// Parses a day of the month: numbers, `L`, `L-3`, `LW`, `L-3W`, `15W`, `?`.
-pub(super) fn parse_month_days(field: Token<'_>, spread: Spread) -> Result<DayField<MonthDays>, ScheduleError> {
+pub(super) fn parse_month_days(
+    dialect: Dialect,
+    field: Token<'_>,
+    spread: Spread,
+) -> Result<DayField<MonthDays>, ScheduleError> {
     if field.text == "?" {
         return Ok(DayField { days: MonthDays::ANY, is_unrestricted: true });
     }
@@ -33,7 +37,7 @@ pub(super) fn parse_month_days(field: Token<'_>, spread: Spread) -> Result<DayFi
             }
             days.nearest |= 1 << fields::parse_value(&MONTH_DAY, item.until(day.len()))?;
         } else {
-            for value in fields::parse_item(&MONTH_DAY, item, spread)? {
+            for value in fields::parse_item(dialect, &MONTH_DAY, item, spread)? {
                 days.plain |= 1 << value;
             }
         }
@@ -90,7 +94,7 @@ pub(super) fn parse_weekdays(
         } else if let Some(weekday) = item.text.strip_suffix('L') {
             days.last |= weekday_bit(spec, fields::parse_value(spec, item.until(weekday.len()))?);
         } else {
-            for value in fields::parse_item(spec, item, spread)? {
+            for value in fields::parse_item(dialect, spec, item, spread)? {
                 days.plain |= weekday_bit(spec, value);
             }
         }

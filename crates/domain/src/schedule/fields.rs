@@ -3,6 +3,7 @@
 //! Not here: what a day of the month or a weekday may hold besides numbers (`day_fields.rs`), and the expression
 //! as a whole (`cron.rs`). Invariant: every value of a parsed field is one that the `cron` crate accepts.
 
+use super::Dialect;
 use super::error::ScheduleError;
 use super::spread::Spread;
 
@@ -99,10 +100,15 @@ impl<'a> Token<'a> {
 }
 
 /// Parses a whole field that knows only numbers, names, `*`, `H`, ranges and steps.
-pub(super) fn parse_values(spec: &FieldSpec, field: Token<'_>, spread: Spread) -> Result<Vec<u16>, ScheduleError> {
+pub(super) fn parse_values(
+    dialect: Dialect,
+    spec: &FieldSpec,
+    field: Token<'_>,
+    spread: Spread,
+) -> Result<Vec<u16>, ScheduleError> {
     let mut values = Vec::new();
     for item in field.items() {
-        values.extend(parse_item(spec, item, spread)?);
+        values.extend(parse_item(dialect, spec, item, spread)?);
     }
     values.sort_unstable();
     values.dedup();
@@ -110,7 +116,12 @@ pub(super) fn parse_values(spec: &FieldSpec, field: Token<'_>, spread: Spread) -
 }
 
 /// Parses one item of a list into its values, unsorted.
-pub(super) fn parse_item(spec: &FieldSpec, item: Token<'_>, spread: Spread) -> Result<Vec<u16>, ScheduleError> {
+pub(super) fn parse_item(
+    dialect: Dialect,
+    spec: &FieldSpec,
+    item: Token<'_>,
+    spread: Spread,
+) -> Result<Vec<u16>, ScheduleError> {
     if item.text.is_empty() {
         return Err(
             item.error(spec, format!("is an empty list item; write a value in {} or drop the comma", range(spec)))
@@ -122,6 +133,10 @@ pub(super) fn parse_item(spec: &FieldSpec, item: Token<'_>, spread: Spread) -> R
     };
     if body.text.starts_with('H') {
         return parse_spread(spec, body, step, spread);
+    }
+    // Quartz's `/5` is its `*/5`.
+    if body.text.is_empty() && dialect == Dialect::Quartz {
+        return Ok(cycle(spec, spec.min, spec.max, step.unwrap_or(1)));
     }
     let (first, last) = parse_bounds(spec, body, step.is_some())?;
     Ok(cycle(spec, first, last, step.unwrap_or(1)))
@@ -181,19 +196,23 @@ fn parse_spread(
             return Err(body.error(spec, "is no spread; write H, H/step, H(first-last) or H(first-last)/step"));
         }
     };
-    if first > last || last > spec.max {
-        let message = format!("is no range within {}-{} that H can pick from", spec.min, spec.max);
-        return Err(body.from(2).error(spec, message));
+    let from = if first > last { alias(spec, first) } else { first };
+    if from > last {
+        let message = format!("runs backwards; write a range from low to high, as in H({last}-{first})");
+        return Err(body.error(spec, message));
     }
+    // `H(0-7)` names Sunday twice, and must not pick it twice as often.
+    let (first, last) = (from, last.min(from + (spec.max - spec.min)));
     let count = last - first + 1;
     let Some(step) = step else {
-        return Ok(vec![first + spread.pick(spec.slot, count)]);
+        let picked = first + spread.pick(spec.slot, count);
+        return Ok(cycle(spec, picked, picked, 1));
     };
     if step > count {
         let message = format!("has a step of {step}, but only {count} values to step over; write a smaller step");
         return Err(body.error(spec, message));
     }
-    Ok((first + spread.pick(spec.slot, step)..=last).step_by(usize::from(step)).collect())
+    Ok(cycle(spec, first + spread.pick(spec.slot, step), last, step))
 }
 
 fn parse_step(spec: &FieldSpec, step: Token<'_>) -> Result<u16, ScheduleError> {

@@ -4,6 +4,7 @@
 //! Not here: what is done about fires that were missed, and windows such as `notBefore`.
 //! Invariant: pure. The same rule and the same time zone data give the same answer, on every machine.
 
+mod absences;
 mod civil;
 mod cron;
 mod day_fields;
@@ -21,6 +22,8 @@ mod zone;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_absences;
+#[cfg(test)]
 mod tests_clock;
 #[cfg(test)]
 mod tests_errors;
@@ -32,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time;
 
+pub use absences::absence;
 pub use cron::CronRule;
 pub use describe::{Description, Lint, SpreadBy, Written, describe, describe_at, describe_every, period_text};
 pub use dst::ClockEffect;

@@ -1,6 +1,6 @@
 //! Notes on single fires: what a clock change did to this one, or to one that should have come before it.
 //!
-//! Not here: fires themselves (`dst.rs`) and hints about a rule (`describe/lints.rs`).
+//! Not here: fires themselves (`dst.rs`), instants that are none (`absences.rs`), hints (`describe/lints.rs`).
 //! Invariant: every fire that a clock change moved, chose or left out has its note, and no other has one.
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,17 +30,8 @@ impl CronRule {
     /// Times of this rule that clock changes left out after `after`, up to `fire`, and that nothing stands for.
     fn skipped(&self, after: Timestamp, fire: Timestamp) -> Vec<String> {
         let walk = self.walk();
-        let is_missed = |shift: &Shift| match walk.clock_change {
-            ClockChange::Fixed { gap: Gap::Shift, .. } => false,
-            ClockChange::Fixed { gap: Gap::Skip, .. } => true,
-            // "Every 15 minutes" goes on through a gap as if nothing were missing; "every 15 minutes from 02:00 to
-            // 02:45" does not.
-            ClockChange::Follow => {
-                self.next_after(second_before(shift.at)).is_none_or(|next| next.as_second() - shift.at > shift.length())
-            }
-        };
         let mut notes = Vec::new();
-        for shift in shifts(walk.zone, after, fire).iter().filter(|shift| shift.is_gap() && is_missed(shift)) {
+        for shift in shifts(walk.zone, after, fire).iter().filter(|shift| shift.is_gap() && self.misses(shift)) {
             let Some(times) = shift.times(walk.matcher) else { continue };
             let verb = if times.is_one { "was" } else { "were" };
             let (from, to) = (end_text(shift.from(), shift), end_text(shift.to(), shift));
@@ -53,9 +44,27 @@ impl CronRule {
         notes
     }
 
+    /// True if nothing stands for times of this rule that the gap leaves out, should there be any.
+    pub(super) fn misses(&self, gap: &Shift) -> bool {
+        match self.walk().clock_change {
+            ClockChange::Fixed { gap: Gap::Shift, .. } => false,
+            ClockChange::Fixed { gap: Gap::Skip, .. } => true,
+            // "Every 15 minutes" goes on through a gap as if nothing were missing; "every 15 minutes from 02:00 to
+            // 02:45" does not.
+            ClockChange::Follow => {
+                self.next_after(second_before(gap.at)).is_none_or(|next| next.as_second() - gap.at > gap.length())
+            }
+        }
+    }
+
+    /// True if the rule fires at exactly this instant.
+    pub(super) fn fires_at(&self, instant: Timestamp) -> bool {
+        self.next_after(second_before(instant.as_second())) == Some(instant)
+    }
+
     /// What a clock change did to the fire at `fire`, if it is one of this rule's.
     fn effect_note(&self, fire: Timestamp) -> Option<String> {
-        if self.next_after(second_before(fire.as_second())) != Some(fire) {
+        if !self.fires_at(fire) {
             return None;
         }
         let walk = self.walk();
@@ -93,7 +102,7 @@ impl CronRule {
 }
 
 /// An end of a gap; with its date if the gap is a whole day, as at the date line.
-fn end_text(civil: i64, shift: &Shift) -> String {
+pub(super) fn end_text(civil: i64, shift: &Shift) -> String {
     let time = time_text(civil);
     if date_text(shift.from()) == date_text(shift.to()) { time } else { format!("{time} on {}", date_text(civil)) }
 }

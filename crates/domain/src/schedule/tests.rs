@@ -58,6 +58,8 @@ pub(super) const SAME: &[(Dialect, &str, &str)] = &[
     (Unix, "0 0 L * fril", "0 0 L-0 * 5l"),
     (Unix, "0 0 * * MON#2", "0 0 * * 1#2"),
     (Unix, "0 0 * * 7#1", "0 0 * * SUN#1"),
+    (Unix, "0 0 * * H(0-7)", "0 0 * * H(0-6)"),
+    (Unix, "0 0 * * H(7-2)", "0 0 * * H(0-2)"),
     (Unix, "@hourly", "0 * * * *"),
     (Unix, "@Daily", "0 0 * * *"),
     (Unix, " @midnight ", "0 0 * * *"),
@@ -71,6 +73,9 @@ pub(super) const SAME: &[(Dialect, &str, &str)] = &[
     (Quartz, "0 0 0 ? * 6L", "0 0 0 ? * FRIL"),
     (Quartz, "0 0 0 ? * 2#1", "0 0 0 ? * MON#1"),
     (Quartz, "@weekly", "0 0 0 ? * SUN"),
+    (Quartz, "/10 /5 /2 /5 /3 ?", "*/10 */5 */2 */5 */3 ?"),
+    (Quartz, "/5 0 12 * * ?", "0/5 0 12 * * ?"),
+    (Quartz, "0 /20,50 12 ? * /2 /3", "0 */20,50 12 ? * */2 */3"),
 ];
 
 #[test]
@@ -173,6 +178,27 @@ fn spread_is_stable_and_within_bounds() {
         let some = minutes("H(10-20)/5 * * * *", &seed);
         assert!(some.iter().all(|minute| (10..=20).contains(minute)) && (2..=3).contains(&some.len()));
     }
+}
+
+#[test]
+fn spread_knows_both_numbers_of_sunday() {
+    let rule = |text: &str, seed: &str| CronRule::parse(text, Unix, "UTC", Gap::Shift, Fold::First, seed);
+    let weekdays = |text: &str| -> Vec<usize> {
+        let mut hits = [0; 7];
+        for job in 0..700 {
+            let fire = rule(text, &format!("ns/{job}")).expect("a rule").next_after(Timestamp::UNIX_EPOCH);
+            // 1970-01-01 was a Thursday.
+            let day = fire.expect("a fire").as_second() / 86_400 + 4;
+            hits[usize::try_from(day % 7).expect("small")] += 1;
+        }
+        hits.to_vec()
+    };
+    assert!(weekdays("0 12 * * H(1-7)").iter().all(|hits| (50..=150).contains(hits)));
+    assert!(weekdays("0 12 * * H(0-7)").iter().all(|hits| (50..=150).contains(hits)));
+    assert_eq!(weekdays("0 12 * * H(7-7)"), [700, 0, 0, 0, 0, 0, 0]);
+    // Friday to Sunday, and what a job had before stays as it was.
+    assert_eq!(weekdays("0 12 * * H(5-7)")[1..5], [0; 4]);
+    assert_eq!(rule("0 12 * * H(1-5)", "ns/1").expect("a rule"), rule("0 12 * * WED", "ns/1").expect("a rule"));
 }
 
 #[test]

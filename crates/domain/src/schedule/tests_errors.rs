@@ -28,6 +28,8 @@ const ERRORS: &[(Dialect, &str, &str)] = &[
     (Unix, "*/0 * * * *", "minute: `0` at column 3 is no step: it would stand still; write 1 or more"),
     (Unix, "*/x * * * *", "minute: `x` at column 3 is no step; write a number in 1-59"),
     (Unix, "1,,2 * * * *", "minute: `` at column 3 is an empty list item; write a value in 0-59 or drop the comma"),
+    (Unix, "/5 * * * *", "minute: `` at column 1 is missing a value; write one in 0-59"),
+    (Quartz, "0 / * * * ?", "minute: `` at column 4 is no step; write a number in 1-59"),
     (Unix, "5- * * * *", "minute: `` at column 3 is missing a value; write one in 0-59"),
     (
         Unix,
@@ -39,6 +41,12 @@ const ERRORS: &[(Dialect, &str, &str)] = &[
     (Unix, "0 0 W * *", "dayOfMonth: `W` at column 5 names no day; write 15W for the weekday nearest to day 15, or LW"),
     (Unix, "0 0 L-31 * *", "dayOfMonth: `L-31` at column 5 goes back more than a month; write L-0 to L-30"),
     (Unix, "H(5-70) * * * *", "minute: `70` at column 5 is out of range 0-59"),
+    (Unix, "0 h(9-5) * * *", "hour: `h(9-5)` at column 3 runs backwards; write a range from low to high, as in H(5-9)"),
+    (
+        Unix,
+        "0 0 * * H(5-1)/2",
+        "weekday: `H(5-1)` at column 9 runs backwards; write a range from low to high, as in H(1-5)",
+    ),
     (Unix, "H(7) * * * *", "minute: `7` at column 3 is no range; write H(first-last)"),
     (
         Unix,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use orloj_domain::calendar::{CalendarSet, Exclusion};
 use orloj_domain::id::CalendarName;
+use orloj_domain::schedule;
 use orloj_domain::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -138,7 +139,7 @@ pub(crate) fn explain(facts: &Facts) -> Explanation {
     let version = facts.version();
     let verdict = facts.verdict(version);
     let instant = facts.instant;
-    let zone = orloj_domain::schedule::zone(&moment::zone_of(version)).unwrap_or(jiff::tz::TimeZone::UTC);
+    let zone = schedule::zone(&moment::zone_of(version)).unwrap_or(jiff::tz::TimeZone::UTC);
     let next = version.and_then(|version| version.next_let_through(&facts.calendars, instant));
     Explanation {
         instant: instant.to_string(),
@@ -231,6 +232,11 @@ impl Version {
     fn names(&self, instant: Timestamp) -> Option<bool> {
         self.definition.as_ref()?;
         Some(self.next_after(Timestamp::from_millis(instant.millis() - 1)) == Some(instant))
+    }
+
+    /// What a clock change has to do with the schedule not naming the instant.
+    fn absence(&self, instant: Timestamp) -> Option<String> {
+        schedule::absence(&self.definition.as_ref()?.rules, instant.to_jiff())
     }
 
     fn is_suspended(&self) -> bool {

@@ -141,9 +141,12 @@ fn not_a_fire_time(facts: &Facts, version: Option<&Version>, definition: Option<
             shown(delay)
         );
     }
-    match version.and_then(|version| version.next_after(facts.instant)) {
-        Some(next) => format!("It is not a fire time of the schedule; the next one after it is {next}."),
-        None => "It is not a fire time of the schedule, and there is none after it.".to_owned(),
+    let next = version.and_then(|version| version.next_after(facts.instant));
+    match (version.and_then(|version| version.absence(facts.instant)), next) {
+        (Some(why), Some(next)) => format!("It is not a fire time: {why}. The next one after it is {next}."),
+        (Some(why), None) => format!("It is not a fire time: {why}. There is none after it."),
+        (None, Some(next)) => format!("It is not a fire time of the schedule; the next one after it is {next}."),
+        (None, None) => "It is not a fire time of the schedule, and there is none after it.".to_owned(),
     }
 }
 

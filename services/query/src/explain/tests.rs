@@ -165,6 +165,37 @@ fn clocks_are_read_in_the_time_zone_of_the_job() {
     assert!(moments("tomorrow", &versions).is_err_and(|message| message.contains("2026-12-01T09:00")));
 }
 
+#[test]
+fn a_clock_change_that_took_a_fire_time_is_told() {
+    let with = |dst: &str, instant: &str| {
+        let schedule = format!(r#"{{"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "dst": {dst}}}"#);
+        facts(instant, vec![version(1, "2026-03-01T00:00:00Z", &schedule)])
+    };
+    let (first, second) = ("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z");
+    let next = "The next one after it is 2026-10-26T01:30:00Z.";
+    let said = ["show 02:30 twice on 2026-10-25, and `fold: first` takes the first", first, "write `fold: last`", next];
+    check(&with("{}", second), Verdict::NotAFireTime, &said);
+    check(&with("{}", first), Verdict::WillFire, &[]);
+    let said =
+        ["`fold: last` takes the last", "not this first one; write `fold: first`", "after it is 2026-10-25T01:30"];
+    check(&with(r#"{"fold": "last"}"#, first), Verdict::NotAFireTime, &said);
+    check(&with(r#"{"fold": "both"}"#, second), Verdict::WillFire, &[]);
+
+    let gap_end = "2026-03-29T01:00:00Z";
+    let said =
+        ["02:30 does not exist on 2026-03-29, and `gap: skip` leaves it out", "after it is 2026-03-30T00:30:00Z"];
+    check(&with(r#"{"gap": "skip"}"#, gap_end), Verdict::NotAFireTime, &said);
+    check(&with("{}", gap_end), Verdict::NotYetDecided, &[]);
+    let said = ["forward from 02:00 to 03:00 at 2026-03-29T01:00:00Z", "`gap: shift` moves it there"];
+    check(&with("{}", "2026-03-29T01:30:00Z"), Verdict::NotAFireTime, &said);
+
+    // Outside of the bounds it is the bounds that matter.
+    let ended =
+        NIGHTLY.trim_end_matches('}').to_owned() + r#", "dst": {"gap": "skip"}}, "notAfter": "2026-03-20T00:00:00Z""#;
+    let ended = facts(gap_end, vec![version(1, "2026-03-01T00:00:00Z", &ended)]);
+    check(&ended, Verdict::NotAFireTime, &["`notAfter` is"]);
+}
+
 /// `holidays` at offset 7 with Easter Sunday and Monday of 2026.
 fn holidays() -> Arc<CalendarSet> {
     let text = r#"{"apiVersion":"orloj/v1","kind":"Calendar","metadata":{"name":"holidays"},

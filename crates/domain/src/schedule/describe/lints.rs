@@ -17,31 +17,6 @@ use super::{SpreadBy, Written};
 
 /// Clock changes are looked for so far ahead: every yearly one is among them.
 const AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);
-/// Where most jobs are written for; elsewhere few meet at midnight.
-const POPULAR_ZONES: [&str; 22] = [
-    "UTC",
-    "Etc/UTC",
-    "Europe/London",
-    "Europe/Berlin",
-    "Europe/Paris",
-    "Europe/Madrid",
-    "Europe/Rome",
-    "Europe/Amsterdam",
-    "Europe/Prague",
-    "Europe/Warsaw",
-    "Europe/Moscow",
-    "Europe/Istanbul",
-    "America/New_York",
-    "America/Chicago",
-    "America/Denver",
-    "America/Los_Angeles",
-    "America/Sao_Paulo",
-    "Asia/Kolkata",
-    "Asia/Shanghai",
-    "Asia/Singapore",
-    "Asia/Tokyo",
-    "Australia/Sydney",
-];
 
 /// One hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,7 +39,7 @@ pub(super) fn lints(
     add("eitherDay", either_day(fields));
     add("leapDay", leap_day(fields));
     add("skipsMonths", skips_months(fields));
-    add("herd", herd(fields, has_seconds_field, rule.zone_name()));
+    add("herd", herd(fields, has_seconds_field));
     for (spec, index, values, place) in [
         (&SECOND, 0, &fields.second, "top of the minute"),
         (&MINUTE, 1, &fields.minute, "top of the hour"),
@@ -161,9 +136,9 @@ fn skips_months(fields: &Fields<'_>) -> Option<String> {
     Some(format!("{verb} {months}; use L for the last day"))
 }
 
-/// A full hour or midnight, where everybody's jobs meet.
-fn herd(fields: &Fields<'_>, has_seconds_field: bool, zone: &str) -> Option<String> {
-    if fields.second != [0] || fields.minute != [0] || is_spread(fields.tokens[1]) || !POPULAR_ZONES.contains(&zone) {
+/// A full hour or midnight, where everybody's jobs meet, in whatever zone: most zones share their full hours.
+fn herd(fields: &Fields<'_>, has_seconds_field: bool) -> Option<String> {
+    if fields.second != [0] || fields.minute != [0] || is_spread(fields.tokens[1]) {
         return None;
     }
     let is_midnight = fields.hour == [0] && !is_spread(fields.tokens[2]);

@@ -9,8 +9,8 @@ const SHIFT: (Gap, Fold) = (Gap::Shift, Fold::First);
 const SKIP: (Gap, Fold) = (Gap::Skip, Fold::Last);
 const BOTH: (Gap, Fold) = (Gap::Skip, Fold::Both);
 const BERLIN: &str = "Europe/Berlin";
-/// Nobody's favourite: no herd there.
-const LONELY: &str = "Pacific/Pitcairn";
+/// Its clocks never change.
+const STEADY: &str = "Pacific/Pitcairn";
 
 /// Dialect, expression, zone, policy, and `code: part of the message` for each hint.
 type Case = (Dialect, &'static str, &'static str, (Gap, Fold), &'static [&'static str]);
@@ -41,7 +41,9 @@ const LINTS: &[Case] = &[
     (Unix, "0 * * * *", "UTC", SHIFT, &["herd: the full hour like many other jobs; `H` spreads jobs: `H * * * *`"]),
     (Unix, "0 9 * * mon", "UTC", SHIFT, &["herd: `H 9 * * MON`"]),
     (Quartz, "0 0 9 ? * MON 2027", "UTC", SHIFT, &["herd: `0 H 9 ? * MON 2027`"]),
-    (Unix, "0 0 * * *", LONELY, SHIFT, &[]),
+    // Jobs meet wherever their clocks show the same.
+    (Unix, "0 0 * * *", "Europe/Vienna", SHIFT, &["herd: midnight like many other jobs"]),
+    (Unix, "0 9 * * *", STEADY, SHIFT, &["herd: the full hour like many other jobs; `H` spreads jobs: `H 9 * * *`"]),
     (Unix, "H H * * *", "UTC", SHIFT, &[]),
     (
         Unix,
@@ -64,7 +66,7 @@ const LINTS: &[Case] = &[
     (
         Unix,
         "17 */5 * * *",
-        LONELY,
+        STEADY,
         SHIFT,
         &["unevenStep: `*/5` in hours: the gap at the turn of the day is shorter (4 hours)"],
     ),
