@@ -1,7 +1,7 @@
 //! `orloj logs`: what the attempts of a run wrote, in order. Not here: log lines of Orloj's own services.
-//! Invariant: standard output of the attempt goes to standard output, the rest to standard error.
+//! Invariant: standard output of the attempt goes to standard output, the rest to standard error, byte for byte.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write};
 
 use clap::Args;
 use serde_json::Value;
@@ -86,26 +86,95 @@ impl Shown {
             Format::Yaml => return output::print(&format!("---\n{}", output::yaml(std::slice::from_ref(item))?)),
             Format::Table | Format::Wide | Format::Name => {}
         }
-        let Some(written) = item.get("text").and_then(Value::as_str) else { return Ok(()) };
+        let Some(written) = written(item) else { return Ok(()) };
         let attempt = text(item, "attempt");
         if self.attempt.as_ref().is_some_and(|last| *last != attempt) {
             output::note(&format!("-- attempt {attempt}"));
         }
         self.attempt = Some(attempt);
-        if text(item, "stream") == "stdout" { print_raw(written) } else { eprint_raw(written) }
+        if text(item, "stream") == "stdout" {
+            write_raw(std::io::stdout().lock(), "standard output", &written)
+        } else {
+            write_raw(std::io::stderr().lock(), "standard error", &written)
+        }
     }
 }
 
-/// Pieces of output end where they end, not where lines do.
-fn print_raw(text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::error(format!("standard output can't be written: {error}")))
+/// The bytes of a piece. A piece that is no text as it stands has them in `base64`, since `text` has lost some of them; a
+/// character that was cut in two between pieces is whole again.
+fn written(item: &Value) -> Option<Vec<u8>> {
+    let string = |name: &str| item.get(name).and_then(Value::as_str);
+    let exact = string("base64").and_then(from_base64);
+    exact.or_else(|| string("text").map(|text| text.as_bytes().to_vec()))
 }
 
-fn eprint_raw(text: &str) -> Result<(), Failure> {
-    eprint!("{text}");
-    Ok(())
+/// What base64 with padding (RFC 4648 section 4) stands for; `None` if it is something else.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in text.as_bytes().chunks(4) {
+        let padding = group.iter().rev().take_while(|character| **character == b'=').count();
+        if group.len() < 4 || padding > 2 {
+            return None;
+        }
+        let mut bits = 0_u32;
+        for character in &group[..4 - padding] {
+            bits = (bits << 6) | digit(*character)?;
+        }
+        bits <<= 6 * padding;
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..4 - padding]);
+    }
+    Some(bytes)
+}
+
+fn digit(character: u8) -> Option<u32> {
+    let value = match character {
+        b'A'..=b'Z' => character - b'A',
+        b'a'..=b'z' => character - b'a' + 26,
+        b'0'..=b'9' => character - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(u32::from(value))
+}
+
+/// Pieces of output end where they end, not where lines do.
+fn write_raw(mut out: impl Write, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::error(format!("{name} can't be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (encoded, text) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
+        ] {
+            assert_eq!(from_base64(encoded), Some(text.as_bytes().to_vec()), "{encoded}");
+        }
+        assert_eq!(from_base64("+/8A"), Some(vec![0xfb, 0xff, 0x00]));
+        for broken in ["Zm9", "Z===", "Z=9v", "Zm-v", "Zm9vY"] {
+            assert_eq!(from_base64(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_written_as_they_were() {
+        assert_eq!(written(&json!({"text": "one\n"})), Some(b"one\n".to_vec()));
+        assert_eq!(written(&json!({"text": "\u{fffd}\n", "base64": "/wo="})), Some(vec![0xff, b'\n']));
+        assert_eq!(written(&json!({"text": "kept", "base64": "?"})), Some(b"kept".to_vec()));
+        assert_eq!(written(&json!({"attempt": 1})), None);
+    }
 }

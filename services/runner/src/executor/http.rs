@@ -14,7 +14,8 @@ use orloj_domain::http_status;
 use orloj_domain::job::{HeaderValue as Text, HttpCompletion, HttpTarget};
 use orloj_domain::runner::OutputStream;
 use orloj_domain::time::Timestamp;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use orloj_runtime::clock::{Clock as _, SystemClock};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
 use tokio::time::Instant;
 
@@ -39,6 +40,8 @@ pub(crate) struct Http {
     secrets: Secrets,
     /// Where targets reach the API.
     callback_url: Option<String>,
+    /// For what an answer means by a date, if it does not say what its server's clock shows.
+    clock: SystemClock,
 }
 
 impl Http {
@@ -55,7 +58,7 @@ impl Http {
             .dns_resolver(Arc::new(CheckedResolver::new(Arc::clone(&egress))))
             .build()
             .map_err(|error| reason(&error))?;
-        Ok(Self { client, egress, secrets, callback_url })
+        Ok(Self { client, egress, secrets, callback_url, clock: SystemClock::new() })
     }
 
     /// # Errors
@@ -166,7 +169,7 @@ async fn exchange(
         Ok(answer) => answer,
         Err(error) => return not_answered(&error),
     };
-    let outcome = judged(target, &answer, veil);
+    let outcome = judged(target, &answer, veil, http.clock.now());
     sink.note(&format!("[orloj] {:?} {}", answer.version(), answer.status()));
     *is_accepted = target.completion == HttpCompletion::Callback && answer.status() == StatusCode::ACCEPTED;
     let kept = keep(answer, veil, sink).await;
@@ -197,7 +200,7 @@ async fn waited(sink: &mut impl Sink) -> Infallible {
 }
 
 /// What an answer means, by its status and headers.
-fn judged(target: &HttpTarget, answer: &Response, veil: &Veil) -> Outcome {
+fn judged(target: &HttpTarget, answer: &Response, veil: &Veil, now: Timestamp) -> Outcome {
     let status = answer.status();
     let code = Some(i32::from(status.as_u16()));
     if http_status::is_success(&target.success, status.as_u16()) {
@@ -213,23 +216,27 @@ fn judged(target: &HttpTarget, answer: &Response, veil: &Veil) -> Outcome {
     };
     Outcome {
         http_status: code,
-        retry_after_ms: retry_after(answer.headers(), status),
+        retry_after_ms: retry_after(answer.headers(), status, now),
         is_final: !http_status::is_retryable(status.as_u16()),
         ..Outcome::new(OutcomeKind::Failed, veil.text(message))
     }
 }
 
 /// When the target asks for the next attempt, as RFC 9110, section 10.2.3, has it: seconds or a date.
-fn retry_after(headers: &HeaderMap, status: StatusCode) -> Option<i64> {
+fn retry_after(headers: &HeaderMap, status: StatusCode, now: Timestamp) -> Option<i64> {
     let text = headers.get(RETRY_AFTER).filter(|_| !status.is_success())?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<i64>() {
         return seconds.checked_mul(1000).filter(|millis| *millis >= 0);
     }
+    let date = http_date(text)?;
+    // By the target's own clock, if it says what that shows; RFC 9110, section 6.6.1, lets a server that has none leave it out.
+    let shown = headers.get(DATE).and_then(|shown| http_date(shown.to_str().ok()?));
+    i64::try_from(date.since(shown.unwrap_or(now)).as_millis()).ok()
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    let now = headers.get(reqwest::header::DATE)?.to_str().ok()?;
-    let now = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(now).ok()?;
-    // By the target's own clock.
-    i64::try_from(Timestamp::from(date).since(Timestamp::from(now)).as_millis()).ok()
+    Some(Timestamp::from(date))
 }
 
 /// Keeps the beginning of the answer as output, as it comes.
@@ -288,5 +295,34 @@ fn reason(error: &reqwest::Error) -> String {
     match text {
         Some(text) => format!("{what}{text}"),
         None => format!("{what}{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_meant_by_the_targets_clock_and_else_by_ours() {
+        let now: Timestamp = "1994-11-06T08:49:37Z".parse().expect("an instant");
+        let later = "Sun, 06 Nov 1994 08:50:07 GMT";
+        for (asked, shown, expected) in [
+            ("7", None, Some(7000)),
+            ("-7", None, None),
+            ("soon", None, None),
+            (later, Some("Sun, 06 Nov 1994 08:50:06 GMT"), Some(1000)),
+            (later, None, Some(30_000)),
+            (later, Some("no date"), Some(30_000)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", None, Some(0)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(asked));
+            if let Some(shown) = shown {
+                headers.insert(DATE, HeaderValue::from_static(shown));
+            }
+            let found = retry_after(&headers, StatusCode::SERVICE_UNAVAILABLE, now);
+            assert_eq!(found, expected, "{asked} {shown:?}");
+            assert_eq!(retry_after(&headers, StatusCode::ACCEPTED, now), None);
+        }
     }
 }

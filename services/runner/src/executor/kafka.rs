@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use orloj_domain::attempt::{Outcome, OutcomeKind};
 use orloj_domain::job::KafkaTarget;
+use orloj_domain::topic::{DLQ_PREFIX, RUN_READY_PREFIX};
 use orloj_runtime::config::KafkaTargetConfig;
 use orloj_runtime::kafka::outlet::{NotSent, Outlet, OutletMessage, SentTo};
+use orloj_runtime::topics;
 use tokio::sync::oneshot;
 
 use super::process::{Abort, Sink};
@@ -19,7 +21,7 @@ use super::template::{AttemptFacts, fill, told};
 /// The clusters that jobs may send to, and a client for each that was.
 pub(crate) struct Clusters {
     known: BTreeMap<String, KafkaTargetConfig>,
-    /// What the names of our own topics begin with.
+    /// What the names of our own topics begin with; nothing, if the installation has set that.
     own_prefix: String,
     outlets: Mutex<BTreeMap<String, Outlet>>,
 }
@@ -39,9 +41,8 @@ impl Clusters {
                  (and `runner.kafka.{cluster}.bootstrap.servers`) for it, or use a queue whose runners know it"
             ));
         };
-        if !self.own_prefix.is_empty() && topic.starts_with(&self.own_prefix) {
-            let prefix = &self.own_prefix;
-            return Err(format!("spec.run.kafka.topic: `{topic}` is one of Orloj's own (`{prefix}*`); use another"));
+        if let Some(why) = self.why_own(topic) {
+            return Err(format!("spec.run.kafka.topic: `{topic}` is one of Orloj's own ({why}); use another"));
         }
         if !known.topics.iter().any(|allowed| is_allowed(allowed, topic)) {
             return Err(format!(
@@ -57,6 +58,16 @@ impl Clusters {
         headers.extend(told(facts));
         let (key, value) = (filled("key", &target.key)?, filled("value", &target.value)?);
         Ok((self.outlet(cluster, known)?, OutletMessage { topic: topic.clone(), key, value, headers }))
+    }
+
+    /// What makes a topic one of ours, whatever cluster is named: a name does not say that it is not the log's own.
+    fn why_own(&self, topic: &str) -> Option<String> {
+        if !self.own_prefix.is_empty() {
+            return topic.starts_with(&self.own_prefix).then(|| format!("`{}*`", self.own_prefix));
+        }
+        let is_of_queue = [RUN_READY_PREFIX, DLQ_PREFIX].iter().any(|beginning| topic.starts_with(beginning));
+        let is_own = is_of_queue || topics::declaration().iter().any(|declared| declared.is_named(topic));
+        is_own.then(|| "its `topics.prefix` is empty".to_owned())
     }
 
     fn outlet(&self, cluster: &str, known: &KafkaTargetConfig) -> Result<Outlet, String> {
@@ -123,6 +134,8 @@ fn judged(
 
 #[cfg(test)]
 mod tests {
+    use orloj_domain::id::QueueName;
+
     use super::super::template::example;
     use super::*;
 
@@ -137,9 +150,13 @@ mod tests {
     }
 
     fn clusters() -> Clusters {
-        let topics = ["orders", "invoices.*", "orloj.mine"].map(str::to_owned).to_vec();
+        clusters_of(&["orders", "invoices.*", "orloj.mine"], "orloj.")
+    }
+
+    fn clusters_of(allowed: &[&str], own_prefix: &str) -> Clusters {
+        let topics = allowed.iter().map(|topic| (*topic).to_owned()).collect();
         let known = KafkaTargetConfig { topics, properties: BTreeMap::new() };
-        Clusters::new(BTreeMap::from([("default".to_owned(), known)]), "orloj.".to_owned())
+        Clusters::new(BTreeMap::from([("default".to_owned(), known)]), own_prefix.to_owned())
     }
 
     #[test]
@@ -154,6 +171,21 @@ mod tests {
             for word in words {
                 assert!(refused.contains(word), "{cluster} {topic}: {refused}");
             }
+        }
+    }
+
+    #[test]
+    fn without_a_prefix_our_own_are_known_by_their_names() {
+        let clusters = clusters_of(&["*"], "");
+        let refused = |topic: &str| clusters.prepare(&target("default", topic), &example()).err();
+        let declared = topics::declared(1, 1, &[QueueName::default()]).into_iter().map(|spec| spec.name);
+        for topic in declared.chain([format!("{RUN_READY_PREFIX}No Queue"), DLQ_PREFIX.to_owned()]) {
+            let refused = refused(&topic).unwrap_or_default();
+            assert!(refused.contains("Orloj's own") && refused.contains("`topics.prefix`"), "{topic}: {refused}");
+        }
+        for topic in ["orders", "fires.mine", "my.fires", "orloj.fires", "run.ready", "dlq"] {
+            // No client is made for these: what librdkafka opens, programs of other tests would inherit.
+            assert_eq!(clusters.why_own(topic), None, "{topic}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! HTTP targets against servers that answer well, badly or not at all.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use orloj_domain::attempt::{Outcome, OutcomeKind, ReadyAttempt};
@@ -153,6 +153,13 @@ fn answers_are_judged_by_status() {
             false,
             Some(30_000),
         ),
+        (
+            "undated",
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT\r\nContent-Length: 0\r\n\r\n",
+            false,
+            // By our own clock that is past.
+            Some(0),
+        ),
         ("missing", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", true, None),
         ("moved", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", true, None),
     ] {
@@ -162,6 +169,18 @@ fn answers_are_judged_by_status() {
         let status: i32 = answer[9..12].parse().expect("a status");
         assert_eq!(outcome.http_status, Some(status));
     }
+}
+
+#[test]
+fn a_redirect_that_leads_back_is_not_followed() {
+    let server = Server::answering("HTTP/1.1 302 Found\r\nLocation: /run\r\nContent-Length: 0\r\n\r\n");
+    let bed = bed();
+    let outcome = outcome(&bed, "circle", &server);
+    assert_eq!((outcome.kind, outcome.http_status), (OutcomeKind::Failed, Some(302)), "{outcome:?}");
+    let said = outcome.message.expect("a message");
+    assert!(said.starts_with("HTTP 302 Found: it sends on to /run, and redirects are not followed"), "{said}");
+    server.requests.recv().expect("a request");
+    assert!(server.requests.try_recv().is_err(), "it was followed");
 }
 
 #[test]
@@ -194,22 +213,107 @@ fn servers_that_misbehave_are_failures_that_may_pass() {
     assert!(outcome.message.expect("a message").contains("refused"));
 }
 
+/// Begins to answer, and resets the connection once nobody holds the other end of `held`; its URL.
+fn resetting(held: Receiver<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/run", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        // A connection that is closed before all that came was read is reset, not ended.
+        stream.read_exact(&mut [0_u8]).expect("a request");
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"));
+        let _ = held.recv();
+    });
+    url
+}
+
+#[test]
+fn a_connection_that_is_reset_within_an_answer_is_a_failure_that_may_pass() {
+    let bed = bed();
+    let (holder, held) = channel::<()>();
+    let attempt = attempt("resets", target(&resetting(held)));
+    bed.append(record(&attempt));
+    bed.wait_for("what came of the answer", || {
+        (text_of(&bed.outputs(attempt.run_id), OutputStream::Stdout) == "half").then_some(())
+    });
+    drop(holder);
+    let outcome = bed.outcome(attempt.run_id);
+    let judged = (outcome.kind, outcome.is_final, outcome.http_status);
+    assert_eq!(judged, (OutcomeKind::Failed, false, Some(200)), "{outcome:?}");
+    let said = outcome.message.expect("a message");
+    assert!(said.starts_with("the answer broke off: ") && said.contains("reset"), "{said}");
+}
+
+/// A port that accepts nobody, since what waits there has filled its queue; it stays so while this is held.
+struct FullPort {
+    url: String,
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl FullPort {
+    fn new() -> Self {
+        // The standard library does not let one choose how long the queue is.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        let _entered = runtime.enter();
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let listener = socket.listen(1).expect("a listener").into_std().expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let mut waiting = Vec::new();
+        // A loopback makes a connection at once or, once the queue is full, not at all.
+        let problem = loop {
+            match TcpStream::connect_timeout(&address, Duration::from_millis(250)) {
+                Ok(stream) => waiting.push(stream),
+                Err(problem) => break problem,
+            }
+            assert!(waiting.len() < 100, "the queue has no end");
+        };
+        assert_eq!(problem.kind(), ErrorKind::TimedOut, "{problem}");
+        Self { url: format!("http://{address}/run"), _listener: listener, _waiting: waiting }
+    }
+}
+
+/// No job sets how long a connection is waited for, so that this takes the runner's own ten seconds.
+#[test]
+fn a_server_that_accepts_nobody_is_a_failure_that_may_pass() {
+    let port = FullPort::new();
+    let bed = bed();
+    let attempt = attempt("full", target(&port.url));
+    bed.append(record(&attempt));
+    let outcome = bed.outcome(attempt.run_id);
+    assert_eq!((outcome.kind, outcome.is_final), (OutcomeKind::Failed, false), "{outcome:?}");
+    let said = outcome.message.expect("a message");
+    assert!(said.starts_with("no answer: timed out: "), "{said}");
+}
+
 #[test]
 fn a_request_is_given_up_at_its_timeout() {
     let bed = bed();
-    let (done, is_done) = channel::<()>();
-    let server = Server::new(move |stream| {
-        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"));
-        // A byte now and then keeps the connection from being silent.
-        while is_done.recv_timeout(Duration::from_millis(20)).is_err() && stream.write_all(b"x").is_ok() {}
-    });
-    let mut attempt = attempt("drips", target(&server.url));
-    let mut decision: FireDecision = codec::decode(&attempt.request).expect("a request");
-    std::sync::Arc::make_mut(decision.spec.as_mut().expect("a spec")).timeout_ms = 300;
-    attempt.request = codec::encode(&decision);
-    bed.append(record(&attempt));
-    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::TimedOut);
-    drop(done);
+    for (name, beginning, drop_of_it) in [
+        ("silent", "", ""),
+        ("slow-headers", "HTTP/1.1 200 OK\r\nX-Slow: ", "x"),
+        ("drips", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", "x"),
+    ] {
+        let (done, is_done) = channel::<()>();
+        let server = Server::new(move |stream| {
+            drop(stream.write_all(beginning.as_bytes()));
+            // A byte now and then keeps the connection from being silent, where there is one.
+            while is_done.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout)
+                && stream.write_all(drop_of_it.as_bytes()).is_ok()
+            {}
+        });
+        let mut attempt = attempt(name, target(&server.url));
+        let mut decision: FireDecision = codec::decode(&attempt.request).expect("a request");
+        std::sync::Arc::make_mut(decision.spec.as_mut().expect("a spec")).timeout_ms = 300;
+        attempt.request = codec::encode(&decision);
+        bed.append(record(&attempt));
+        let outcome = bed.outcome(attempt.run_id);
+        assert_eq!((outcome.kind, outcome.is_final), (OutcomeKind::TimedOut, false), "{name}: {outcome:?}");
+        let said = outcome.message.expect("a message");
+        assert!(said.contains("it took longer than its timeout of 300ms"), "{name}: {said}");
+        drop(done);
+    }
 }
 
 #[test]

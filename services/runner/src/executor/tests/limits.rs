@@ -60,8 +60,9 @@ async fn a_variable_that_a_shell_would_drop_is_refused_beside_limits() {
     assert!(bed.plan(&with(None)).is_ok());
 }
 
-/// The kernel does not bound root's processes, so that the script takes another user first.
-fn as_somebody(script: &str) -> Option<Vec<&str>> {
+/// The kernel does not bound root's processes, so that the script takes another user first: one for each case, as all processes of
+/// a user count.
+fn as_somebody<'a>(user: &'a str, script: &'a str) -> Option<Vec<&'a str>> {
     if !getuid().is_root() {
         return Some(vec!["sh", "-c", script]);
     }
@@ -69,14 +70,14 @@ fn as_somebody(script: &str) -> Option<Vec<&str>> {
     if path.is_none() {
         eprintln!("skipped: root's processes are not bounded, and there is no `setpriv` to take another user");
     }
-    path.map(|_| vec!["setpriv", "--reuid", "64999", "--regid", "64999", "--clear-groups", "sh", "-c", script])
+    path.map(|_| vec!["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "sh", "-c", script])
 }
 
 #[tokio::test]
 async fn processes_are_bounded() {
     let bed = Bed::new(133);
     let limits = ProcessLimits { processes: Some(20), ..none() };
-    let Some(command) = as_somebody("n=0; while sleep 1000 & do n=$((n+1)); echo $n; done") else { return };
+    let Some(command) = as_somebody("64999", "n=0; while sleep 1000 & do n=$((n+1)); echo $n; done") else { return };
     let (outcome, kept) = bed.run(&limited(&command, limits), LONG).await;
     assert_eq!(outcome.kind, OutcomeKind::Failed, "{outcome:?}");
     assert!(kept.text(OutputStream::Stderr).to_lowercase().contains("fork"), "{:?}", kept.text(OutputStream::Stderr));
@@ -89,7 +90,9 @@ async fn processes_are_bounded() {
 async fn a_fork_bomb_is_bounded_and_ends() {
     let bed = Bed::new(134);
     let limits = ProcessLimits { processes: Some(20), ..none() };
-    let Some(command) = as_somebody("trap '' TERM; b() { b 2>/dev/null & b 2>/dev/null & wait; }; b") else { return };
+    let Some(command) = as_somebody("64998", "trap '' TERM; b() { b 2>/dev/null & b 2>/dev/null & wait; }; b") else {
+        return;
+    };
     let (outcome, kept) = bed.run(&limited(&command, limits), Duration::from_secs(2)).await;
     assert_ne!(outcome.kind, OutcomeKind::NotStarted, "{outcome:?}");
     assert!(!kept.text(OutputStream::Runner).contains("could not be killed"), "{:?}", kept.text(OutputStream::Runner));
