@@ -62,8 +62,11 @@ words! {
         NoHandler = "noHandler",
         /// Its runner was lost.
         LeaseLost = "leaseLost",
-        /// Stopped because the runner could not confirm its lease, or was asked to end.
+        /// Stopped because the runner could not confirm its lease.
         Aborted = "aborted",
+        /// Given back by a runner that was asked to end, or got no word to start it; uses up no attempt. Under at most once it
+        /// certainly never started.
+        HandedBack = "handedBack",
         /// Stopped on request.
         Cancelled = "cancelled",
         /// The previous run of the job was live and the job forbids overlap.

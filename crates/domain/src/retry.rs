@@ -49,7 +49,8 @@ pub enum RetryDecision {
 ///
 /// At most once means at most one attempt that may have done something: only an attempt that certainly never
 /// started is followed by another. An attempt that its runner stopped by itself (`aborted`) is judged as one
-/// whose lease was lost, so that it does not matter which of the two is noticed first.
+/// whose lease was lost, so that it does not matter which of the two is noticed first. One that was handed back is followed by
+/// another at once, whatever the policy says: it has not failed.
 #[must_use]
 pub fn after_failure(
     policy: &RetryPolicy,
@@ -59,6 +60,9 @@ pub fn after_failure(
     run: RunId,
     now: Timestamp,
 ) -> RetryDecision {
+    if outcome.kind == OutcomeKind::HandedBack {
+        return RetryDecision::Retry { due_at: now };
+    }
     match refusal(policy, delivery, outcome, attempt) {
         Some(disposition) => RetryDecision::DeadLetter { disposition },
         None => {
@@ -189,6 +193,15 @@ mod tests {
         check(most, OutcomeKind::Unknown, None, 1, Some(NotRetryable));
         check(most, OutcomeKind::NotStarted, None, 1, None);
         check(most, OutcomeKind::NotStarted, None, 3, Some(AttemptsExhausted));
+    }
+
+    #[test]
+    fn what_was_handed_back_has_not_failed() {
+        let outcome = Outcome::new(OutcomeKind::HandedBack, "");
+        for (delivery, attempt) in [(Delivery::AtLeastOnce, 1), (Delivery::AtLeastOnce, 9), (Delivery::AtMostOnce, 3)] {
+            let decision = after_failure(&policy(1, 0.0), delivery, &outcome, attempt, run(1), NOW);
+            assert_eq!(decision, RetryDecision::Retry { due_at: NOW }, "{delivery} attempt {attempt}");
+        }
     }
 
     #[test]

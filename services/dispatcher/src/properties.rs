@@ -22,12 +22,13 @@ type Labels = &'static [(&'static str, &'static str)];
 /// What their runners say about themselves, and what runs ask for.
 const LABELS: [Labels; 3] = [&[("disk", "ssd"), ("zone", "eu")], &[("zone", "eu")], &[("disk", "ssd")]];
 const WANTED: [Labels; 4] = [&[], &[], &[("zone", "eu")], &[("disk", "ssd")]];
-const KINDS: [OutcomeKind; 7] = [
+const KINDS: [OutcomeKind; 8] = [
     OutcomeKind::Succeeded,
     OutcomeKind::Failed,
     OutcomeKind::Failed,
     OutcomeKind::TimedOut,
     OutcomeKind::Aborted,
+    OutcomeKind::HandedBack,
     OutcomeKind::NotStarted,
     OutcomeKind::Cancelled,
 ];
@@ -305,6 +306,7 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) -> usize {
                 handed_out += 1;
             }
         }
+        in_this_life -= handed_back(event);
         assert!(in_this_life <= ask.max_attempts, "{ask:?}");
         assert!(event.token >= token && event.token <= newest, "{ask:?}");
         token = event.token;
@@ -316,6 +318,15 @@ fn check_run(ask: &Ask, events: &[&RunEvent]) -> usize {
     assert_eq!(attempts, wanted, "{ask:?}");
     assert_eq!(ends, lives, "{ask:?}: an end for each life");
     handed_out
+}
+
+/// How many attempts were given back by runners that had to end: they count for nothing.
+fn handed_back(event: &RunEvent) -> i32 {
+    let is_back = |kind: OutcomeKind| i32::from(kind == OutcomeKind::HandedBack);
+    let of_ended: i32 = event.ended_attempts.iter().map(|end| is_back(end.outcome.kind)).sum();
+    let is_retrying = event.state == RunState::Retrying && event.ended_attempts.is_empty();
+    let of_run = event.outcome.as_ref().filter(|_| is_retrying).map_or(0, |outcome| is_back(outcome.kind));
+    of_ended + of_run
 }
 
 /// After each batch of events, in log order: no job has more live runs than its policy allows, and nobody waits beside free

@@ -116,7 +116,7 @@ pub struct Run {
     pub cancel_reason: Option<Arc<str>>,
     /// When it was sent back last, or until when it was delayed then.
     pub redriven_at: Option<Timestamp>,
-    /// Attempts that it had used when it was sent back last.
+    /// Attempts that do not count: those it had used when it was sent back last, and those that were handed back since.
     pub attempts_before: i32,
     /// Asking, ready and running: limits that its attempt asks for or holds.
     pub limits: Arc<[LimitId]>,
@@ -291,6 +291,18 @@ impl Run {
             hedge: None,
             ..self.clone()
         }
+    }
+
+    /// A runner that had to end has given its attempt back: the next one comes at once, and counts in its place.
+    #[must_use]
+    pub fn handed_back(&self, outcome: Outcome, now: Timestamp) -> Self {
+        Self { first_failure: self.first_failure, ..self.without_counting_one().failed_once(outcome, now, now) }
+    }
+
+    /// One of its attempts, which has a number, does not count.
+    #[must_use]
+    pub fn without_counting_one(&self) -> Self {
+        Self { attempts_before: self.attempts_before + 1, ..self.clone() }
     }
 
     /// True if it matters whether it is executed although it was cancelled on its queue: to others of its job or of its limits,

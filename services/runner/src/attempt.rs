@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEvent, AttemptEventType, Outcome, OutcomeKind, ReadyAttempt};
 use orloj_domain::callback::CallbackDigest;
-use orloj_domain::job::{RunSpec, Target};
+use orloj_domain::job::{Delivery, RunSpec, Target};
 use orloj_domain::runner::{AttemptOutput, OutputStream};
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
@@ -89,6 +89,8 @@ impl Assignment {
         let Entered { number, stop, start, completed } = shared.board.enter(&session, (ready.run_id, ready.token));
         let mut output = Output::new(&shared, &ready, &session);
         let start_of = OnceLock::new();
+        let mut has_begun = false;
+        let delivery = work.as_ref().map_or(Delivery::AtLeastOnce, |work| work.spec.delivery);
         let outcome = match work {
             _ if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
             Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
@@ -106,6 +108,7 @@ impl Assignment {
                     // A word may have come while this process was frozen.
                     Ok(()) if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
                     Ok(()) => {
+                        has_begun = true;
                         let ends = Ends { abort, completed };
                         let reports = Reports { shared: &shared, ready: &ready, session: &session, start: &start_of };
                         attempt(&reports, *work, deadline, ends, &mut output).await
@@ -116,6 +119,7 @@ impl Assignment {
         shared.board.leave(number);
         let is_told = outcome.kind == OutcomeKind::Aborted || session.is_live(shared.board.clock.monotonic());
         let outcome = if is_told { outcome } else { not_under_lease(Some(&outcome)) };
+        let outcome = if has_begun { begun_once(delivery, outcome) } else { outcome };
         shared.board.metrics.ended(outcome.kind);
         tracing::debug!(
             job = %ready.job, run = %ready.run_id, attempt = ready.attempt, outcome = %outcome.kind,
@@ -145,6 +149,14 @@ fn not_under_lease(ended: Option<&Outcome>) -> Outcome {
         ),
     };
     Outcome::new(OutcomeKind::Aborted, message)
+}
+
+/// Nobody knows what an attempt has done that had begun: under at most once it can't be given back.
+fn begun_once(delivery: Delivery, outcome: Outcome) -> Outcome {
+    match (delivery, outcome.kind) {
+        (Delivery::AtMostOnce, OutcomeKind::HandedBack) => Outcome { kind: OutcomeKind::Aborted, ..outcome },
+        _ => outcome,
+    }
 }
 
 /// When the run must have ended, on the clock that waits.
@@ -190,7 +202,8 @@ async fn may_start(
         () = deadline.wait() => Err(expired()),
         () = tokio::time::sleep(patience) => {
             let message = format!("not started: no word from the dispatcher within {patience:?}");
-            Err(Outcome::new(OutcomeKind::NotStarted, message))
+            // Another runner may get the word; that this one did not is no fault of the job.
+            Err(Outcome::new(OutcomeKind::HandedBack, message))
         }
     }
 }

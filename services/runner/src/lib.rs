@@ -274,13 +274,13 @@ fn home_of(config: &RunnerConfig, launcher: Option<&Launcher>) -> Result<Option<
     Ok(Some(home))
 }
 
-/// Waits for the attempts in flight, then stops those that are left.
+/// Waits for the attempts in flight, then stops those that are left, and gives them back.
 fn drain(board: &Board, patience: Duration) {
     if board.wait_idle(patience) {
         return;
     }
     let reason = "the runner was asked to end and the attempt took longer than its drain timeout".to_owned();
-    board.abort_all(&Abort { kind: OutcomeKind::Aborted, reason, grace: GRACE });
+    board.abort_all(&Abort { kind: OutcomeKind::HandedBack, reason, grace: GRACE });
     if !board.wait_idle(GRACE + ABORT_PATIENCE) {
         tracing::error!(busy = board.busy(), "attempts are left that could not be ended or reported");
     }

@@ -135,7 +135,7 @@ fn a_stopped_runner_drains_its_handlers() {
     running.end().expect("a clean end");
     assert!(is_over.load(Ordering::SeqCst), "the handler was told");
     let outcomes: Vec<_> = installation.attempts(run).into_iter().filter_map(|event| event.outcome).collect();
-    assert_eq!(outcomes.iter().map(|outcome| outcome.kind).collect::<Vec<_>>(), [OutcomeKind::Aborted]);
+    assert_eq!(outcomes.iter().map(|outcome| outcome.kind).collect::<Vec<_>>(), [OutcomeKind::HandedBack]);
 }
 
 #[test]

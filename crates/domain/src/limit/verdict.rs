@@ -25,6 +25,7 @@ pub fn verdict(limit: &LimitId, outcome: &Outcome, is_dead: bool) -> Verdict {
         | OutcomeKind::NoHandler
         | OutcomeKind::LeaseLost
         | OutcomeKind::Aborted
+        | OutcomeKind::HandedBack
         | OutcomeKind::Cancelled
         | OutcomeKind::Overlap
         | OutcomeKind::Expired
@@ -39,6 +40,7 @@ fn of_queue(kind: OutcomeKind) -> Verdict {
         OutcomeKind::NoHandler
         | OutcomeKind::LeaseLost
         | OutcomeKind::Aborted
+        | OutcomeKind::HandedBack
         | OutcomeKind::Cancelled
         | OutcomeKind::Overlap
         | OutcomeKind::Expired
@@ -63,7 +65,9 @@ mod tests {
 
     #[test]
     fn a_queue_counts_dead_letters_and_a_limit_counts_failures_of_its_target() {
-        use OutcomeKind::{Aborted, Cancelled, Expired, Failed, LeaseLost, NoHandler, NotStarted, Succeeded, TimedOut};
+        use OutcomeKind::{
+            Aborted, Cancelled, Expired, Failed, HandedBack, LeaseLost, NoHandler, NotStarted, Succeeded, TimedOut,
+        };
         check("queue/q", Succeeded, None, false, Verdict::Succeeded);
         for kind in [Failed, TimedOut, NotStarted] {
             check("queue/q", kind, None, false, Verdict::Retried);
@@ -73,7 +77,7 @@ mod tests {
         }
         check("queue/q", Failed, Some(404), true, Verdict::Failed);
         for limit in ["queue/q", "limit/l"] {
-            for kind in [Cancelled, Expired, NoHandler, LeaseLost, Aborted, OutcomeKind::Unknown] {
+            for kind in [Cancelled, Expired, NoHandler, LeaseLost, Aborted, HandedBack, OutcomeKind::Unknown] {
                 check(limit, kind, None, false, Verdict::Nothing);
             }
         }

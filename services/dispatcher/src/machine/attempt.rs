@@ -80,6 +80,7 @@ impl DispatcherMachine {
             | OutcomeKind::NotStarted
             | OutcomeKind::LeaseLost
             | OutcomeKind::Aborted
+            | OutcomeKind::HandedBack
             // No runner of this version reports these two; whatever they mean, it is no success.
             | OutcomeKind::Overlap
             | OutcomeKind::Unknown => self.fail_attempt(run, outcome, now),
@@ -105,7 +106,10 @@ impl DispatcherMachine {
             RetryDecision::Retry { due_at } => {
                 let ended = run.hedge.as_ref().map(|_| ended_attempt(run, Which::Own, outcome.clone(), now));
                 let ended = ended.into_iter().collect();
-                self.step_about(run, run.failed_once(outcome, due_at, now), About::Run, ended)
+                let is_failure = outcome.kind != OutcomeKind::HandedBack;
+                let next =
+                    if is_failure { run.failed_once(outcome, due_at, now) } else { run.handed_back(outcome, now) };
+                self.step_about(run, next, About::Run, ended)
             }
             RetryDecision::DeadLetter { disposition } => self.end(run, End::Dead(outcome, disposition), now),
         }

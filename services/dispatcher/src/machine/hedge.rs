@@ -55,6 +55,7 @@ impl DispatcherMachine {
             | OutcomeKind::NoHandler
             | OutcomeKind::LeaseLost
             | OutcomeKind::Aborted
+            | OutcomeKind::HandedBack
             | OutcomeKind::Overlap
             | OutcomeKind::Unknown
                 if is_final =>
@@ -67,6 +68,7 @@ impl DispatcherMachine {
             | OutcomeKind::NoHandler
             | OutcomeKind::LeaseLost
             | OutcomeKind::Aborted
+            | OutcomeKind::HandedBack
             | OutcomeKind::Overlap
             | OutcomeKind::Unknown => return self.go_on(run, which, outcome, now),
         };
@@ -75,8 +77,11 @@ impl DispatcherMachine {
 
     /// One of two live attempts has ended, and the run goes on with the other.
     fn go_on(&self, run: &Run, which: Which, outcome: Outcome, now: Timestamp) -> Event {
-        let is_failure = !matches!(outcome.kind, OutcomeKind::Cancelled | OutcomeKind::NoHandler);
-        let failed = if is_failure { run.having_failed(&outcome, now) } else { run.clone() };
+        let failed = match outcome.kind {
+            OutcomeKind::Cancelled | OutcomeKind::NoHandler => run.clone(),
+            OutcomeKind::HandedBack => run.without_counting_one(),
+            _ => run.having_failed(&outcome, now),
+        };
         let next = match which {
             Which::Own => failed.on_hedge(),
             // A runner without the handler has not used the attempt up.

@@ -230,6 +230,28 @@ fn other_outcomes_end_or_retry() {
     );
 }
 
+/// By a runner that had to end: the only attempt that the policy allows is still to come.
+#[test]
+fn what_was_handed_back_uses_up_no_attempt() {
+    const BACK: OutcomeKind = OutcomeKind::HandedBack;
+    let ask = |number| Ask { max_attempts: 1, ..Ask::of("a/b", number) };
+    let once = Ask { max_attempts: 1, delivery: Delivery::AtMostOnce, ..Ask::of("a/b", 2) };
+    check(
+        &[ask(1), once],
+        &[
+            (0, Request(0), &["ready a1 t1"]),
+            (0, Claim(0, 1, 1, "s"), &["running a1 t1 by s"]),
+            (5, Finish(0, 1, 1, "s", BACK), &["retrying a2 t1 due 5 -run.state"]),
+            (5, Tick, &["ready a2 t2 -run.retry"]),
+            (6, Finish(0, 2, 2, "s", BACK), &["retrying a3 t2 due 6 -run.state"]),
+            (6, Tick, &["ready a3 t3 -run.retry"]),
+            (7, Finish(0, 3, 3, "s", FAILED), &["dead a3 t3 failed attemptsExhausted"]),
+            (8, Request(1), &["ready a1 t1"]),
+            (8, Finish(1, 1, 1, "s", BACK), &["retrying a2 t1 due 8 -run.state"]),
+        ],
+    );
+}
+
 #[test]
 fn what_runs_have_in_common_is_held_once_and_goes_with_the_last() {
     let mut world = World::new();

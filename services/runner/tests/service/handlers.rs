@@ -311,7 +311,7 @@ fn a_drain_ends_handlers_that_take_too_long() {
     bed.report(attempt.run_id, AttemptEventType::Started);
     bed.shutdown.request();
     bed.end().expect("a clean end");
-    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Aborted);
+    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::HandedBack);
     assert_eq!(stdout(&bed, &attempt), "here\ncancelled\n");
 }
 

@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use orloj_domain::attempt::{AttemptEventType, OutcomeKind};
 use orloj_domain::id::QueueName;
-use orloj_domain::job::Target;
+use orloj_domain::job::{Delivery, Target};
 use orloj_domain::runner::OutputStream;
 use orloj_domain::time::Timestamp;
 use orloj_domain::topic;
 use orloj_runtime::clock::ManualClock;
 use orloj_runtime::log::{Header, NewRecord};
-use support::{Bed, ready, record, shell, text_of};
+use support::{Bed, ready, ready_by, record, shell, text_of};
 
 fn is_alive(pid: &str) -> bool {
     std::path::Path::new("/proc").join(pid.trim()).exists()
@@ -183,8 +183,22 @@ fn a_drain_ends_what_takes_too_long() {
     bed.shutdown.request();
     bed.end().expect("a clean end");
     let outcome = bed.outcome(attempt.run_id);
-    assert_eq!((outcome.kind, outcome.signal), (OutcomeKind::Aborted, Some(15)), "{outcome:?}");
+    assert_eq!((outcome.kind, outcome.signal), (OutcomeKind::HandedBack, Some(15)), "{outcome:?}");
     assert!(!is_alive(&pid));
+}
+
+/// What has begun may have done something, and may not be done again.
+#[test]
+fn a_drain_gives_nothing_back_that_began_under_at_most_once() {
+    let mut bed = Bed::start(|config| config.drain_timeout = Duration::from_millis(100));
+    let attempt = ready_by("once", shell("exec sleep 1000"), Delivery::AtMostOnce);
+    bed.append(record(&attempt));
+    bed.wait_for("its start", || {
+        bed.events(attempt.run_id).iter().any(|event| event.kind == AttemptEventType::Started).then_some(())
+    });
+    bed.shutdown.request();
+    bed.end().expect("a clean end");
+    assert_eq!(bed.outcome(attempt.run_id).kind, OutcomeKind::Aborted);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Bed, ready, record, shell};
+use crate::support::{Bed, ready, ready_by, record, shell};
 use orloj_domain::attempt::{AttemptEventType, OutcomeKind, ReadyAttempt};
+use orloj_domain::job::Delivery;
 use orloj_domain::runner::{RunnerMessage, RunnerMessageType};
 use orloj_domain::topic;
 use orloj_runtime::clock::{Clock, SystemClock};
@@ -60,11 +61,14 @@ fn an_attempt_that_waits_starts_when_it_is_told_to() {
 #[test]
 fn a_word_that_never_comes_is_not_waited_for_for_ever() {
     let bed = Bed::start(|config| config.lease = Duration::from_millis(300));
-    let attempt = ReadyAttempt { awaits_start: true, ..ready("unheard", shell("true")) };
-    bed.append(record(&attempt));
-    let outcome = bed.outcome(attempt.run_id);
-    assert_eq!(outcome.kind, OutcomeKind::NotStarted);
-    assert!(outcome.message.expect("a message").contains("no word from the dispatcher"));
+    // Neither has begun, so that both may be given to another runner.
+    for (name, delivery) in [("unheard", Delivery::AtLeastOnce), ("unheard-once", Delivery::AtMostOnce)] {
+        let attempt = ReadyAttempt { awaits_start: true, ..ready_by(name, shell("true"), delivery) };
+        bed.append(record(&attempt));
+        let outcome = bed.outcome(attempt.run_id);
+        assert_eq!(outcome.kind, OutcomeKind::HandedBack);
+        assert!(outcome.message.expect("a message").contains("no word from the dispatcher"));
+    }
 }
 
 #[test]

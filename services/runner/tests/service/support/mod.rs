@@ -230,6 +230,11 @@ pub(crate) fn shell(script: &str) -> Target {
 
 /// A ready attempt of the job `test/<name>`, as the dispatcher writes it.
 pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
+    ready_by(name, target, Delivery::AtLeastOnce)
+}
+
+/// As [`ready`], with what a lost lease means.
+pub(crate) fn ready_by(name: &str, target: Target, delivery: Delivery) -> ReadyAttempt {
     let job = JobId::new("test", name).expect("job");
     let at = Timestamp::from_millis(1_700_000_000_000);
     let run_id = RunId::of_fire_time(&job, 1, at);
@@ -255,7 +260,7 @@ pub(crate) fn ready(name: &str, target: Target) -> ReadyAttempt {
         calendars: BTreeMap::new(),
         missed: None,
         reports_end: false,
-        spec: Some(spec(target).into()),
+        spec: Some(RunSpec { delivery, ..spec(target) }.into()),
     };
     ReadyAttempt {
         run_id,
