@@ -80,7 +80,15 @@ impl DispatcherMachine {
         let failed = match outcome.kind {
             OutcomeKind::Cancelled | OutcomeKind::NoHandler => run.clone(),
             OutcomeKind::HandedBack => run.without_counting_one(),
-            _ => run.having_failed(&outcome, now),
+            OutcomeKind::Succeeded
+            | OutcomeKind::Failed
+            | OutcomeKind::TimedOut
+            | OutcomeKind::NotStarted
+            | OutcomeKind::LeaseLost
+            | OutcomeKind::Aborted
+            | OutcomeKind::Overlap
+            | OutcomeKind::Expired
+            | OutcomeKind::Unknown => run.having_failed(&outcome, now),
         };
         let next = match which {
             Which::Own => failed.on_hedge(),

@@ -1,8 +1,11 @@
 //! What is due: one decision for each fire time that has come, or one for a range of missed ones. The verdict
 //! is `domain::misfire`'s. Invariant: decisions of a job are in order of fire time and leave none out.
 
+use std::borrow::Cow;
+
 use orloj_domain::fire::{Decision, FireDecision, Reason, TriggerKind};
 use orloj_domain::id::RunId;
+use orloj_domain::job::{MissedKind, MissedPolicy};
 use orloj_domain::misfire::{Verdict, judge};
 use orloj_domain::time::Timestamp;
 
@@ -10,7 +13,7 @@ use super::entry::Entry;
 use super::shared::Terms;
 use super::{DECISIONS_PER_TICK_MAX, TriggerEvent, TriggerMachine, decision_of};
 
-/// Fire times of one job that are judged one by one; more than that were missed, and become one range.
+/// Fire times of one job that are judged one by one, whatever its policy; older ones were missed, and become one range.
 const MISSED_MAX: usize = 1000;
 /// So many fire times one after another of which the same is said share one decision; fewer have one each.
 const RANGE_MIN: usize = 100;
@@ -43,18 +46,25 @@ impl TriggerMachine {
         let Some(terms) = entry.terms().filter(|_| entry.is_active()) else {
             return Vec::new();
         };
-        let (mut times, is_complete) = entry.newest_between(entry.cursor, until, MISSED_MAX);
-        let is_due = |time: &Timestamp| entry.due_of(*time) <= now;
-        let due_count = times.iter().position(|time| !is_due(time)).unwrap_or(times.len());
-        let not_yet_due = times.split_off(due_count);
+        let missed = &terms.definition().missed;
+        let not_yet_due = first_not_due(entry, terms.definition().jitter_ms, until, now);
+        let due_until = not_yet_due.map_or(until, |first| Timestamp::from_millis(first.millis() - 1));
+        let (times, is_complete) = entry.newest_between(entry.cursor, due_until, judged_max(missed));
         let mut events = Vec::new();
-        let older = match times.first() {
-            Some(first) if !is_complete => self.skipped_between(entry, entry.cursor, *first, Reason::Misfire, now),
+        let let_through = self.let_through(entry, terms, &times, is_complete, now);
+        let oldest = let_through.first().into_iter().chain(times.first()).min();
+        let older = match oldest {
+            Some(oldest) if !is_complete => self.skipped_between(entry, entry.cursor, *oldest, Reason::Misfire, now),
             Some(_) | None => None,
         };
+        // Thousands of runs are asked for a part at a time, the oldest first, and the next tick judges the rest anew.
+        // Not under `latest`: what is coalesced names the run that it became part of, which must be decided with it.
+        let is_in_parts = closing == Closing::No && missed.policy == MissedKind::All;
+        let decisions_max = if is_in_parts { DECISIONS_PER_TICK_MAX } else { usize::MAX };
         let mut fires = entry.fires;
         let max_fires = terms.definition().max_fires.unwrap_or(i64::MAX);
-        for mut decision in gathered(older, &self.decisions_on(entry, terms, &times, now)) {
+        let decisions = gathered(older, &self.decisions_on(entry, terms, &times, &let_through, now));
+        for mut decision in decisions.into_iter().take(decisions_max) {
             if fires >= max_fires {
                 break;
             }
@@ -64,28 +74,85 @@ impl TriggerMachine {
             decision.fires = fires;
             events.push(TriggerEvent::Decided(Box::new(decision)));
         }
-        if closing == Closing::Yes {
-            for time in not_yet_due {
-                let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
-                decision.fire_time = time;
-                decision.reason = Some(Reason::Superseded);
-                decision.fires = fires;
-                events.push(TriggerEvent::Decided(Box::new(decision)));
-            }
+        if closing == Closing::Yes && not_yet_due.is_some() {
+            let superseded = self.superseded(entry, due_until, until, now);
+            events.extend(
+                superseded
+                    .into_iter()
+                    .map(|decision| TriggerEvent::Decided(Box::new(FireDecision { fires, ..decision }))),
+            );
         }
         events
     }
 
-    /// Decisions on fire times that are due, in order. Calendars come first, so that none is taken together with one
-    /// that they leave out; those that they leave out one after another share a decision.
-    fn decisions_on(&self, entry: &Entry, terms: &Terms, times: &[Timestamp], now: Timestamp) -> Vec<FireDecision> {
-        let Some(calendars) = &terms.calendars else { return self.judged(entry, terms, times, now) };
+    /// Decisions on the fire times in (`after`, `until`], whose jitter has not passed when their version ends.
+    fn superseded(&self, entry: &Entry, after: Timestamp, until: Timestamp, now: Timestamp) -> Vec<FireDecision> {
+        let (times, is_complete) = entry.newest_between(after, until, MISSED_MAX);
+        if !is_complete {
+            let end = Timestamp::from_millis(until.millis() + 1);
+            return self.skipped_between(entry, after, end, Reason::Superseded, now).into_iter().collect();
+        }
+        let decision = |time| {
+            let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
+            decision.fire_time = time;
+            decision.reason = Some(Reason::Superseded);
+            decision
+        };
+        times.into_iter().map(decision).collect()
+    }
+
+    /// The fire times that the calendars let through: of `times`, the newest that are due, and unless those are all, as
+    /// many older ones as may still be judged: a weekend that is left out must not hide the Friday before it.
+    fn let_through<'a>(
+        &self,
+        entry: &Entry,
+        terms: &Terms,
+        times: &'a [Timestamp],
+        is_complete: bool,
+        now: Timestamp,
+    ) -> Cow<'a, [Timestamp]> {
+        if terms.calendars.is_none() {
+            return Cow::Borrowed(times);
+        }
         let is_let_through = |time: &Timestamp| entry.exclusion(&self.calendars, *time).is_none();
-        let let_through: Vec<Timestamp> = times.iter().copied().filter(is_let_through).collect();
-        let mut judged = self.judged(entry, terms, &let_through, now).into_iter().peekable();
-        let mut decisions: Vec<FireDecision> = Vec::with_capacity(times.len());
+        let newer: Vec<Timestamp> = times.iter().copied().filter(is_let_through).collect();
+        let definition = terms.definition();
+        let places = judged_max(&definition.missed).saturating_sub(newer.len());
+        let has_use = !is_complete && places > 0 && definition.missed.policy != MissedKind::Skip;
+        let Some(first) = times.first().filter(|_| has_use) else { return Cow::Owned(newer) };
+        // What is older is skipped, whatever the calendars say; jitter makes it due that much later.
+        let reach_ms = definition.missed.window_ms.saturating_add(definition.jitter_ms).saturating_add(1);
+        let after = entry.cursor.max(Timestamp::from_millis(now.millis().saturating_sub(reach_ms)));
+        let until = Timestamp::from_millis(first.millis() - 1);
+        let mut let_through = entry.newest_through(&self.calendars, after, until, places);
+        let_through.extend(newer);
+        Cow::Owned(let_through)
+    }
+
+    /// Decisions on fire times that are due, in order: from the first of `times` on, or the first that is `let_through`
+    /// where that is older. Calendars come first, so that none is taken together with one that they leave out; those
+    /// that they leave out one after another share a decision.
+    fn decisions_on(
+        &self,
+        entry: &Entry,
+        terms: &Terms,
+        times: &[Timestamp],
+        let_through: &[Timestamp],
+        now: Timestamp,
+    ) -> Vec<FireDecision> {
+        let mut judged = self.judged(entry, terms, let_through, now);
+        let (Some(calendars), Some(first)) = (&terms.calendars, times.first()) else { return judged };
+        let older_count = let_through.partition_point(|time| time < first);
+        let mut newer = judged.split_off(older_count).into_iter().peekable();
+        let mut decisions: Vec<FireDecision> = Vec::with_capacity(2 * older_count + times.len());
+        for (index, decision) in judged.into_iter().enumerate() {
+            decisions.push(decision);
+            // All that lie between two of the older ones are left out.
+            let end = let_through.get(index + 1).map_or(*first, |next| *first.min(next));
+            decisions.extend(self.skipped_between(entry, let_through[index], end, Reason::Calendar, now));
+        }
         for time in times {
-            if let Some(decision) = judged.next_if(|decision| decision.fire_time == *time) {
+            if let Some(decision) = newer.next_if(|decision| decision.fire_time == *time) {
                 decisions.push(decision);
                 continue;
             }
@@ -179,6 +246,27 @@ impl TriggerMachine {
         let end = Timestamp::from_millis(until.millis() + 1);
         let skipped = self.skipped_between(entry, entry.cursor, end, Reason::Paused, now);
         skipped.into_iter().map(|decision| TriggerEvent::Decided(Box::new(decision))).collect()
+    }
+}
+
+/// The first fire time up to `until` whose jitter has not passed: those after it wait for it, due or not.
+fn first_not_due(entry: &Entry, jitter_ms: i64, until: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    if jitter_ms == 0 && until <= now {
+        return None;
+    }
+    // What came before has been delayed long enough, however far its own jitter went.
+    let from = entry.cursor.max(Timestamp::from_millis(now.millis().saturating_sub(jitter_ms)));
+    std::iter::successors(entry.next_after(from), |time| entry.next_after(*time))
+        .take_while(|time| *time <= until)
+        .find(|time| entry.due_of(*time) > now)
+}
+
+/// Most fire times of a job that are judged one by one. What `all` asks for comes on top of the others, as those that
+/// are on time do not count against its `max`; `manifest::check` bounds that.
+fn judged_max(missed: &MissedPolicy) -> usize {
+    match missed.policy {
+        MissedKind::Skip | MissedKind::Latest => MISSED_MAX,
+        MissedKind::All => MISSED_MAX + usize::try_from(missed.max).unwrap_or(0),
     }
 }
 

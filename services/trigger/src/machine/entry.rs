@@ -11,8 +11,8 @@ use orloj_domain::schedule::{self, Bounds, Rule};
 use orloj_domain::time::Timestamp;
 use orloj_domain::trigger_state::{AfterFinish, Backfill, Pause, TriggerState};
 
-use super::RECENT_COMMANDS_MAX;
 use super::shared::{SharedRules, SharedTerms, Shares, Terms, Zones};
+use super::{RECENT_COMMANDS_MAX, newest};
 
 const _: () = assert!(size_of::<Entry>() == 96, "a job is 96 bytes beside its id, its timer and its place by name");
 
@@ -298,34 +298,28 @@ impl Entry {
     }
 
     /// The newest fire times in (`after`, `until`], at most `max`, in order, and whether those are all.
-    /// Looks back from `until` in growing steps, so that a year of missed seconds costs no more than a minute.
     pub(super) fn newest_between(&self, after: Timestamp, until: Timestamp, max: usize) -> (Vec<Timestamp>, bool) {
-        // Nearly always one fire time is due: two questions settle it.
-        let Some(first) = self.next_after(after).filter(|first| *first <= until) else {
-            return (Vec::new(), true);
-        };
-        if self.next_after(first).is_none_or(|second| second > until) {
-            return (vec![first], true);
-        }
-        let mut step = Duration::from_secs(64);
-        loop {
-            let start = until.minus(step).max(after);
-            let mut times = std::collections::VecDeque::new();
-            let mut cursor = start;
-            let mut is_complete = start == after;
-            while let Some(next) = self.next_after(cursor).filter(|next| *next <= until) {
-                times.push_back(next);
-                if times.len() > max {
-                    times.pop_front();
-                    is_complete = false;
-                }
-                cursor = next;
-            }
-            if is_complete || times.len() == max || start == after {
-                return (times.into(), is_complete);
-            }
-            step *= 4;
-        }
+        newest::between(|at| self.next_after(at), after, self.last_before_end(until), max)
+    }
+
+    /// The newest fire times in (`after`, `until`] that the calendars let through, at most `max`, in order.
+    pub(super) fn newest_through(
+        &self,
+        set: &CalendarSet,
+        after: Timestamp,
+        until: Timestamp,
+        max: usize,
+    ) -> Vec<Timestamp> {
+        let is_let_through = |at: &Timestamp| self.exclusion(set, *at).is_none();
+        let by_finish = self.terms().and_then(|terms| self.finish_fire_time(terms)).filter(is_let_through);
+        let next_after = |at| self.next_through(set, at).into_iter().chain(by_finish.filter(|time| *time > at)).min();
+        newest::between(next_after, after, self.last_before_end(until), max).0
+    }
+
+    /// The instant itself, or the last one at which there may still be a fire time.
+    fn last_before_end(&self, instant: Timestamp) -> Timestamp {
+        let end = self.bounds().not_after;
+        end.map_or(instant, |end| instant.min(Timestamp::from_millis(end.millis() - 1)))
     }
 
     /// Takes a decision. Unless it changes nothing, only the decision explains it so far.

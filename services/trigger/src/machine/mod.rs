@@ -8,6 +8,7 @@ mod due;
 mod ended;
 mod entry;
 mod jobs;
+mod newest;
 mod offered;
 mod shared;
 mod snapshot;

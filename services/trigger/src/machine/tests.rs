@@ -5,6 +5,7 @@ mod after_finish;
 mod backfill;
 mod calendars;
 mod failures;
+mod missed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -112,6 +112,59 @@ fn more_than_are_judged_one_by_one_are_a_range_and_the_rest_are_judged() {
 }
 
 #[test]
+fn a_weekend_that_is_left_out_does_not_hide_the_friday_before_it() {
+    let monday = MIDNIGHT + 2 * DAY;
+    let start = |missed: &str| {
+        let mut bench = Bench::new();
+        bench.calendars(&[("weekends", r#"{"weekdays":["SAT-SUN"]}"#, 7)]);
+        bench.offer(&format!(r#""schedule":{{"every":"1m","exclude":["weekends"]}},"missed":{{{missed}}}"#));
+        bench
+    };
+    let weekend = format!("{MIDNIGHT}-{}.001:skipped(calendar)", monday - 60);
+    let mut bench = start(r#""policy":"latest","window":"72h""#);
+    let events = bench.jump_to(monday - 60);
+    let friday = format!("60-{}.001:coalesced(misfire) {}:requested(misfire)", MIDNIGHT - 120, MIDNIGHT - 60);
+    assert_eq!(told(&events), format!("{friday} {weekend}"));
+    assert!(events.iter().all(|event| asked(event) == "weekends@7"));
+    assert_eq!(told(&bench.jump_to(monday)), format!("{monday}:requested"));
+    // Those that are let through count against `max`, on whichever side of the weekend they are.
+    let mut bench = start(r#""policy":"all","window":"96h","max":3"#);
+    let friday = format!(
+        "60-{}.001:skipped(misfire) {}:requested(misfire) {}:requested(misfire)",
+        MIDNIGHT - 180,
+        MIDNIGHT - 120,
+        MIDNIGHT - 60
+    );
+    let wanted = format!("{friday} {weekend} {monday}:requested(misfire) {}:requested", monday + 60);
+    assert_eq!(told(&bench.jump_to(monday + 60)), wanted);
+    // What the window does not reach is skipped, whatever the calendars say of it.
+    let mut bench = start(r#""policy":"latest","window":"24h""#);
+    let first = monday - 60 - 999 * 60;
+    let wanted = format!("60-{first}:skipped(misfire) {first}-{}.001:skipped(calendar)", monday - 60);
+    assert_eq!(told(&bench.jump_to(monday - 60)), wanted);
+}
+
+#[test]
+fn as_many_are_judged_as_without_calendars_however_many_days_lie_between() {
+    let mut bench = Bench::new();
+    bench.calendars(&[("some", r#"{"weekdays":["MON","WED"]}"#, 7)]);
+    bench.offer(r#""schedule":{"every":"2m","only":["some"]},"missed":{"policy":"latest","window":"400h"}"#);
+    let [tuesday, wednesday, thursday, saturday] = [3, 4, 5, 7].map(|days| MIDNIGHT + days * DAY);
+    // Wednesday's 720, and Monday's newest 280.
+    let oldest = tuesday - 280 * 120;
+    let events = bench.jump_to(saturday);
+    let wanted = [
+        format!("120-{oldest}:skipped(misfire)"),
+        format!("{oldest}-{}.001:coalesced(misfire)", tuesday - 120),
+        format!("{tuesday}-{wednesday}:skipped(calendar)"),
+        format!("{wednesday}-{}.001:coalesced(misfire)", thursday - 240),
+        format!("{}:requested(misfire)", thursday - 120),
+        format!("{thursday}-{saturday}.001:skipped(calendar)"),
+    ];
+    assert_eq!(told(&events), wanted.join(" "));
+}
+
+#[test]
 fn an_edit_of_a_calendar_counts_for_what_is_decided_after_it() {
     let mut bench = Bench::new();
     bench.offer(r#""schedule":{"every":"1h","exclude":["freeze"]}"#);
