@@ -10,6 +10,7 @@ use orloj_domain::fire::{Decision, Reason};
 use orloj_domain::job_event::{FieldError, JobEventType};
 use orloj_domain::run::RunState;
 use orloj_domain::topic;
+use orloj_domain::trigger_state::TriggerState;
 use orloj_runtime::clock::{Clock as _, SystemClock};
 use orloj_runtime::log::{Header, NewRecord};
 use serde_json::{Value, json};
@@ -378,6 +379,25 @@ fn a_time_that_came_twice_is_explained_twice() {
     assert_eq!(answers, wanted.map(|(instant, verdict)| (instant.to_owned(), verdict.to_owned())));
     let sentence = said(&items[1], "sentence");
     assert!(sentence.contains("`fold: first` takes the first time, 2036-10-26T00:30:00Z"), "{sentence}");
+}
+
+/// An edit begins to count anew; what the version before it had used up, it had.
+#[test]
+fn what_an_earlier_version_had_used_up_is_explained_after_an_edit() {
+    let (world, _directory) = world();
+    let job = job("billing/hourly");
+    let text = records::manifest(&job, r#"{"every": "1h"}"#);
+    let mut definition = orloj_domain::manifest::parse_json(&text).expect("a good manifest");
+    definition.max_fires = Some(1);
+    let position = world.append(about(topic::JOBS, &job, &definition));
+    let first = records::state(&job, 1, Some(definition.clone()), position.offset);
+    world.append(about(topic::TRIGGER_STATE, &job, &TriggerState { fires: 1, ..first }));
+    world.append(records::requested(&job, 3600));
+    let position = world.append(about(topic::JOBS, &job, &definition));
+    let second = records::state(&job, 2, Some(definition), position.offset);
+    world.fold(about(topic::TRIGGER_STATE, &job, &TriggerState { effective_from: at(10_000), ..second }));
+    let item = &world.get(&format!("/api/v1/jobs/billing/hourly/explain?at={}", at(7200))).items()[0];
+    assert_eq!((&item["version"], &item["verdict"]), (&json!(1), &json!("usedUp")), "{item}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is kept of an attempt's output: the first half of the cap as it comes, then the last half in a ring
 //! that is handed out at the end, with a note between them that counts what was left out. Not here: reading
-//! pipes, writing the log. Invariant: memory is bounded whatever comes, and bytes pass through unchanged.
+//! pipes, writing the log. Invariant: memory is bounded whatever comes, bytes pass through unchanged, and a piece ends within a
+//! character of UTF-8 only where the cap cuts it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +23,8 @@ const RECORD_CHUNKS_MAX: usize = 1024;
 const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// Most pieces kept in the ring, so that a stream of single bytes costs no more than one of lines.
 const RING_CHUNKS_MAX: usize = 8192;
+/// What came within this after the beginning of a piece in the ring may be added to it, and is shown with its time.
+const RING_SPAN: Duration = Duration::from_secs(1);
 
 /// Output of one attempt on its way to the log.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct OutputBuffer {
     ring: VecDeque<OutputChunk>,
     ring_bytes: usize,
     dropped: u64,
+    /// Of each stream that ended so: the beginning of a character whose rest has not come yet.
+    unfinished: Vec<(OutputStream, Vec<u8>)>,
 }
 
 impl OutputBuffer {
@@ -55,11 +60,30 @@ impl OutputBuffer {
             ring: VecDeque::new(),
             ring_bytes: 0,
             dropped: 0,
+            unfinished: Vec::new(),
         }
     }
 
     /// Takes what was read. True if a batch is due at once.
     pub(crate) fn push(&mut self, stream: OutputStream, at: Timestamp, bytes: &[u8]) -> bool {
+        let begun = self.unfinished.iter().position(|(of, _)| *of == stream);
+        let begun = begun.map(|index| self.unfinished.swap_remove(index).1).unwrap_or_default();
+        let joined;
+        let bytes = if begun.is_empty() {
+            bytes
+        } else {
+            joined = [&begun, bytes].concat();
+            joined.as_slice()
+        };
+        let (whole, rest) = bytes.split_at(bytes.len() - unfinished(bytes));
+        if !rest.is_empty() {
+            self.unfinished.push((stream, rest.to_vec()));
+        }
+        self.keep(stream, at, whole);
+        self.is_batch_full()
+    }
+
+    fn keep(&mut self, stream: OutputStream, at: Timestamp, bytes: &[u8]) {
         let (head, tail) = bytes.split_at(bytes.len().min(self.head_left));
         self.head_left -= head.len();
         if !head.is_empty() {
@@ -69,7 +93,6 @@ impl OutputBuffer {
         if !tail.is_empty() {
             self.push_ring(stream, at, tail);
         }
-        self.is_batch_full()
     }
 
     /// A remark of the runner's own; does not count towards the cap and is never left out.
@@ -98,7 +121,11 @@ impl OutputBuffer {
         self.count_dropped(bytes.len() - kept.len());
         self.ring_bytes += kept.len();
         match self.ring.back_mut() {
-            Some(last) if last.stream == stream && last.bytes.len() + kept.len() <= BATCH_BYTES => {
+            Some(last)
+                if last.stream == stream
+                    && last.bytes.len() + kept.len() <= BATCH_BYTES
+                    && at.since(last.at) < RING_SPAN =>
+            {
                 last.bytes.extend_from_slice(kept);
             }
             Some(_) | None => self.ring.push_back(OutputChunk { stream, at, bytes: kept.to_vec() }),
@@ -140,6 +167,9 @@ impl OutputBuffer {
     /// All that is left, in order: what waits, the note, the tail. The last record says that it is the last; of an attempt
     /// that wrote nothing there is none.
     pub(crate) fn finish(mut self, at: Timestamp) -> Vec<AttemptOutput> {
+        for (stream, bytes) in std::mem::take(&mut self.unfinished) {
+            self.keep(stream, at, &bytes);
+        }
         if self.template.sequence == 0 && self.batch.is_empty() && self.ring.is_empty() && self.dropped == 0 {
             return Vec::new();
         }
@@ -168,6 +198,20 @@ impl OutputBuffer {
         records.push(last);
         records
     }
+}
+
+/// How many bytes at the end begin a character of UTF-8 without ending it (RFC 3629, section 4).
+fn unfinished(bytes: &[u8]) -> usize {
+    let is_continuation = |byte: &u8| *byte & 0b1100_0000 == 0b1000_0000;
+    let Some(back) = bytes.iter().rev().take(4).position(|byte| !is_continuation(byte)) else { return 0 };
+    let begun = back + 1;
+    let length = match bytes[bytes.len() - begun] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 0,
+    };
+    if begun < length { begun } else { 0 }
 }
 
 /// Adds bytes, to the last piece if it is of the same stream and instant.
@@ -234,6 +278,55 @@ mod tests {
             assert_eq!(records.iter().filter(|record| record.is_last).count(), 1);
             assert!(records.last().is_some_and(|record| record.is_last && record.dropped_bytes == 0));
         }
+    }
+
+    #[test]
+    fn no_piece_ends_within_a_character() {
+        let text = "x\u{17e}\u{20ac}\u{1f980}y".repeat(300);
+        for piece in 1..9 {
+            let records = through(text.as_bytes(), piece);
+            let chunks = records.iter().flat_map(|record| &record.chunks);
+            let texts: Vec<&str> =
+                chunks.map(|chunk| std::str::from_utf8(&chunk.bytes).expect("whole characters")).collect();
+            assert_eq!(texts.concat(), text, "in pieces of {piece}");
+        }
+        for (bytes, count) in [
+            (&b""[..], 0),
+            (b"a", 0),
+            (b"a\xc5", 1),
+            (b"\xe2\x82", 2),
+            (b"\xe2\x82\xac", 0),
+            (b"\xf0\x9f\xa6", 3),
+            (b"\x80\x80\x80\x80", 0),
+            (b"\xff", 0),
+        ] {
+            assert_eq!(unfinished(bytes), count, "{bytes:?}");
+        }
+    }
+
+    /// Of two streams, the rest of a character comes with that of its own.
+    #[test]
+    fn a_character_waits_for_its_rest_and_comes_without_it_in_the_end() {
+        let mut buffer = buffer();
+        buffer.push(OutputStream::Stdout, at(1), b"a\xe2\x82");
+        buffer.push(OutputStream::Stderr, at(2), b"b\xc5");
+        buffer.push(OutputStream::Stdout, at(3), b"\xac");
+        let records = buffer.finish(at(4));
+        assert_eq!(bytes_of(&records, OutputStream::Stdout), "a\u{20ac}".as_bytes());
+        assert_eq!(bytes_of(&records, OutputStream::Stderr), b"b\xc5");
+    }
+
+    #[test]
+    fn lines_of_the_tail_keep_their_time_within_a_second() {
+        let mut buffer = buffer();
+        buffer.push(OutputStream::Stdout, at(0), &[b'x'; HEAD_BYTES]);
+        for second in 1..=5 {
+            buffer.push(OutputStream::Stdout, at(second * 60_000), b"line\n");
+            buffer.push(OutputStream::Stdout, at(second * 60_000 + 999), b"and another\n");
+        }
+        let records = buffer.finish(at(400_000));
+        let times: Vec<i64> = records.iter().flat_map(|record| &record.chunks).map(|chunk| chunk.at.millis()).collect();
+        assert_eq!(times, [0, 60_000, 120_000, 180_000, 240_000, 300_000]);
     }
 
     #[test]

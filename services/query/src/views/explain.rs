@@ -43,7 +43,14 @@ pub(crate) fn facts(
 ) -> Result<Facts> {
     let of_job = "SELECT cursor, fires FROM jobs WHERE job = ?1";
     let of_job = connection.prepare_cached(of_job)?.query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
-    let (cursor, fires): (i64, i64) = of_job.optional()?.unwrap_or_default();
+    let (cursor, newest_fires): (i64, i64) = of_job.optional()?.unwrap_or_default();
+    // `maxFires` counts from each edit on.
+    let in_force = versions.iter().rev().find(|version| version.effective_from < instant);
+    let is_newest = |version: &&Version| versions.last().is_none_or(|newest| newest.version == version.version);
+    let fires = match in_force.filter(|version| !is_newest(version)) {
+        Some(earlier) => requested(connection, job, earlier.version)?,
+        None => newest_fires,
+    };
     let before = "SELECT max(fire_time) FROM decisions WHERE job = ?1 AND trigger = 'schedule' AND fire_time < ?2";
     let before: Option<i64> =
         connection.prepare_cached(before)?.query_row(params![job.as_str(), instant.millis()], |row| row.get(0))?;
@@ -60,6 +67,13 @@ pub(crate) fn facts(
         kept_since: now.minus(RUNS_KEPT),
         calendars: definitions.calendars(connection)?,
     })
+}
+
+/// How many fire times a version had requested that are known here.
+fn requested(connection: &Connection, job: &JobId, version: i64) -> Result<i64> {
+    let sql = "SELECT count(*) FROM decisions
+        WHERE job = ?1 AND version = ?2 AND trigger = 'schedule' AND decision = 'requested'";
+    connection.prepare_cached(sql)?.query_row(params![job.as_str(), version], |row| row.get(0))
 }
 
 /// The decision about exactly this fire time, or the range that it lies in.

@@ -63,8 +63,15 @@ impl TriggerMachine {
         let decisions_max = if is_in_parts { DECISIONS_PER_TICK_MAX } else { usize::MAX };
         let mut fires = entry.fires;
         let max_fires = terms.definition().max_fires.unwrap_or(i64::MAX);
-        let decisions = gathered(older, &self.decisions_on(entry, terms, &times, &let_through, now));
-        for mut decision in decisions.into_iter().take(decisions_max) {
+        let mut decisions = self.decisions_on(entry, terms, &times, &let_through, now);
+        if let Some(last) = last_requested(&decisions, max_fires.saturating_sub(fires)) {
+            // Those after it are none any more, and nothing becomes part of them.
+            let up_to_last = |times: &[Timestamp]| -> Vec<Timestamp> {
+                times.iter().copied().filter(|time| *time <= last).collect()
+            };
+            decisions = self.decisions_on(entry, terms, &up_to_last(&times), &up_to_last(&let_through), now);
+        }
+        for mut decision in gathered(older, &decisions).into_iter().take(decisions_max) {
             if fires >= max_fires {
                 break;
             }
@@ -247,6 +254,14 @@ impl TriggerMachine {
         let skipped = self.skipped_between(entry, entry.cursor, end, Reason::Paused, now);
         skipped.into_iter().map(|decision| TriggerEvent::Decided(Box::new(decision))).collect()
     }
+}
+
+/// The fire time with which a job has used up what is `left` of its `maxFires`, if others come after it.
+fn last_requested(decisions: &[FireDecision], left: i64) -> Option<Timestamp> {
+    let left = usize::try_from(left).ok()?;
+    let mut requested = decisions.iter().filter(|decision| decision.decision == Decision::Requested);
+    let last = requested.nth(left.checked_sub(1)?)?.fire_time;
+    decisions.last().is_some_and(|newest| newest.fire_time > last).then_some(last)
 }
 
 /// The first fire time up to `until` whose jitter has not passed: those after it wait for it, due or not.

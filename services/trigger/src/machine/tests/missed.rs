@@ -57,6 +57,30 @@ fn thousands_that_wait_for_their_jitter_hold_up_nothing() {
     assert_eq!(told(&events), format!("{}-212400.001:skipped(superseded) accepted:v2", (decided + 1) * 10));
 }
 
+/// What a fire time became part of was requested, and by the same version.
+#[test]
+fn nothing_becomes_part_of_a_fire_time_beyond_the_last() {
+    for policy in ["skip", "latest", "all"] {
+        for (max, until) in [(1, 3), (2, 3), (1, 90), (2, 90), (3, 3000), (40, 3000)] {
+            let mut bench = Bench::new();
+            let missed = format!(r#""missed":{{"policy":"{policy}","window":"1h","max":7}}"#);
+            bench.offer(&format!(r#""schedule":{{"every":"1s"}},"maxFires":{max},{missed}"#));
+            let events = bench.jump_to(until);
+            let mut decisions = Vec::new();
+            for event in &events {
+                let TriggerEvent::Decided(decision) = event else { panic!("{event:?}") };
+                decisions.push(decision);
+            }
+            let is_requested = |at| decisions.iter().any(|it| it.fire_time == at && it.decision == Decision::Requested);
+            let parts = decisions.iter().filter_map(|it| it.coalesced_into);
+            let lost: Vec<_> = parts.filter(|into| !is_requested(*into)).collect();
+            assert!(lost.is_empty(), "{policy}, {max} until {until}: {}", told(&events));
+            let requested = decisions.iter().filter(|it| it.decision == Decision::Requested).count();
+            assert!((1..=max).contains(&requested), "{policy}, {max} until {until}: {}", told(&events));
+        }
+    }
+}
+
 #[test]
 fn an_edit_settles_all_that_is_asked_for_at_once() {
     let mut bench = Bench::new();
