@@ -89,8 +89,6 @@ impl Assignment {
         let Entered { number, stop, start, completed } = shared.board.enter(&session, (ready.run_id, ready.token));
         let mut output = Output::new(&shared, &ready, &session);
         let start_of = OnceLock::new();
-        let mut has_begun = false;
-        let delivery = work.as_ref().map_or(Delivery::AtLeastOnce, |work| work.spec.delivery);
         let outcome = match work {
             _ if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
             Err(problem) => Outcome::new(OutcomeKind::NotStarted, problem),
@@ -108,10 +106,10 @@ impl Assignment {
                     // A word may have come while this process was frozen.
                     Ok(()) if !session.is_live(shared.board.clock.monotonic()) => not_under_lease(None),
                     Ok(()) => {
-                        has_begun = true;
+                        let delivery = work.spec.delivery;
                         let ends = Ends { abort, completed };
                         let reports = Reports { shared: &shared, ready: &ready, session: &session, start: &start_of };
-                        attempt(&reports, *work, deadline, ends, &mut output).await
+                        begun_once(delivery, attempt(&reports, *work, deadline, ends, &mut output).await)
                     }
                 }
             }
@@ -119,7 +117,6 @@ impl Assignment {
         shared.board.leave(number);
         let is_told = outcome.kind == OutcomeKind::Aborted || session.is_live(shared.board.clock.monotonic());
         let outcome = if is_told { outcome } else { not_under_lease(Some(&outcome)) };
-        let outcome = if has_begun { begun_once(delivery, outcome) } else { outcome };
         shared.board.metrics.ended(outcome.kind);
         tracing::debug!(
             job = %ready.job, run = %ready.run_id, attempt = ready.attempt, outcome = %outcome.kind,

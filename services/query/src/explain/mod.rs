@@ -161,7 +161,7 @@ impl Facts {
         let of_decision = self.decided.as_ref().and_then(|decided| {
             self.versions.iter().find(|version| version.version == decided.version && !version.is_delete)
         });
-        of_decision.or_else(|| self.versions.iter().rev().find(|version| version.effective_from < self.instant))
+        of_decision.or_else(|| in_force(&self.versions, self.instant))
     }
 
     fn verdict(&self, version: Option<&Version>) -> Verdict {
@@ -204,6 +204,11 @@ impl Facts {
         let calendars = version.definition.as_ref().and_then(|kept| kept.calendars.as_ref());
         calendars.map(|calendars| calendars.positions(&self.calendars)).unwrap_or_default()
     }
+}
+
+/// Of the versions of a job, oldest first, the one that fire times at an instant belong to.
+pub(crate) fn in_force(versions: &[Version], instant: Timestamp) -> Option<&Version> {
+    versions.iter().rev().find(|version| version.effective_from < instant)
 }
 
 impl Decided {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Definitions;
 use super::history;
-use crate::explain::{Decided, Facts, Paused, Version};
+use crate::explain::{Decided, Facts, Paused, Version, in_force};
 use crate::store::RUNS_KEPT;
 
 /// All definitions of a job that are kept, oldest first; none for a job that never was.
@@ -45,9 +45,8 @@ pub(crate) fn facts(
     let of_job = connection.prepare_cached(of_job)?.query_row([job.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
     let (cursor, newest_fires): (i64, i64) = of_job.optional()?.unwrap_or_default();
     // `maxFires` counts from each edit on.
-    let in_force = versions.iter().rev().find(|version| version.effective_from < instant);
-    let is_newest = |version: &&Version| versions.last().is_none_or(|newest| newest.version == version.version);
-    let fires = match in_force.filter(|version| !is_newest(version)) {
+    let newest = versions.last().map(|newest| newest.version);
+    let fires = match in_force(versions, instant).filter(|version| Some(version.version) != newest) {
         Some(earlier) => requested(connection, job, earlier.version)?,
         None => newest_fires,
     };

@@ -8,9 +8,20 @@ use orloj_runtime::metrics::Metrics;
 use super::*;
 
 fn board() -> (Arc<Board>, ManualClock) {
+    board_of(2, &[1])
+}
+
+fn board_of(slots: usize, weights: &[u16]) -> (Arc<Board>, ManualClock) {
     let clock = ManualClock::new(Timestamp::from_millis(0));
     let metrics = RunnerMetrics::register(&Metrics::new());
-    (Arc::new(Board::new(2, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
+    (Arc::new(Board::new(slots, weights, Duration::from_secs(12), Arc::new(clock.clone()), metrics)), clock)
+}
+
+/// As [`board_of`], with a confirmed session.
+fn open_board(slots: usize, weights: &[u16]) -> (Arc<Board>, ManualClock) {
+    let (board, clock) = board_of(slots, weights);
+    board.confirm(&board.session(), clock.monotonic());
+    (board, clock)
 }
 
 fn abort() -> Abort {
@@ -38,10 +49,7 @@ fn slots_are_given_only_under_a_confirmed_session() {
 
 #[test]
 fn a_slot_that_is_free_again_goes_to_whoever_has_attempts_at_hand() {
-    let clock = ManualClock::new(Timestamp::from_millis(0));
-    let metrics = RunnerMetrics::register(&Metrics::new());
-    let board = Arc::new(Board::new(2, &[1, 1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
-    board.confirm(&board.session(), clock.monotonic());
+    let (board, _clock) = open_board(2, &[1, 1]);
     assert_eq!(board.wait_turn(0, 0, Duration::ZERO), Turn::Look(4), "more than there are slots");
     assert_eq!(board.wait_turn(0, 4, Duration::ZERO), Turn::Claim(2), "nobody else wants any");
     let (_, mut slots) = board.take_slots(0, 4);
@@ -79,11 +87,7 @@ fn a_session_that_was_not_confirmed_in_time_never_comes_back() {
 
 /// Of two slots, with two queues of the same weight.
 fn board_of_two() -> (Arc<Board>, ManualClock) {
-    let clock = ManualClock::new(Timestamp::from_millis(0));
-    let metrics = RunnerMetrics::register(&Metrics::new());
-    let board = Arc::new(Board::new(2, &[1, 1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
-    board.confirm(&board.session(), clock.monotonic());
-    (board, clock)
+    open_board(2, &[1, 1])
 }
 
 /// However often it is woken: else a busy runner would never show its group that it lives.
@@ -144,10 +148,7 @@ fn who_waits_gets_what_a_long_claim_leaves() {
 
 #[test]
 fn a_claim_waits_for_more_slots_while_few_are_free() {
-    let clock = ManualClock::new(Timestamp::from_millis(0));
-    let metrics = RunnerMetrics::register(&Metrics::new());
-    let board = Arc::new(Board::new(16, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
-    board.confirm(&board.session(), clock.monotonic());
+    let (board, clock) = open_board(16, &[1]);
     assert_eq!(board.wait_turn(0, 40, Duration::ZERO), Turn::Claim(16));
     let (_, mut slots) = board.take_slots(0, 16);
     board.settle(0, true);
@@ -167,10 +168,7 @@ fn a_claim_waits_for_more_slots_while_few_are_free() {
 /// Nobody says when a queue has waited long enough: it looks by itself.
 #[test]
 fn who_waits_for_more_slots_waits_no_longer_than_that() {
-    let clock = ManualClock::new(Timestamp::from_millis(0));
-    let metrics = RunnerMetrics::register(&Metrics::new());
-    let board = Arc::new(Board::new(16, &[1], Duration::from_secs(12), Arc::new(clock.clone()), metrics));
-    board.confirm(&board.session(), clock.monotonic());
+    let (board, clock) = open_board(16, &[1]);
     assert_eq!(board.wait_turn(0, 15, Duration::ZERO), Turn::Claim(15));
     let (_, _slots) = board.take_slots(0, 15);
     board.settle(0, true);

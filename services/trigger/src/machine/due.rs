@@ -99,13 +99,7 @@ impl TriggerMachine {
             let end = Timestamp::from_millis(until.millis() + 1);
             return self.skipped_between(entry, after, end, Reason::Superseded, now).into_iter().collect();
         }
-        let decision = |time| {
-            let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
-            decision.fire_time = time;
-            decision.reason = Some(Reason::Superseded);
-            decision
-        };
-        times.into_iter().map(decision).collect()
+        times.into_iter().map(|time| self.skipped_on(entry, time, Reason::Superseded, now)).collect()
     }
 
     /// The fire times that the calendars let through: of `times`, the newest that are due, and unless those are all, as
@@ -165,7 +159,7 @@ impl TriggerMachine {
             }
             match decisions.last_mut().filter(|last| last.reason == Some(Reason::Calendar)) {
                 Some(earlier) => earlier.range_end = Some(Timestamp::from_millis(time.millis() + 1)),
-                None => decisions.push(self.left_out_on(entry, *time, now)),
+                None => decisions.push(self.skipped_on(entry, *time, Reason::Calendar, now)),
             }
         }
         let asked = calendars.positions(&self.calendars);
@@ -181,10 +175,10 @@ impl TriggerMachine {
         times.iter().zip(verdicts).map(|(time, verdict)| self.decision_on(entry, *time, verdict, newest, now)).collect()
     }
 
-    fn left_out_on(&self, entry: &Entry, time: Timestamp, now: Timestamp) -> FireDecision {
+    fn skipped_on(&self, entry: &Entry, time: Timestamp, reason: Reason, now: Timestamp) -> FireDecision {
         let mut decision = decision_of(entry, TriggerKind::Schedule, self.tzdb.as_ref(), now);
         decision.fire_time = time;
-        decision.reason = Some(Reason::Calendar);
+        decision.reason = Some(reason);
         decision
     }
 
