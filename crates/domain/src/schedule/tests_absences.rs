@@ -2,14 +2,8 @@
 //!
 //! Not here: which instants are fires (`tests_clock.rs`).
 
+use super::tests_notes::{BERLIN, BOTH, LAST, NONE, SHIFT, SKIP};
 use super::*;
-
-const SHIFT: (Gap, Fold) = (Gap::Shift, Fold::First);
-const SKIP: (Gap, Fold) = (Gap::Skip, Fold::First);
-const LAST: (Gap, Fold) = (Gap::Shift, Fold::Last);
-const BOTH: (Gap, Fold) = (Gap::Shift, Fold::Both);
-const BERLIN: &str = "Europe/Berlin";
-const NONE: &str = "";
 
 /// Expression, zone, policy, instant, and what is said.
 type Case = (&'static str, &'static str, (Gap, Fold), &'static str, &'static str);

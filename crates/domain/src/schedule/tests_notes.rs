@@ -4,12 +4,12 @@
 
 use super::*;
 
-const SHIFT: (Gap, Fold) = (Gap::Shift, Fold::First);
-const SKIP: (Gap, Fold) = (Gap::Skip, Fold::First);
-const LAST: (Gap, Fold) = (Gap::Shift, Fold::Last);
-const BOTH: (Gap, Fold) = (Gap::Shift, Fold::Both);
-const BERLIN: &str = "Europe/Berlin";
-const NONE: &str = "";
+pub(super) const SHIFT: (Gap, Fold) = (Gap::Shift, Fold::First);
+pub(super) const SKIP: (Gap, Fold) = (Gap::Skip, Fold::First);
+pub(super) const LAST: (Gap, Fold) = (Gap::Shift, Fold::Last);
+pub(super) const BOTH: (Gap, Fold) = (Gap::Shift, Fold::Both);
+pub(super) const BERLIN: &str = "Europe/Berlin";
+pub(super) const NONE: &str = "";
 
 /// Expression, zone, policy, start, and the notes on the first fires after it.
 type Case = (&'static str, &'static str, (Gap, Fold), &'static str, &'static [&'static str]);

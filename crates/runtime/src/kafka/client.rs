@@ -254,10 +254,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use rdkafka::consumer::Consumer;
-    use rdkafka::mocking::MockCluster;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     use rdkafka::{Offset, TopicPartitionList};
 
@@ -278,10 +275,7 @@ mod tests {
 
     #[test]
     fn what_stands_behind_an_event_of_the_client_is_taken_at_once() {
-        let cluster = MockCluster::new(1).expect("a mock cluster");
-        cluster.create_topic("o.t", 1, 1).expect("a topic");
-        let servers = ("bootstrap.servers".to_owned(), cluster.bootstrap_servers());
-        let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: "o.".to_owned() };
+        let (_cluster, config) = KafkaConfig::of_mock(1);
         let producer: BaseProducer = config.for_producer().create().expect("a producer");
         for _ in 0..500 {
             producer.send(BaseRecord::<str, str>::to("o.t").partition(0).payload("x")).expect("room in the queue");

@@ -7,6 +7,8 @@ use std::fmt;
 
 use orloj_domain::topic;
 use rdkafka::ClientConfig;
+#[cfg(test)]
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 
 use super::keeper::{Kept, Reached};
 use crate::log::Isolation;
@@ -178,6 +180,18 @@ impl KafkaConfig {
         // Set by whoever makes a producer of transactions; other clients warn of it.
         config.remove("transaction.timeout.ms");
         config
+    }
+}
+
+#[cfg(test)]
+impl KafkaConfig {
+    /// A cluster of one broker within the process, with a topic `t` of so many partitions, and how it is reached.
+    pub(crate) fn of_mock(partitions: i32) -> (MockCluster<'static, DefaultProducerContext>, Self) {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("o.t", partitions, 1).expect("a topic");
+        let servers = ("bootstrap.servers".to_owned(), cluster.bootstrap_servers());
+        let config = Self { properties: BTreeMap::from([servers]), prefix: "o.".to_owned() };
+        (cluster, config)
     }
 }
 

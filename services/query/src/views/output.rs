@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use orloj_domain::runner::{AttemptOutput, OutputChunk};
 use orloj_runtime::codec;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
@@ -102,7 +104,7 @@ impl OutputItem {
             "text": String::from_utf8_lossy(&self.chunk.bytes),
         });
         if std::str::from_utf8(&self.chunk.bytes).is_err() {
-            document["base64"] = super::base64(&self.chunk.bytes).into();
+            document["base64"] = STANDARD.encode(&self.chunk.bytes).into();
         }
         document
     }

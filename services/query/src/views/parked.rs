@@ -1,12 +1,14 @@
 //! What waits for a person: dead letters and quarantined records. Not here: sending them back. Invariant: keys
 //! and values are shown byte for byte, as base64 where they are no text.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use orloj_domain::topic;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, params_from_iter};
 use serde_json::{Value, json};
 
-use super::{Items, base64, instant, optional_instant, sql_count, stored_json};
+use super::{Items, instant, optional_instant, sql_count, stored_json};
 
 /// Which dead letters are listed.
 #[derive(Debug, Clone, Default)]
@@ -135,7 +137,7 @@ fn record(row: &Row<'_>, first: usize) -> Result<Value> {
         };
         match String::from_utf8(bytes) {
             Ok(text) => record[name] = text.into(),
-            Err(error) => record[format!("{name}Base64")] = base64(error.as_bytes()).into(),
+            Err(error) => record[format!("{name}Base64")] = STANDARD.encode(error.as_bytes()).into(),
         }
     }
     Ok(record)

@@ -203,7 +203,6 @@ pub(super) fn record_of(config: &KafkaConfig, message: &BorrowedMessage<'_>) -> 
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::mocking::MockCluster;
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
     use super::*;
@@ -213,10 +212,7 @@ mod tests {
 
     #[test]
     fn another_client_goes_on_where_the_first_has_got_to() {
-        let cluster = MockCluster::new(1).expect("a mock cluster");
-        cluster.create_topic("o.t", 2, 1).expect("a topic");
-        let servers = ("bootstrap.servers".to_owned(), cluster.bootstrap_servers());
-        let config = KafkaConfig { properties: BTreeMap::from([servers]), prefix: "o.".to_owned() };
+        let (_cluster, config) = KafkaConfig::of_mock(2);
         let producer: BaseProducer = config.for_producer().create().expect("a producer");
         for index in 0..20 {
             let value = index.to_string();
