@@ -138,7 +138,7 @@ impl Runner {
     }
 
     /// Runs until it is stopped, then drains: takes no more attempts, waits for those it has up to the drain timeout,
-    /// ends the rest, reports them and leaves. Blocks: call it on a plain thread, or in `tokio::task::spawn_blocking`.
+    /// ends the rest, hands them back and leaves. Blocks: call it on a plain thread, or in `tokio::task::spawn_blocking`.
     /// A log that is away at the start is waited for.
     ///
     /// # Errors

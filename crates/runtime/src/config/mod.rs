@@ -100,7 +100,7 @@ pub struct Config {
     pub runner_lease: Duration,
     /// `runner.id`; absent: made from the host's name and the process id.
     pub runner_id: Option<RunnerId>,
-    /// `runner.drainTimeout`: how long attempts may go on after SIGTERM.
+    /// `runner.drainTimeout`: how long attempts may go on after SIGTERM; those that are left are handed back.
     pub runner_drain_timeout: Duration,
     /// `runner.http.allow`: networks, addresses and hosts inside of the runner's own network that jobs may go to.
     pub runner_http_allow: Vec<String>,
