@@ -14,7 +14,7 @@ use crate::dev::{get, start};
 use crate::runs::{Dev, is_gone};
 
 /// Says which attempt it is of which process, and waits for the file of that attempt.
-const SCRIPT: &str =
+pub(crate) const SCRIPT: &str =
     "echo NAME $ORLOJ_ATTEMPT $$ >> LEDGER; while ! test -e LEDGER.NAME-$ORLOJ_ATTEMPT; do sleep 0.05; done";
 
 fn job(name: &'static str, attempts: u32) -> (&'static str, String) {
@@ -34,7 +34,7 @@ fn begun(ledger: &str, name: &str) -> Vec<(String, String)> {
     own.map(|line| (line[1].to_owned(), line[2].to_owned())).collect()
 }
 
-fn wait_begun(ledger: &str, name: &str, count: usize) -> Vec<String> {
+pub(crate) fn wait_begun(ledger: &str, name: &str, count: usize) -> Vec<String> {
     let begun = wait::until(&format!("{count} attempts of {name}"), PATIENCE, || {
         Some(begun(ledger, name)).filter(|begun| begun.len() >= count)
     });
@@ -43,15 +43,15 @@ fn wait_begun(ledger: &str, name: &str, count: usize) -> Vec<String> {
     begun.into_iter().map(|(_, process)| process).collect()
 }
 
-fn let_end(ledger: &str, name: &str, attempt: u32) {
+pub(crate) fn let_end(ledger: &str, name: &str, attempt: u32) {
     fs::write(format!("{ledger}.{name}-{attempt}"), "").expect("a file");
 }
 
-fn wait_gone(process: &str) {
+pub(crate) fn wait_gone(process: &str) {
     wait::until(&format!("the end of process {process}"), PATIENCE, || is_gone(process).then_some(()));
 }
 
-fn of_attempts(run: &Value, path: &str) -> Vec<Value> {
+pub(crate) fn of_attempts(run: &Value, path: &str) -> Vec<Value> {
     let attempts = run["attempts"].as_array().expect("attempts");
     attempts.iter().map(|attempt| attempt.pointer(path).cloned().unwrap_or_default()).collect()
 }

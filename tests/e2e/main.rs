@@ -10,6 +10,7 @@ mod callbacks;
 mod clock;
 mod compose;
 mod dev;
+mod drains;
 mod handlers;
 mod hedge;
 mod kafka;
